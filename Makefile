@@ -1,0 +1,58 @@
+# Python >= 3.11 and make are all that a fresh machine needs. Each target sets up what it needs, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-slow lint fix bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY) ## Start Fovea on 127.0.0.1:8000, whole
+	@exec $(BIN)/fovea up
+
+demo: $(READY) ## The main job from start to end, in a folder of its own
+	@exec $(BIN)/fovea demo
+
+test: $(READY) lint ## Every check that CI runs
+	@$(BIN)/pytest
+
+test-slow: $(READY) ## The tests that take minutes
+	@$(BIN)/pytest -m slow
+
+lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes nothing
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: $(READY) ## Mend formatting and style where a tool can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## Measure against this machine's limit and the installed peers
+	@$(BIN)/python -m benchmarks.run
+
+lock: $(READY) ## Compile the hash-pinned requirement files from pyproject.toml anew
+	@for role in dev gateway inference training; do \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$role -o requirements/$$role.txt --universal --upgrade \
+	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet || exit 1; \
+	done
+
+clean: ## Remove everything that set-up and tools made (never the data folder)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Names no index: the user's own pip and uv settings decide where packages come from.
+$(READY): $(PINS)
+	@echo "Setting up $(VENV) (once; several GB, a few minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fovea needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt requirements/uv.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "Ready."
