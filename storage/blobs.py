@@ -1,0 +1,241 @@
+"""Files by key under an fsspec URL: a folder (file://) by default, s3:// on a fleet. Knows no content.
+
+A file appears whole or not at all. A folder counts as complete when its last file, e.g. the manifest, is there.
+"""
+
+import importlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, unquote, urlsplit
+
+import fsspec
+
+from storage.errors import BlobsUnavailable, NotFound, StorageError
+from storage.lock import file_lock
+
+# Files being written lie here, in the root's own file system, so that a rename can put them in their place.
+_STAGING = ".staging"
+
+# What the several file systems raise for a key that names no file.
+_MISSING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+
+_Keys = list[str]  # inside the class, `list` is its method
+
+
+class BlobStore:
+    """Files by key; a key is a relative path with `/`. Raises BlobsUnavailable besides what each call names."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is read or written yet. Raises StorageError for a URL that fsspec does not know."""
+        self.url = url
+        self._folder = _local_folder(url)
+        # Listings are never cached: other processes write too.
+        options = {} if self._folder else {"use_listings_cache": False}
+        try:
+            self._files, root = fsspec.core.url_to_fs(str(self._folder or url), **options)
+        except (ValueError, ImportError) as error:
+            raise StorageError(f"The blobs' URL {url!r} cannot be used: {error}") from error
+        self._root = str(root).rstrip("/")
+        self._failures = _failures(url)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Write or replace the file."""
+        with self._translated(key, writing=True):
+            if self._folder is None:
+                self._files.pipe_file(self._path(key), data)
+            else:
+                with self._staging() as staging:
+                    (staging / "0").write_bytes(data)
+                    self._place([(staging / "0", key)])
+
+    def put_file(self, key: str, path: Path) -> None:
+        """Write or replace the file with a copy of a local one."""
+        self._put_files([(path, key)])
+
+    def put_folder(self, prefix: str, folder: Path, last: str = "manifest.json") -> None:
+        """Make the prefix hold exactly the folder's files. `last` is gone first and comes last.
+
+        So nobody takes a half-written folder for a complete one. One writer at a time: give every attempt a prefix
+        of its own. Raises StorageError when the folder has no such file.
+        """
+        if not (folder / last).is_file():
+            raise StorageError(f"{folder} cannot be kept: it has no {last}, which marks it as complete.")
+        names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        keys = {f"{_checked(prefix)}/{name}": folder / name for name in names}
+        mark = f"{_checked(prefix)}/{last}"
+        self.delete(mark)
+        for stray in set(self.list(prefix)) - set(keys):
+            self.delete(stray)
+        self._put_files([(path, key) for key, path in keys.items() if key != mark])
+        self.put_file(mark, folder / last)
+
+    def get_bytes(self, key: str) -> bytes:
+        """Raises NotFound."""
+        with self._translated(key):
+            return bytes(self._files.cat_file(self._path(key)))
+
+    def open(self, key: str) -> IO[bytes]:
+        """The file for reading, to be closed by the caller. Raises NotFound."""
+        with self._translated(key):
+            self._size(key)  # S3 would open a folder
+            opened: IO[bytes] = self._files.open(self._path(key), "rb")
+            return opened
+
+    def exists(self, key: str) -> bool:
+        with self._translated(key):
+            return bool(self._files.isfile(self._path(key)))
+
+    def size(self, key: str) -> int:
+        """In bytes. Raises NotFound."""
+        with self._translated(key):
+            return self._size(key)
+
+    def delete(self, key: str) -> None:
+        """Does nothing when there is no such file."""
+        with self._translated(key):
+            path = self._path(key)
+            if self._files.isfile(path):
+                self._files.rm_file(path)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete the folder of that name with all in it; `a/b` is not a prefix of `a/bc`."""
+        with self._translated(prefix):
+            path = self._path(prefix)
+            if self._folder is None:
+                if self._files.exists(path):
+                    self._files.rm(path, recursive=True)
+            elif Path(path).is_dir():
+                # Moved away first, so that it is gone at once and not file by file.
+                with self._staging() as staging:
+                    Path(path).rename(staging / "0")
+
+    def list(self, prefix: str = "") -> _Keys:
+        """The keys in the folder of that name and below it, sorted; none when there is no such folder."""
+        with self._translated(prefix):
+            found = self._files.find(self._path(prefix) if prefix else self._root)
+        keys = (str(path)[len(self._root) + 1 :] for path in found)
+        return sorted(key for key in keys if not key.startswith(f"{_STAGING}/"))
+
+    def fetch_folder(self, prefix: str, cache: Path, last: str = "manifest.json") -> Path:
+        """A local folder with the prefix's files: the folder itself, or a copy under `cache` that is made once.
+
+        The prefix is taken to be immutable. Raises NotFound while `last` is not there.
+        """
+        key = _checked(prefix)
+        if not self.exists(f"{key}/{last}"):
+            raise NotFound("folder", prefix)
+        if self._folder is not None:
+            return self._folder / key
+        copy = cache / quote(key, safe="")
+        with file_lock(copy.with_name(copy.name + ".lock")):
+            if not copy.exists():
+                self._download(key, copy)
+        return copy
+
+    def sweep(self, older_than_s: float = 24 * 3600) -> None:
+        """Remove what writers that were killed have left half-written."""
+        if self._folder is None:
+            return
+        for leftover in (self._folder / _STAGING).glob("*"):
+            if leftover.stat().st_mtime < time.time() - older_than_s:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def _download(self, prefix: str, copy: Path) -> None:
+        partial = copy.with_name(copy.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        with self._translated(prefix):
+            for key in self.list(prefix):
+                target = partial / key[len(prefix) + 1 :]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._files.get_file(self._path(key), str(target))
+            partial.rename(copy)
+
+    def _put_files(self, files: Iterable[tuple[Path, str]]) -> None:
+        with self._translated(self.url, writing=True):
+            if self._folder is None:
+                for path, key in files:
+                    self._files.put_file(str(path), self._path(key))
+                return
+            with self._staging() as staging:
+                staged = []
+                for number, (path, key) in enumerate(files):
+                    staged.append((Path(shutil.copyfile(path, staging / str(number))), key))
+                self._place(staged)
+
+    def _place(self, staged: Sequence[tuple[Path, str]]) -> None:
+        """Flush all the staged files, then move each to its key: after a power cut none is there half."""
+        for path, _ in staged:
+            _flush(path)
+        folders = set()
+        for path, key in staged:
+            target = Path(self._path(key))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+            folders.add(target.parent)
+        for folder in folders:
+            _flush(folder)
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        folder = Path(self._root) / _STAGING / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _size(self, key: str) -> int:
+        found = self._files.info(self._path(key))
+        if found["type"] != "file":
+            raise FileNotFoundError(key)
+        return int(found["size"])
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{_checked(key)}"
+
+    @contextmanager
+    def _translated(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        """The boundary: what the file system raises becomes ours."""
+        try:
+            yield
+        except self._failures as error:
+            if not writing and isinstance(error, _MISSING):
+                raise NotFound("file", key) from error
+            raise BlobsUnavailable(f"{key!r} in {self.url!r} cannot be read or written: {error}") from error
+
+
+def _checked(key: str) -> str:
+    """The key without a `/` at its end; raises StorageError when it could lead out of the root."""
+    parts = key.removesuffix("/").split("/")
+    if any(part in ("", ".", "..") for part in parts) or set(key) & {"\x00", "\\"} or parts[0] == _STAGING:
+        raise StorageError(f"{key[:200]!r} is not a key of the blobs. Expected names with `/` between them.")
+    return "/".join(parts)
+
+
+def _local_folder(url: str) -> Path | None:
+    """The folder that a file:// URL or a plain path names; None for any other place."""
+    if url.startswith("file://"):
+        return Path(unquote(urlsplit(url).path)).absolute()
+    return None if "://" in url else Path(url).absolute()
+
+
+def _failures(url: str) -> tuple[type[Exception], ...]:
+    if url.startswith(("s3://", "s3a://")):
+        botocore: Any = importlib.import_module("botocore.exceptions")
+        return (OSError, botocore.BotoCoreError)
+    return (OSError,)
+
+
+def _flush(path: Path) -> None:
+    """Have the kernel write the file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+"""The database: one engine, transactions, migrations, and the one place where the driver's failures become ours.
+
+Make one `Database` in each process, after it was forked. Knows no table.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
+
+# How long a writer waits for another one on SQLite, which has one writer at a time.
+_BUSY_TIMEOUT_MS = 30_000
+_POOL_TIMEOUT_S = 10
+MIGRATION_LOCK = 0xF0FEA  # any number that nothing else in the database locks
+_READ_ONLY = "fovea_read_only"
+# An UPDATE reads nothing back for the rows loaded before it: sessions here are short and write by statement.
+_UNSYNCHRONIZED = {"synchronize_session": False}
+# A host that vanished without a word is noticed in seconds, not after the kernel's quarter of an hour.
+_POSTGRESQL_CONNECT = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
+
+class Database:
+    """One engine and its connections; safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._reading = engine.execution_options(**{_READ_ONLY: True})
+
+    @contextmanager
+    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+        """One transaction: committed at the end of the block, rolled back when it raises.
+
+        On SQLite a transaction takes the write lock at its start unless it is `read_only`, because one that
+        reads and then writes fails at once when another wrote in between. Raises DatabaseUnavailable.
+        """
+        bind = self._reading if read_only else self.engine
+        with (
+            translated(self.engine.url),
+            Session(bind, expire_on_commit=False, autoflush=False, execution_options=_UNSYNCHRONIZED) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def insert(self, table: Any) -> "postgresql.Insert | sqlite.Insert":
+        """An INSERT that knows ON CONFLICT, which SQLAlchemy spells per dialect."""
+        return postgresql.insert(table) if self.engine.dialect.name == "postgresql" else sqlite.insert(table)
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life. Raises DatabaseUnavailable."""
+        with self.session(read_only=True) as session:
+            session.connection().exec_driver_sql("SELECT 1")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def open_database(url: str) -> Database:
+    """A database by its URL, `sqlite:////folder/fovea.db` or `postgresql://user:password@host/name`.
+
+    Nothing is connected yet. Raises StorageError for a URL that names neither.
+    """
+    return Database(_engine(_parse(url)))
+
+
+def migrate(url: str) -> None:
+    """Bring the tables up to this release; does nothing when they are. Safe in several processes at once.
+
+    Raises SchemaMismatch when the tables are of a newer release, which this one would damage.
+    """
+    # Alembic costs 6 MB, which processes that only open the database need not pay.
+    from storage.migration import upgrade
+
+    engine = _engine(_parse(url))
+    try:
+        with translated(engine.url), engine.begin() as connection:  # on SQLite this takes the write lock
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            upgrade(connection)
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def translated(url: URL) -> Iterator[None]:
+    """The boundary: what the driver raises when the database cannot be used becomes ours.
+
+    Raises SchemaMismatch where tables or columns are missing, else DatabaseUnavailable.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if _misses_tables(error):
+            raise SchemaMismatch(
+                f"The database {url!r} does not have the tables of this release; migrate it first. {error.orig}"
+            ) from error
+        # The bare DatabaseError is a SQLite file that is damaged or something else.
+        if isinstance(error, (OperationalError, InterfaceError)) or type(error) is DatabaseError:
+            raise DatabaseUnavailable(f"The database {url!r} cannot be used: {error.orig}") from error
+        raise
+    except PoolTimeout as error:
+        raise DatabaseUnavailable(
+            f"All connections to the database {url!r} were busy for {_POOL_TIMEOUT_S} s."
+        ) from error
+
+
+def _misses_tables(error: DBAPIError) -> bool:
+    undefined_table, undefined_column = "42P01", "42703"
+    if getattr(error.orig, "sqlstate", None) in (undefined_table, undefined_column):
+        return True
+    said = str(error.orig)
+    return said.startswith(("no such table", "no such column")) or "has no column named" in said
+
+
+def _parse(url: str) -> URL:
+    expected = "expected sqlite:////folder/fovea.db or postgresql://user:password@host/name"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StorageError(f"The database URL cannot be read; {expected}") from error
+    kind = parsed.get_backend_name()
+    if kind in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if kind != "sqlite":
+        raise StorageError(f"{parsed!r} is a database that Fovea cannot use; {expected}")
+    if not parsed.database or parsed.database == ":memory:":
+        raise StorageError("SQLite in memory is lost to every other process; give it a file: " + expected)
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        # pre_ping: connections of a server that restarted are replaced without the caller noticing.
+        return create_engine(
+            url, connect_args=_POSTGRESQL_CONNECT, pool_pre_ping=True, pool_timeout=_POOL_TIMEOUT_S
+        )
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000}, pool_timeout=_POOL_TIMEOUT_S)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins no transaction by itself: _begin_sqlite does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    read_only = connection.get_execution_options().get(_READ_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,194 @@
+"""The shelf of uploaded datasets: one row for each, its files among the blobs. Knows no image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from storage.clock import now
+from storage.database import Database
+from storage.errors import Conflict, InUse, NotFound
+from storage.ids import new_id
+from storage.jobs import names_dataset
+from storage.page import Page, bounded, decode_cursor, encode_cursor
+from storage.tables import DatasetRow, JobRow
+from storage.text import check_title, contains, equals, is_text
+
+
+class DatasetState(StrEnum):
+    """`checking` until every image was decoded once; then `ready`, or `refused` for the faults in its report."""
+
+    CHECKING = "checking"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`counts` is the number of images by split and label, in the form that the caller gave it.
+
+    `prefix` is where its files lie among the blobs, `job_id` the job that checked it.
+    """
+
+    id: str
+    name: str
+    content_hash: str | None
+    state: DatasetState
+    prefix: str
+    labels: tuple[str, ...]
+    counts: dict[str, Any]
+    report: dict[str, Any]
+    size_bytes: int
+    created_at: datetime
+    job_id: str | None
+
+
+class DatasetShelf:
+    """The datasets; every call is one transaction. Of ready ones no two have the same content hash."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self,
+        name: str,
+        *,
+        prefix: str,
+        dataset_id: str | None = None,
+        content_hash: str | None = None,
+        state: DatasetState = DatasetState.CHECKING,
+        labels: Sequence[str] = (),
+        counts: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
+        size_bytes: int = 0,
+        job_id: str | None = None,
+    ) -> Dataset:
+        """Put a dataset on the shelf. `dataset_id` is for a caller whose prefix contains it: `new_id("ds")`.
+
+        Raises Conflict when a ready dataset has that content hash or any has that id: `find_by_hash` has it.
+        Raises InvalidName.
+        """
+        check_title(name)
+        row = insert(DatasetRow).values(
+            id=dataset_id or new_id("ds"),
+            name=name,
+            content_hash=content_hash,
+            state=state,
+            prefix=prefix,
+            labels=list(labels),
+            counts=dict(counts or {}),
+            report=dict(report or {}),
+            size_bytes=size_bytes,
+            job_id=job_id,
+            created_at=now(),
+        )
+        try:
+            with self._database.session() as session:
+                return _dataset(session.scalars(row.returning(DatasetRow)).one())
+        except IntegrityError as error:
+            raise _twice(content_hash) from error
+
+    def settle(
+        self,
+        dataset_id: str,
+        state: DatasetState,
+        *,
+        content_hash: str | None = None,
+        labels: Sequence[str] = (),
+        counts: Mapping[str, Any] | None = None,
+        report: Mapping[str, Any] | None = None,
+        size_bytes: int = 0,
+    ) -> Dataset:
+        """Write what the check of the dataset found. Raises NotFound, and Conflict as `add` does."""
+        found = (
+            update(DatasetRow)
+            .where(equals(DatasetRow.id, dataset_id))
+            .values(
+                state=state,
+                content_hash=content_hash,
+                labels=list(labels),
+                counts=dict(counts or {}),
+                report=dict(report or {}),
+                size_bytes=size_bytes,
+            )
+        )
+        try:
+            with self._database.session() as session:
+                row = session.scalars(found.returning(DatasetRow)).one_or_none()
+        except IntegrityError as error:
+            raise _twice(content_hash) from error
+        if row is None:
+            raise NotFound("dataset", dataset_id)
+        return _dataset(row)
+
+    def get(self, dataset_id: str) -> Dataset:
+        """Raises NotFound."""
+        with self._database.session(read_only=True) as session:
+            row = session.get(DatasetRow, dataset_id) if is_text(dataset_id) else None
+        if row is None:
+            raise NotFound("dataset", dataset_id)
+        return _dataset(row)
+
+    def find_by_hash(self, content_hash: str) -> Dataset | None:
+        """The ready dataset of that content."""
+        ready = select(DatasetRow).where(
+            equals(DatasetRow.content_hash, content_hash), DatasetRow.state == DatasetState.READY
+        )
+        with self._database.session(read_only=True) as session:
+            row = session.scalars(ready).one_or_none()
+            return None if row is None else _dataset(row)
+
+    def list(self, limit: int, cursor: str | None = None, search: str | None = None) -> Page[Dataset]:
+        """Newest first. `search` is a part of the name or the id. Raises InvalidCursor."""
+        limit = bounded(limit)
+        query = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit + 1)
+        if cursor:
+            query = query.where(DatasetRow.id < decode_cursor(cursor, str))
+        if search:
+            query = query.where(contains(search, DatasetRow.name, DatasetRow.id))
+        with self._database.session(read_only=True) as session:
+            datasets = tuple(_dataset(row) for row in session.scalars(query))
+        return Page(datasets[:limit], encode_cursor(datasets[limit - 1].id) if len(datasets) > limit else None)
+
+    def delete(self, dataset_id: str) -> Dataset:
+        """Take the dataset off the shelf and return what it was: its files are the caller's to delete.
+
+        Raises InUse while a job that has not ended names it, and NotFound.
+        """
+        with self._database.session() as session:
+            # Locked before the jobs are looked at: JobLedger.create locks it too, so no job slips in between.
+            locked = select(DatasetRow).where(equals(DatasetRow.id, dataset_id)).with_for_update()
+            row = session.scalars(locked).one_or_none()
+            if row is None:
+                raise NotFound("dataset", dataset_id)
+            job = session.scalar(select(JobRow.id).where(names_dataset(dataset_id)).limit(1))
+            if job is not None:
+                raise InUse(
+                    f"Dataset {dataset_id} is needed by job {job}. Cancel the job or wait for its end first."
+                )
+            session.execute(delete(DatasetRow).where(DatasetRow.id == dataset_id))
+        return _dataset(row)
+
+
+def _twice(content_hash: str | None) -> Conflict:
+    return Conflict(f"There is a dataset with that id or with the content hash {content_hash!r} already.")
+
+
+def _dataset(row: DatasetRow) -> Dataset:
+    return Dataset(
+        id=row.id,
+        name=row.name,
+        content_hash=row.content_hash,
+        state=DatasetState(row.state),
+        prefix=row.prefix,
+        labels=tuple(row.labels),
+        counts=row.counts,
+        report=row.report,
+        size_bytes=row.size_bytes,
+        created_at=row.created_at,
+        job_id=row.job_id,
+    )

@@ -1,0 +1,73 @@
+"""Everything that can go wrong with what is kept. Knows no HTTP: the gateway gives each of these its status.
+
+StorageError
+├── NotFound             carries what kind of thing was looked for, and its name
+├── Conflict             it exists already, as something else
+├── InUse                it cannot be deleted while something needs it
+├── InvalidName          a name for something new that breaks the rules for names
+├── InvalidReference     text that is no model reference
+├── InvalidCursor        text that is no cursor of this listing
+├── LeaseLost            the attempt no longer holds its job; whatever it made is void
+├── SchemaMismatch       the database's tables are not those this release knows
+├── DatabaseUnavailable  the database cannot be reached, is full, or gave up waiting
+└── BlobsUnavailable     the files cannot be reached, or the disk is full
+"""
+
+
+class StorageError(Exception):
+    """Base of every error about what is kept; its text is safe to show to a user."""
+
+
+class NotFound(StorageError):
+    """There is no such thing; `kind` is `model`, `version`, `alias`, `job`, `dataset`, `key`, `file`, `folder`."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"There is no {self.kind} {self.name!r}."
+
+
+class Conflict(StorageError):
+    """What was asked for contradicts what is there already."""
+
+
+class InUse(StorageError):
+    """Something still needs it; the text says what."""
+
+
+class InvalidName(StorageError):
+    """The name breaks the rules for names; the text gives the rules."""
+
+
+class InvalidReference(StorageError):
+    """The text is not a model reference; the text says what one looks like."""
+
+
+class InvalidCursor(StorageError):
+    """The cursor was not made by this listing."""
+
+
+class LeaseLost(StorageError):
+    """Another attempt holds the job, or it has ended. The loser stops and discards its work."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"The lease on job {self.job_id} is lost: another attempt holds it, or the job has ended."
+
+
+class SchemaMismatch(StorageError):
+    """The tables are older or newer than this release knows; the text says which, and what to do."""
+
+
+class DatabaseUnavailable(StorageError):
+    """The database cannot be used now; the same call may work later."""
+
+
+class BlobsUnavailable(StorageError):
+    """The files cannot be read or written now; the same call may work later."""

@@ -1,0 +1,366 @@
+"""The job ledger: the database decides who runs a job, never the broker.
+
+An attempt takes a job under a lease and is fenced by a token that changes with every take, so that what a zombie
+writes is refused. Every change is one conditional UPDATE; nothing is read first and written later.
+"""
+
+import secrets
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, not_, null, or_, select, update
+from sqlalchemy.orm import Session
+
+from storage.clock import from_now, now
+from storage.database import Database
+from storage.errors import LeaseLost, NotFound
+from storage.events import tell, tell_progress, tell_state
+from storage.idempotency import claim, forget
+from storage.ids import new_id
+from storage.job import Attempt, Event, Idempotency, Job, JobState
+from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
+from storage.tables import DatasetRow, EventRow, JobRow
+from storage.text import contains, equals, is_text
+
+__all__ = ["Attempt", "Event", "Idempotency", "Job", "JobLedger", "JobState"]
+
+ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+
+_ACTIVE = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
+_EXPIRED = and_(JobRow.state == JobState.RUNNING, JobRow.lease_until < now())
+# May be taken: it waits, or whoever held it has gone silent.
+_FREE = or_(JobRow.state == JobState.QUEUED, _EXPIRED)
+
+_Jobs = list[Job]  # inside the class, `list` is its method
+_Events = list[Event]
+
+
+class JobLedger:
+    """The jobs; every call is one transaction. Raises DatabaseUnavailable besides what each call names."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # Clients make jobs, look at them and cancel them.
+
+    def create(
+        self,
+        kind: str,
+        request: Mapping[str, Any],
+        *,
+        idempotency: Idempotency | None = None,
+        request_id: str | None = None,
+        max_attempts: int = 3,
+    ) -> Job:
+        """A new queued job; with an idempotency key seen in the last 24 hours, the job it made then.
+
+        Raises Conflict when that key came with another request, and NotFound when the request names an uploaded
+        dataset (`ds_...`) that is gone.
+        """
+        if max_attempts < 1:
+            raise ValueError(f"max_attempts is {max_attempts}; a job needs at least one attempt")
+        job_id = new_id("job")
+        with self._database.session() as session:
+            if idempotency is not None:
+                earlier = claim(self._database, session, idempotency, job_id)
+                if earlier is not None:
+                    return earlier
+            dataset = _text(request.get("dataset"))
+            _hold_dataset(session, dataset)
+            row = session.scalars(
+                insert(JobRow)
+                .values(
+                    id=job_id,
+                    kind=kind,
+                    state=JobState.QUEUED,
+                    request=dict(request),
+                    model=_text(request.get("model")),
+                    dataset=dataset,
+                    progress={},
+                    attempt=0,
+                    max_attempts=max_attempts,
+                    cancel_requested=False,
+                    request_id=request_id,
+                    events=1,
+                    created_at=now(),
+                    queued_at=now(),
+                )
+                .returning(JobRow)
+            ).one()
+            tell_state(session, row)
+            return Job.from_row(row)
+
+    def get(self, job_id: str) -> Job:
+        """Raises NotFound."""
+        with self._database.session(read_only=True) as session:
+            return Job.from_row(_require(session, job_id))
+
+    def list(
+        self,
+        limit: int,
+        cursor: str | None = None,
+        state: JobState | None = None,
+        kind: str | None = None,
+        search: str | None = None,
+    ) -> Page[Job]:
+        """Newest first. `search` is a part of the id, the kind, the model or the dataset. Raises InvalidCursor."""
+        limit = bounded(limit)
+        query = select(JobRow).order_by(JobRow.id.desc()).limit(limit + 1)
+        if cursor:
+            query = query.where(JobRow.id < decode_cursor(cursor, str))
+        if state is not None:
+            query = query.where(JobRow.state == state)
+        if kind is not None:
+            query = query.where(equals(JobRow.kind, kind))
+        if search:
+            query = query.where(contains(search, JobRow.id, JobRow.kind, JobRow.model, JobRow.dataset))
+        with self._database.session(read_only=True) as session:
+            jobs = tuple(Job.from_row(row) for row in session.scalars(query))
+        return Page(jobs[:limit], encode_cursor(jobs[limit - 1].id) if len(jobs) > limit else None)
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> _Events:
+        """The job's events numbered above `after`, oldest first; none for an unknown job."""
+        query = (
+            select(EventRow)
+            .where(equals(EventRow.job_id, job_id), EventRow.number > max(0, min(after, HIGHEST)))
+            .order_by(EventRow.number)
+            .limit(bounded(limit))
+        )
+        with self._database.session(read_only=True) as session:
+            return [Event.from_row(row) for row in session.scalars(query)]
+
+    def request_cancel(self, job_id: str, on_cancel: str = "discard") -> Job:
+        """Cancel a queued job at once, ask the holder of a running one to stop, leave one that has ended as it is.
+
+        `on_cancel` tells the holder what to do with what it has so far; the last request's word counts.
+        Raises NotFound.
+        """
+        queued = JobRow.state == JobState.QUEUED
+        news = or_(not_(JobRow.cancel_requested), JobRow.on_cancel != on_cancel)
+        with self._database.session() as session:
+            row = _change(
+                session,
+                and_(_is(job_id), _ACTIVE, news),
+                cancel_requested=True,
+                on_cancel=on_cancel,
+                state=case((queued, JobState.CANCELLED), else_=JobRow.state),
+                finished_at=case((queued, now()), else_=null()),
+            )
+            if row is None:
+                row = _require(session, job_id)
+            elif row.state == JobState.CANCELLED:
+                tell_state(session, row)
+            else:
+                tell(session, row, "cancel_requested", {"on_cancel": on_cancel})
+            return Job.from_row(row)
+
+    # A worker takes a job, and writes only while it holds it.
+
+    def take(self, job_id: str, worker: str, lease_s: float) -> Attempt | None:
+        """Begin the next attempt, or None when there is none to begin.
+
+        There is none when the job has ended, another worker holds it, its cancellation was asked for (it is
+        cancelled now) or its attempts are used up (it is failed now). Raises NotFound.
+        """
+        token = secrets.token_hex(16)
+        with self._database.session() as session:
+            row = _change(
+                session,
+                and_(_is(job_id), _FREE, not_(JobRow.cancel_requested), JobRow.attempt < JobRow.max_attempts),
+                state=JobState.RUNNING,
+                attempt=JobRow.attempt + 1,
+                token=token,
+                worker=worker,
+                lease_until=from_now(lease_s),
+                started_at=func.coalesce(JobRow.started_at, now()),
+            )
+            if row is None:
+                _require(session, job_id)
+                _settle(session, _is(job_id))
+                return None
+            tell_state(session, row)
+            return Attempt(Job.from_row(row), token)
+
+    def renew(self, attempt: Attempt, lease_s: float) -> bool:
+        """Keep the job for so long from now; returns whether its cancellation was asked for. Raises LeaseLost."""
+        renewal = update(JobRow).where(_held(attempt)).values(lease_until=from_now(lease_s))
+        with self._database.session() as session:
+            cancel_requested = session.scalar(renewal.returning(JobRow.cancel_requested))
+        if cancel_requested is None:
+            raise LeaseLost(attempt.job.id)
+        return bool(cancel_requested)
+
+    def progress(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
+        """Replace the job's progress and tell it as an event. Raises LeaseLost."""
+        with self._database.session() as session:
+            row = _change(session, _held(attempt), progress=dict(data))
+            if row is None:
+                raise LeaseLost(attempt.job.id)
+            tell_progress(session, row)
+
+    def succeed(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
+        """End the job. Raises LeaseLost; the same attempt ending it the same way twice does nothing."""
+        self._end(attempt, JobState.SUCCEEDED, result=dict(result), error=None)
+
+    def fail(self, attempt: Attempt, code: str, detail: str, *, retry: bool = False) -> None:
+        """End the job; or, with `retry`, queue it again while it has attempts left. Raises LeaseLost."""
+        error = {"code": code, "detail": detail}
+        job = attempt.job
+        if retry and job.attempt < job.max_attempts:
+            self._requeue(attempt, error=error)
+        elif retry:
+            self._end(attempt, JobState.FAILED, error=_exhausted(job.attempt, f"The last one failed: {detail}"))
+        else:
+            self._end(attempt, JobState.FAILED, error=error)
+
+    def release(self, attempt: Attempt) -> None:
+        """Give the job back unfinished, as if it had not been taken. Raises LeaseLost."""
+        self._requeue(attempt, attempt=JobRow.attempt - 1)
+
+    def cancelled(self, attempt: Attempt, result: Mapping[str, Any] | None = None) -> None:
+        """End the job because its cancellation was asked for. Raises LeaseLost."""
+        self._end(attempt, JobState.CANCELLED, result=None if result is None else dict(result))
+
+    # The reconciler finds what was lost, and the house is kept.
+
+    def mark_dispatched(self, job_id: str) -> None:
+        """A message for the job was sent now. Raises NotFound."""
+        sent = update(JobRow).where(_is(job_id)).values(dispatched_at=now()).returning(JobRow.id)
+        with self._database.session() as session:
+            if session.scalar(sent) is None:
+                raise NotFound("job", job_id)
+
+    def to_requeue(self, older_than_s: float) -> _Jobs:
+        """The jobs to send a message for, marked as dispatched, so that each goes to one reconciler only.
+
+        They are those whose holder has gone silent, and those that have waited so long since they were queued or
+        last sent. Silent ones without an attempt left, or to be cancelled, are ended here: no worker is needed.
+        """
+        long_ago = from_now(-older_than_s)
+        waiting = and_(
+            JobRow.state == JobState.QUEUED, func.coalesce(JobRow.dispatched_at, JobRow.queued_at) < long_ago
+        )
+        # A message sent before the lease ended was for the attempt that is lost; one sent since is on its way.
+        sent_since = and_(JobRow.dispatched_at >= JobRow.lease_until, JobRow.dispatched_at >= long_ago)
+        silent = and_(_EXPIRED, func.coalesce(not_(sent_since), True))
+        with self._database.session() as session:
+            _settle(session, JobRow.id.in_(_unlocked(_EXPIRED)))
+            rows = session.scalars(
+                update(JobRow)
+                .where(JobRow.id.in_(_unlocked(or_(waiting, silent))))
+                .values(dispatched_at=now())
+                .returning(JobRow)
+            ).all()
+            return sorted((Job.from_row(row) for row in rows), key=lambda job: job.id)
+
+    def in_use(self, dataset_id: str) -> bool:
+        """Whether a job that has not ended names the dataset."""
+        with self._database.session(read_only=True) as session:
+            return session.scalar(select(JobRow.id).where(names_dataset(dataset_id)).limit(1)) is not None
+
+    def prune(self, older_than: timedelta) -> int:
+        """Delete the jobs that ended longer ago than that, with their events; returns how many."""
+        ended = and_(not_(_ACTIVE), JobRow.finished_at < from_now(-older_than.total_seconds()))
+        with self._database.session() as session:
+            forget(session)
+            return len(session.scalars(delete(JobRow).where(ended).returning(JobRow.id)).all())
+
+    def _end(self, attempt: Attempt, state: JobState, /, **values: Any) -> None:
+        with self._database.session() as session:
+            row = _change(session, _held(attempt), state=state, finished_at=now(), lease_until=None, **values)
+            if row is not None:
+                tell_state(session, row)
+                return
+            # The commit of an earlier try may have arrived although its answer did not.
+            same = select(JobRow.id).where(_is(attempt.job.id), JobRow.token == attempt.token)
+            if session.scalar(same.where(JobRow.state == state)) is None:
+                raise LeaseLost(attempt.job.id)
+
+    def _requeue(self, attempt: Attempt, /, **values: Any) -> None:
+        """Back to the queue; or to its end, when the cancellation was asked for."""
+        with self._database.session() as session:
+            row = _change(
+                session,
+                _held(attempt),
+                state=case((JobRow.cancel_requested, JobState.CANCELLED), else_=JobState.QUEUED),
+                finished_at=case((JobRow.cancel_requested, now()), else_=null()),
+                queued_at=now(),
+                dispatched_at=None,
+                lease_until=None,
+                token=None,
+                worker=None,
+                **values,
+            )
+            if row is None:
+                raise LeaseLost(attempt.job.id)
+            tell_state(session, row)
+
+
+def names_dataset(dataset_id: str) -> ColumnElement[bool]:
+    """The jobs that have not ended and name the dataset."""
+    return and_(_ACTIVE, equals(JobRow.dataset, dataset_id))
+
+
+def _is(job_id: str) -> ColumnElement[bool]:
+    return equals(JobRow.id, job_id)
+
+
+def _held(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(_is(attempt.job.id), JobRow.state == JobState.RUNNING, JobRow.token == attempt.token)
+
+
+def _unlocked(which: ColumnElement[bool]) -> Any:
+    """The ids of such jobs, leaving out those that another transaction is changing right now (PostgreSQL)."""
+    return select(JobRow.id).where(which).order_by(JobRow.id).with_for_update(skip_locked=True)
+
+
+def _change(session: Session, which: ColumnElement[bool], **values: Any) -> JobRow | None:
+    """Update the one job, if it is such a job, and count an event, which the caller then tells."""
+    change = update(JobRow).where(which).values(events=JobRow.events + 1, **values).returning(JobRow)
+    return session.scalars(change).one_or_none()
+
+
+def _settle(session: Session, which: ColumnElement[bool]) -> None:
+    """End those of the jobs that nobody holds and nobody shall take again."""
+    ended = {"finished_at": now(), "token": None, "events": JobRow.events + 1}
+    to_cancel = and_(which, _EXPIRED, JobRow.cancel_requested)
+    cancel = update(JobRow).where(to_cancel).values(state=JobState.CANCELLED, lease_until=None, **ended)
+    for row in session.scalars(cancel.returning(JobRow)).all():
+        tell_state(session, row)
+    used_up = and_(which, _EXPIRED, JobRow.attempt >= JobRow.max_attempts)
+    fail = update(JobRow).where(used_up).values(state=JobState.FAILED, **ended)
+    for row in session.scalars(fail.returning(JobRow)).all():
+        row.error = _exhausted(row.attempt, f"The last one, by worker {row.worker}, went silent: {_silence(row)}")
+        row.lease_until = None
+        session.flush()
+        tell_state(session, row)
+
+
+def _exhausted(attempts: int, last: str) -> dict[str, Any]:
+    return {"code": ATTEMPTS_EXHAUSTED, "detail": f"Given up after {attempts} attempts. {last}"}
+
+
+def _silence(row: JobRow) -> str:
+    until = f"its lease ended at {row.lease_until:%Y-%m-%dT%H:%M:%SZ}."
+    return until if row.error is None else f"{until} The error before that: {row.error['detail']}"
+
+
+def _require(session: Session, job_id: str) -> JobRow:
+    row = session.get(JobRow, job_id) if is_text(job_id) else None
+    if row is None:
+        raise NotFound("job", job_id)
+    return row
+
+
+def _hold_dataset(session: Session, dataset: str | None) -> None:
+    """Keep an uploaded dataset from being deleted until the job that names it is committed."""
+    if dataset is None or not dataset.startswith("ds_"):
+        return
+    row = select(DatasetRow.id).where(DatasetRow.id == dataset).with_for_update(read=True, key_share=True)
+    if session.scalar(row) is None:
+        raise NotFound("dataset", dataset)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and is_text(value) else None

@@ -1,0 +1,255 @@
+"""Models, their numbered versions and the aliases that move between them. Knows no artifact's content."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from storage.clock import now
+from storage.database import Database
+from storage.errors import Conflict, InUse, LeaseLost, NotFound
+from storage.model import Model, Version, read_models, read_version, read_versions
+from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
+from storage.reference import LATEST, PRODUCTION, Reference, check_alias, check_model_name, is_model_name
+from storage.tables import AliasRow, JobRow, ModelRow, VersionCounterRow, VersionRow
+from storage.text import contains, equals
+
+__all__ = ["LATEST", "PRODUCTION", "Model", "ModelRegistry", "Reference", "Version"]
+
+
+class ModelRegistry:
+    """The models and their versions; every call is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_version(
+        self,
+        model: str,
+        *,
+        artifact: str,
+        manifest: Mapping[str, Any],
+        size_bytes: int,
+        job_id: str | None = None,
+        token: str | None = None,
+        number: int | None = None,
+    ) -> Version:
+        """Publish an artifact as the model's next version; makes the model when it is new.
+
+        Numbers are 1, 2, 3 ... and never given twice, not even after a deletion. A `number` of the caller's must
+        be above all that were given. A job publishes once: its second call returns the version of its first.
+        With a `token`, the job must still be held by that attempt, or LeaseLost is raised and nothing published.
+        `labels`, `architecture` and `metrics` are read from the manifest. Raises InvalidName and Conflict.
+        """
+        check_model_name(model)
+        try:
+            with self._database.session() as session:
+                if token is not None:
+                    _check_lease(session, job_id, token)
+                published = _published_by(session, job_id)
+                if published is None:
+                    given = self._next_number(session, model, number)
+                    self._make_model(session, model)
+                    session.execute(
+                        insert(VersionRow).values(
+                            model=model,
+                            number=given,
+                            artifact=artifact,
+                            architecture=str(manifest.get("architecture") or ""),
+                            manifest=dict(manifest),
+                            size_bytes=size_bytes,
+                            job_id=job_id,
+                            created_at=now(),
+                        )
+                    )
+                    published = read_version(session, VersionRow.model == model, VersionRow.number == given)
+        except IntegrityError:
+            # Two calls of one job met: the other one won, and its version is the answer.
+            with self._database.session(read_only=True) as session:
+                published = _published_by(session, job_id)
+        if published is None:
+            raise Conflict(f"Model {model!r} was changed by another process at the same moment; try again.")
+        return published
+
+    def resolve(self, reference: str) -> Version:
+        """The version a reference means: `name` is its `production`, else its latest. One query.
+
+        Raises InvalidReference, or NotFound saying whether the model, the alias or the version is missing.
+        """
+        wanted = Reference.parse(reference)
+        with self._database.session(read_only=True) as session:
+            version = read_version(session, VersionRow.model == wanted.model, VersionRow.number == _number(wanted))
+            if version is None:
+                raise _missing(session, wanted)
+            return version
+
+    def list_models(self, limit: int, cursor: str | None = None, search: str | None = None) -> Page[Model]:
+        """By name. `search` is a part of the name. Raises InvalidCursor."""
+        limit = bounded(limit)
+        query = select(ModelRow).order_by(ModelRow.name).limit(limit + 1)
+        if search:
+            query = query.where(contains(search, ModelRow.name))
+        if cursor:
+            query = query.where(ModelRow.name > decode_cursor(cursor, str))
+        with self._database.session(read_only=True) as session:
+            rows = session.scalars(query).all()
+            models = read_models(session, rows[:limit])
+        return Page(models, encode_cursor(models[-1].name) if len(rows) > limit else None)
+
+    def get_model(self, model: str) -> Model:
+        """Raises NotFound."""
+        with self._database.session(read_only=True) as session:
+            return _model(session, model)
+
+    def list_versions(self, model: str, limit: int, cursor: str | None = None) -> Page[Version]:
+        """Newest first. Raises NotFound for an unknown model, and InvalidCursor."""
+        limit = bounded(limit)
+        numbers = (
+            select(VersionRow.number)
+            .where(VersionRow.model == model)
+            .order_by(VersionRow.number.desc())
+            .limit(limit + 1)
+        )
+        if cursor:
+            numbers = numbers.where(VersionRow.number < decode_cursor(cursor, int))
+        with self._database.session(read_only=True) as session:
+            _require_model(session, model)
+            found = session.scalars(numbers).all()
+            versions = read_versions(session, VersionRow.model == model, VersionRow.number.in_(found[:limit]))
+        return Page(versions, encode_cursor(versions[-1].number) if len(found) > limit else None)
+
+    def get_version(self, model: str, number: int) -> Version:
+        """Raises NotFound."""
+        with self._database.session(read_only=True) as session:
+            _require_model(session, model)
+            return _require_version(session, model, number)
+
+    def delete_version(self, model: str, number: int) -> Version:
+        """Delete the version and return what it was: its artifact is the caller's to delete.
+
+        Raises InUse while an alias points at it, and NotFound.
+        """
+        with self._database.session() as session:
+            _touch(session, model)
+            version = _require_version(session, model, number)
+            if version.aliases:
+                raise InUse(
+                    f"Version {number} of model {model!r} is its {', '.join(version.aliases)}. Point the alias at "
+                    "another version first."
+                )
+            session.execute(delete(VersionRow).where(VersionRow.model == model, VersionRow.number == number))
+        return version
+
+    def delete_model(self, model: str) -> tuple[Version, ...]:
+        """Delete the model with its aliases and versions; returns the versions it had. Raises NotFound."""
+        with self._database.session() as session:
+            _touch(session, model)
+            versions = read_versions(session, VersionRow.model == model)
+            session.execute(delete(AliasRow).where(AliasRow.model == model))
+            session.execute(delete(VersionRow).where(VersionRow.model == model))
+            session.execute(delete(ModelRow).where(ModelRow.name == model))
+        return versions
+
+    def set_alias(self, model: str, alias: str, number: int) -> Model:
+        """Point the alias at the version, at once for everybody. Raises InvalidName and NotFound."""
+        check_alias(alias)
+        move = self._database.insert(AliasRow).values(model=model, alias=alias, number=number)
+        with self._database.session() as session:
+            _touch(session, model)
+            _require_version(session, model, number)
+            session.execute(move.on_conflict_do_update(index_elements=["model", "alias"], set_={"number": number}))
+            return _model(session, model)
+
+    def delete_alias(self, model: str, alias: str) -> Model:
+        """Raises NotFound; `latest` cannot be deleted and raises InvalidName."""
+        check_alias(alias)
+        with self._database.session() as session:
+            _touch(session, model)
+            gone = delete(AliasRow).where(AliasRow.model == model, AliasRow.alias == alias)
+            if session.scalar(gone.returning(AliasRow.alias)) is None:
+                raise NotFound("alias", f"{model}@{alias}")
+            return _model(session, model)
+
+    def _next_number(self, session: Session, model: str, number: int | None) -> int:
+        """Take the next number; the counter's row stays locked until the version is committed, so none is lost."""
+        counter = self._database.insert(VersionCounterRow).values(model=model, last=number or 1)
+        given = session.scalar(
+            counter.on_conflict_do_update(
+                index_elements=["model"],
+                set_={"last": VersionCounterRow.last + 1 if number is None else number},
+                where=None if number is None else VersionCounterRow.last < number,
+            ).returning(VersionCounterRow.last)
+        )
+        if given is None:
+            raise Conflict(
+                f"Version {number} of model {model!r} cannot be published: numbers are never given twice, and a "
+                "higher one was given already."
+            )
+        return int(given)
+
+    def _make_model(self, session: Session, model: str) -> None:
+        row = self._database.insert(ModelRow).values(name=model, created_at=now(), updated_at=now())
+        session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"updated_at": now()}))
+
+
+def _check_lease(session: Session, job_id: str | None, token: str) -> None:
+    """Lock the job's row while this attempt holds it, so that nobody takes the job before the commit."""
+    held = select(JobRow.id).where(JobRow.id == job_id, JobRow.state == "running", JobRow.token == token)
+    if session.scalar(held.with_for_update()) is None:
+        raise LeaseLost(str(job_id))
+
+
+def _published_by(session: Session, job_id: str | None) -> Version | None:
+    return None if job_id is None else read_version(session, VersionRow.job_id == job_id)
+
+
+def _number(wanted: Reference) -> ColumnElement[int]:
+    """The wanted version's number, as part of a query."""
+    if wanted.number is not None:
+        return literal(wanted.number)
+    latest = select(func.max(VersionRow.number)).where(VersionRow.model == wanted.model).scalar_subquery()
+    if wanted.alias == LATEST:
+        return latest
+    alias = wanted.alias or PRODUCTION
+    pointed = (
+        select(AliasRow.number).where(AliasRow.model == wanted.model, AliasRow.alias == alias).scalar_subquery()
+    )
+    return pointed if wanted.alias else func.coalesce(pointed, latest)
+
+
+def _missing(session: Session, wanted: Reference) -> NotFound:
+    """What exactly is missing. Asked only when there is nothing to serve, so it may cost another query."""
+    if session.get(ModelRow, wanted.model) is None:
+        return NotFound("model", wanted.model)
+    if wanted.alias not in (None, LATEST):
+        return NotFound("alias", str(wanted))
+    return NotFound("version", str(wanted))
+
+
+def _model(session: Session, name: str) -> Model:
+    row = _require_model(session, name)
+    return read_models(session, [row])[0]
+
+
+def _require_model(session: Session, name: str) -> ModelRow:
+    row = session.get(ModelRow, name) if is_model_name(name) else None
+    if row is None:
+        raise NotFound("model", name)
+    return row
+
+
+def _require_version(session: Session, model: str, number: int) -> Version:
+    wanted = (VersionRow.model == model, VersionRow.number == number)
+    version = read_version(session, *wanted) if 0 < number <= HIGHEST else None
+    if version is None:
+        raise NotFound("version", f"{model}:{number}")
+    return version
+
+
+def _touch(session: Session, model: str) -> None:
+    """Note that the model changes. It locks the model's row, so whoever changes a model does this first."""
+    touched = update(ModelRow).where(equals(ModelRow.name, model)).values(updated_at=now())
+    if session.scalar(touched.returning(ModelRow.name)) is None:
+        raise NotFound("model", model)

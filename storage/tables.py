@@ -1,0 +1,180 @@
+"""The tables. What they mean is said by the class that owns each; nothing outside this package names them.
+
+A change here needs a migration in `storage/migrations`; a test compares the two on both databases.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from storage.columns import NAME, Json, Utc
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  # the form SQLAlchemy asks for
+        str: String(),
+        datetime: Utc(),
+        dict[str, Any]: Json(),
+        list[str]: Json(),
+        list[Any]: Json(),
+    }
+
+
+class ModelRow(Base):
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(NAME, primary_key=True)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class VersionCounterRow(Base):
+    """The highest number a model name ever had. It outlives the model, so that no number is given twice."""
+
+    __tablename__ = "version_counters"
+
+    model: Mapped[str] = mapped_column(NAME, primary_key=True)
+    last: Mapped[int]
+
+
+class VersionRow(Base):
+    __tablename__ = "versions"
+
+    model: Mapped[str] = mapped_column(NAME, ForeignKey("models.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    artifact: Mapped[str]
+    architecture: Mapped[str]
+    manifest: Mapped[dict[str, Any]]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # Not a foreign key: a version outlives the job that made it.
+    job_id: Mapped[str | None] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+
+
+class AliasRow(Base):
+    """The foreign key is what keeps a version from being deleted while an alias points at it."""
+
+    __tablename__ = "aliases"
+
+    model: Mapped[str] = mapped_column(NAME, primary_key=True)
+    alias: Mapped[str] = mapped_column(NAME, primary_key=True)
+    number: Mapped[int]
+
+    __table_args__ = (ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"]),)
+
+
+class JobRow(Base):
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    kind: Mapped[str]
+    state: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    # Copied from the request, to be searched.
+    model: Mapped[str | None]
+    dataset: Mapped[str | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    progress: Mapped[dict[str, Any]]
+    attempt: Mapped[int]
+    max_attempts: Mapped[int]
+    # The fence: it changes with every attempt, and every write of an attempt names it.
+    token: Mapped[str | None]
+    worker: Mapped[str | None]
+    cancel_requested: Mapped[bool]
+    on_cancel: Mapped[str | None]
+    request_id: Mapped[str | None]
+    # How many events the job has had; the next one's number.
+    events: Mapped[int]
+    created_at: Mapped[datetime]
+    queued_at: Mapped[datetime]
+    dispatched_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "state", "id"), Index(None, "dataset"))
+
+
+class EventRow(Base):
+    """Numbered 1, 2, 3 ... for each job under the lock of the job's row, so that readers see no number late."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(NAME, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class IdempotencyRow(Base):
+    """Which job a client's key made. The digest is of scope and key, so that any text may be a key."""
+
+    __tablename__ = "idempotency_keys"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    # Deferred, because the key is won before the job is written.
+    job_id: Mapped[str] = mapped_column(
+        NAME, ForeignKey("jobs.id", ondelete="CASCADE", deferrable=True, initially="DEFERRED"), index=True
+    )
+    created_at: Mapped[datetime]
+
+
+class DatasetRow(Base):
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    content_hash: Mapped[str | None]
+    state: Mapped[str]
+    prefix: Mapped[str]
+    labels: Mapped[list[str]]
+    counts: Mapped[dict[str, Any]]
+    report: Mapped[dict[str, Any]]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    job_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+    # The same images are kept once; a refused upload may be tried again.
+    __table_args__ = (
+        Index(
+            "uq_datasets_content_hash",
+            "content_hash",
+            unique=True,
+            sqlite_where=text("state = 'ready'"),
+            postgresql_where=text("state = 'ready'"),
+        ),
+    )
+
+
+class KeyRow(Base):
+    __tablename__ = "keys"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    name: Mapped[str] = mapped_column(Text)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

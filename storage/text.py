@@ -1,0 +1,33 @@
+"""Text that clients send, compared with columns. Whatever it is, rows match or do not; nothing fails."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, SQLColumnExpression, false, or_
+
+from storage.errors import InvalidName
+
+_LONGEST_TITLE = 200
+
+
+def is_text(value: str) -> bool:
+    """Whether a database takes the text: PostgreSQL knows no NUL, and neither encodes a lone surrogate."""
+    return "\x00" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def equals(column: SQLColumnExpression[Any], value: str) -> ColumnElement[bool]:
+    return column == value if is_text(value) else false()
+
+
+def contains(search: str, *columns: SQLColumnExpression[Any]) -> ColumnElement[bool]:
+    """Whether any of the columns contains the text, whatever its case; `%` and `_` mean themselves."""
+    if not is_text(search):
+        return false()
+    return or_(*(column.icontains(search, autoescape=True) for column in columns))
+
+
+def check_title(title: str) -> None:
+    """Raises InvalidName for what cannot name a dataset or a key to people."""
+    if not title.strip() or len(title) > _LONGEST_TITLE or not title.isprintable():
+        raise InvalidName(
+            f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} printable characters, not only spaces."
+        )
