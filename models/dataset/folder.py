@@ -1,0 +1,246 @@
+"""A dataset on disk: immutable, content-addressed, complete once `dataset.json` lies in it.
+
+    files/ab/<sha256>          the pictures' bytes as they were sent, under the first two digits of their hash
+    thumbnails/<sha256>.webp   at most 160 pixels to a side
+    samples.jsonl              one `Sample` to a line
+    report.json                what the pre-flight found
+    dataset.json               written last: format, labels, counts, content_hash, bytes
+
+Knows nothing of archives, policies or how the pictures came here.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
+from models.dataset.picture import look
+from models.dataset.sample import SPLITS, Sample, Split, hash_content, natural_order
+
+FORMAT = 1
+MANIFEST = "dataset.json"
+SAMPLES = "samples.jsonl"
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """A complete dataset. `labels` are in natural order: a label's place is its class index."""
+
+    path: Path
+    labels: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    content_hash: str
+    bytes: int
+
+    @classmethod
+    def open(cls, path: Path) -> "DatasetFolder":
+        """Raises DatasetNotFound where none is complete, DatasetCorrupt where one contradicts itself.
+
+        The pictures themselves are not read: `verify` does that.
+        """
+        manifest = _read_manifest(path)
+        samples = tuple(_read_samples(path / SAMPLES))
+        found = hash_content(samples)
+        if found != manifest["content_hash"]:
+            raise DatasetCorrupt(
+                f"{path}: {SAMPLES} has the content hash {found[:12]}..., but {MANIFEST} says "
+                f"{str(manifest['content_hash'])[:12]}...: one of them was changed after the upload"
+            )
+        return cls(path, tuple(manifest["labels"]), samples, found, manifest["bytes"])
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Which splits the user made, in the order train, val, test; empty where none were made."""
+        present = {sample.split for sample in self.samples}
+        return tuple(split for split in SPLITS if split in present)
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        return count_by_class_and_split(self.labels, self.samples)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / REPORT).read_text("utf-8")))
+
+    def path_of(self, sample: Sample) -> Path:
+        return self.path / file_name(sample.sha256)
+
+    def thumbnail_of(self, sample: Sample) -> Path:
+        return self.path / thumbnail_name(sample.sha256)
+
+    def verify(self) -> None:
+        """Read every picture and compare its hash. Raises DatasetCorrupt naming the first that differs."""
+        for sample in self.samples:
+            try:
+                content = self.path_of(sample).read_bytes()
+            except OSError as exc:
+                raise DatasetCorrupt(f"{sample.name}: its file {file_name(sample.sha256)} cannot be read") from exc
+            if hashlib.sha256(content).hexdigest() != sample.sha256:
+                raise DatasetCorrupt(f"{sample.name}: its file {file_name(sample.sha256)} has another checksum")
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A picture on its way into a dataset: the bytes of a JPEG, PNG or WebP file."""
+
+    data: bytes
+    label: str
+    split: Split | None
+    name: str
+
+
+def write_dataset(
+    destination: Path, images: Iterable[LabelledImage], *, report: Mapping[str, Any] | None = None
+) -> DatasetFolder:
+    """Make a dataset of pictures known to be good, such as a built-in one; `ingest` is for what users send.
+
+    The same picture again with the same label and split is kept once. Raises DatasetError where it comes with
+    another, ImageError where a picture cannot be decoded, DatasetExists where the destination is taken.
+    """
+    samples: dict[str, Sample] = {}
+    with staged(destination) as folder:
+        for image in images:
+            sha256 = hashlib.sha256(image.data).hexdigest()
+            kept = samples.get(sha256)
+            if kept is None:
+                samples[sha256] = _add(folder, sha256, image)
+            elif (kept.label, kept.split) != (image.label, image.split):
+                raise DatasetError(
+                    f"{kept.name} and {image.name} are the same picture, as {kept.label!r} in {kept.split} and as "
+                    f"{image.label!r} in {image.split}: give it one label and one split"
+                )
+        complete(folder, tuple(samples.values()), report or {})
+    return DatasetFolder.open(destination)
+
+
+@contextmanager
+def staged(destination: Path) -> Iterator[Path]:
+    """A folder that becomes `destination` if the block succeeds and is removed if it does not."""
+    if destination.exists():
+        raise DatasetExists(f"{destination} exists already; a dataset is never overwritten")
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    folder = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}.part"
+    folder.mkdir()
+    try:
+        yield folder
+        try:
+            folder.rename(destination)
+        except OSError as exc:
+            if not destination.exists():
+                raise
+            raise DatasetExists(f"{destination} was made by another process meanwhile") from exc
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path, older_than_s: float = 24 * 3600) -> int:
+    """Remove what processes that were killed left beside the datasets in `parent`; how many folders it was."""
+    abandoned = [
+        folder for folder in parent.glob(".*.part") if time.time() - folder.stat().st_mtime > older_than_s
+    ]
+    for folder in abandoned:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(abandoned)
+
+
+def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any]) -> str:
+    """Write the lists beside the pictures that lie in `folder` already, `dataset.json` last; the content hash."""
+    # The order depends on the content only, so that equal content trains equally, whatever the files were called.
+    ordered = sorted(samples, key=lambda s: (s.split or "", s.label, s.sha256))
+    labels = natural_order(s.label for s in ordered)
+    content_hash = hash_content(ordered)
+    with (folder / SAMPLES).open("w", encoding="utf-8") as lines:
+        for sample in ordered:
+            lines.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+    _write_json(folder / REPORT, report)
+    _write_json(
+        folder / MANIFEST,
+        {
+            "format": FORMAT,
+            "labels": labels,
+            "counts": count_by_class_and_split(labels, ordered),
+            "content_hash": content_hash,
+            "bytes": sum((folder / file_name(s.sha256)).stat().st_size for s in ordered),
+        },
+    )
+    return content_hash
+
+
+def count_by_class_and_split(labels: Iterable[str], samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """Pictures by label, then by split; "all" stands for a dataset without splits."""
+    counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
+    for sample in samples:
+        counts[sample.label][sample.split or "all"] += 1
+    return {label: dict(sorted(by_split.items())) for label, by_split in counts.items()}
+
+
+def file_name(sha256: str) -> str:
+    return f"files/{sha256[:2]}/{sha256}"
+
+
+def thumbnail_name(sha256: str) -> str:
+    return f"thumbnails/{sha256}.webp"
+
+
+def write_thumbnail(folder: Path, sha256: str, webp: bytes) -> None:
+    target = folder / thumbnail_name(sha256)
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(webp)
+
+
+def _add(folder: Path, sha256: str, image: LabelledImage) -> Sample:
+    picture, thumbnail = look(image.data)
+    target = folder / file_name(sha256)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(image.data)
+    write_thumbnail(folder, sha256, thumbnail)
+    return Sample(
+        sha256, image.label, image.split, image.name, picture.width, picture.height, picture.mode, picture.phash
+    )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise DatasetNotFound(
+            f"{path} holds no complete dataset: {MANIFEST}, which is written last, is missing"
+        ) from exc
+    except ValueError as exc:
+        raise DatasetCorrupt(f"{path / MANIFEST} is not JSON: {exc}") from exc
+    if not isinstance(manifest, dict) or not {"format", "labels", "content_hash", "bytes"} <= manifest.keys():
+        raise DatasetCorrupt(f"{path / MANIFEST} lacks fields that every dataset has")
+    if manifest["format"] != FORMAT:
+        raise DatasetCorrupt(
+            f"{path} has format {manifest['format']!r}; this release of Fovea reads {FORMAT}: upload it again"
+        )
+    return manifest
+
+
+def _read_samples(path: Path) -> Iterator[Sample]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                yield Sample.from_dict(json.loads(line))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise DatasetCorrupt(f"{path} cannot be read: {exc}") from exc
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())

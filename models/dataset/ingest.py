@@ -1,0 +1,137 @@
+"""From a zip, a tar or a folder to a complete dataset folder, or to nothing. Knows no HTTP and no database."""
+
+import hashlib
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from models.dataset.archive import kind_of, read_members
+from models.dataset.errors import DatasetRefused, LayoutUnclear, MemberDamaged
+from models.dataset.folder import complete, count_by_class_and_split, file_name, staged, thumbnail_name
+from models.dataset.inspect import Findings, Stored, inspect
+from models.dataset.layout import Layout, find_layout
+from models.dataset.limits import Limits
+from models.dataset.member import Member
+from models.dataset.names import is_litter
+from models.dataset.progress import Progress, no_progress
+from models.dataset.report import OnFault, Report, Spread, count_by_code, in_order, listed, refusals
+from models.dataset.sample import Sample, hash_content, natural_order
+
+INCOMING = "incoming"
+
+
+def ingest(
+    source: Path,
+    destination: Path,
+    *,
+    on_fault: OnFault = "skip",
+    limits: Limits | None = None,
+    progress: Progress = no_progress,
+    threads: int | None = None,
+) -> Report:
+    """Read, check and store the dataset in `source`; `destination` is complete afterwards, or does not exist.
+
+    The phases of `progress` are "reading", "inspecting" and "comparing", counted in files. `threads` decode,
+    as many as there are processors where it is None.
+
+    Raises ArchiveError for a source that is damaged, unsafe or too large, LayoutUnclear where labels would have to
+    be guessed, DatasetRefused, with the report, where faults forbid its use, DatasetExists where `destination` is
+    taken. Whatever is raised, `progress` included, nothing is left behind.
+    """
+    limits = limits or Limits()
+    kind = kind_of(source)
+    with staged(destination) as folder:
+        files = _Files(folder)
+        with closing(read_members(source, limits)) as members:
+            for member in members:
+                files.take(member)
+                progress("reading", files.count, None)
+        layout = find_layout(files.stored, files.folders, files.read)
+        findings = inspect(folder, layout, files.stored, limits, progress, threads)
+        report = _report(kind, on_fault, files, layout, findings)
+        if not report.accepted:
+            raise DatasetRefused(report)
+        files.keep_only(findings.samples)
+        complete(folder, findings.samples, report.to_dict())
+    return report
+
+
+class _Files:
+    """What came out of the source: its files lie in the dataset's folder, under their hashes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.stored: dict[str, Stored] = {}
+        self.folders: set[str] = set()
+        self.litter = 0
+        self._folder = folder
+        self._unread: list[Path] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.stored)
+
+    def take(self, member: Member) -> None:
+        if is_litter(member.name):
+            self.litter += not member.is_folder
+        elif member.is_folder:
+            self.folders.add(member.name)
+        else:
+            self.stored[member.name] = self._store(member)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file. Raises LayoutUnclear where it was damaged: only a manifest is read here."""
+        stored = self.stored[name]
+        if stored.damage is not None:
+            raise LayoutUnclear(f"{name} cannot be read: {stored.damage}")
+        return (self._folder / file_name(stored.sha256)).read_bytes()
+
+    def keep_only(self, samples: tuple[Sample, ...]) -> None:
+        present = {file.sha256 for file in self.stored.values() if file.damage is None}
+        for sha256 in present - {sample.sha256 for sample in samples}:
+            (self._folder / file_name(sha256)).unlink(missing_ok=True)
+            (self._folder / thumbnail_name(sha256)).unlink(missing_ok=True)
+
+    def _store(self, member: Member) -> Stored:
+        incoming = self._folder / INCOMING
+        digest = hashlib.sha256()
+        count = 0
+        try:
+            with incoming.open("wb") as file:
+                for chunk in member.chunks():
+                    digest.update(chunk)
+                    count += len(chunk)
+                    file.write(chunk)
+        except MemberDamaged as exc:
+            incoming.unlink()
+            return Stored("", 0, member.garbled, damage=str(exc))
+        target = self._folder / file_name(digest.hexdigest())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(target)
+        return Stored(digest.hexdigest(), count, member.garbled)
+
+
+def _report(kind: str, on_fault: OnFault, files: _Files, layout: Layout, findings: Findings) -> Report:
+    samples, pictures = findings.samples, findings.pictures
+    faults = in_order(findings.faults)
+    reasons = refusals(faults, on_fault)
+    labels = natural_order(layout.labels)
+    sizes = {file.sha256: file.bytes for file in files.stored.values()}
+    return Report(
+        source=kind,
+        layout=layout.kind,
+        on_fault=on_fault,
+        files=files.count,
+        litter=files.litter,
+        images=len(samples),
+        labels=labels,
+        counts=count_by_class_and_split(labels, samples),
+        formats=dict(Counter(pictures[sample.sha256].format for sample in samples).most_common()),
+        modes=dict(Counter(sample.mode for sample in samples).most_common()),
+        width=Spread.of(sample.width for sample in samples),
+        height=Spread.of(sample.height for sample in samples),
+        bytes=Spread.of(sizes[sample.sha256] for sample in samples),
+        faults=listed(faults),
+        fault_counts=count_by_code(faults),
+        refusals=reasons,
+        content_hash=None if reasons else hash_content(samples),
+    )

@@ -1,0 +1,164 @@
+"""Which device a network can really run on, and ONNX Runtime sessions that run there or not at all.
+
+ONNX Runtime falls back to the CPU in silence when CUDA cannot be used; nothing here does. Knows no torch.
+"""
+
+import contextlib
+import ctypes
+import functools
+import io
+import logging
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from models.errors import ArtifactCorrupt, DeviceUnavailable
+
+logger = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+# ONNX Runtime's exceptions have no base of their own.
+MODEL_ERRORS: tuple[type[Exception], ...] = (
+    ort_errors.InvalidGraph, ort_errors.InvalidProtobuf, ort_errors.NoModel, ort_errors.NoSuchFile,
+)  # fmt: skip
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    *MODEL_ERRORS, ort_errors.EPFail, ort_errors.EngineError, ort_errors.Fail, ort_errors.InvalidArgument,
+    ort_errors.NotImplemented, ort_errors.RuntimeException, RuntimeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenedSession:
+    """A session, the execution provider that it really uses, and why that is not CUDA where CUDA was tried."""
+
+    session: Any
+    provider: str
+    cuda_problem: str | None = None
+
+
+def available_providers() -> tuple[str, ...]:
+    """The execution providers that work on this machine, best first; CUDA only when a GPU answers."""
+    return (CPU,) if cuda_problem() else (CUDA, CPU)
+
+
+def resolve(device: Device) -> tuple[str, ...]:
+    """The providers to ask for. Raises DeviceUnavailable when `cuda` is asked for and cannot be used."""
+    if device not in get_args(Device):
+        raise DeviceUnavailable(f"the device is {device!r}; it must be one of {', '.join(get_args(Device))}")
+    if device == "cpu":
+        return (CPU,)
+    problem = cuda_problem()
+    if problem is None:
+        return (CUDA, CPU)
+    if device == "cuda":
+        raise DeviceUnavailable(f"device cuda cannot be used: {problem}")
+    return (CPU,)
+
+
+@functools.cache
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used here, or None. Loads the driver: never call it before a fork."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime is built without CUDA; install onnxruntime-gpu instead of onnxruntime"
+    return _driver_problem() or _library_problem()
+
+
+def open_session(
+    model: Path, *, device: Device = "auto", intra_threads: int = 1, gpu_mem_limit: int | None = None
+) -> OpenedSession:
+    """Load an ONNX file to run on `device` with `intra_threads` threads for each run.
+
+    `gpu_mem_limit` is in bytes and bounds ONNX Runtime's own arena; cuDNN's workspace comes on top.
+    Raises DeviceUnavailable when `device` is `cuda` and the session would not run there, and ArtifactCorrupt when
+    the file is not a graph that this ONNX Runtime can load.
+    """
+    if CUDA not in resolve(device):
+        return OpenedSession(_load(model, [CPU], intra_threads), CPU, cuda_problem() if device == "auto" else None)
+    problem = "ONNX Runtime could not start its CUDA provider; its reason is on the standard error"
+    try:
+        session = _load(model, [(CUDA, _cuda_options(gpu_mem_limit)), CPU], intra_threads)
+        if session.get_providers()[0] == CUDA:
+            return OpenedSession(session, CUDA)
+    except DeviceUnavailable as exc:
+        problem = str(exc)
+    if device == "cuda":
+        raise DeviceUnavailable(f"device cuda cannot be used: {problem}")
+    logger.warning("%s runs on the CPU: %s", model, problem)
+    return OpenedSession(_load(model, [CPU], intra_threads), CPU, problem)
+
+
+def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A spinning thread is no faster here and takes the core from the threads that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except RUNTIME_ERRORS as exc:
+        if providers[0] != CPU and not isinstance(exc, MODEL_ERRORS):
+            raise DeviceUnavailable(str(exc)) from exc
+        raise ArtifactCorrupt(f"{model} cannot be loaded by ONNX Runtime: {exc}") from exc
+    # Without this a run that fails on the GPU is repeated on the CPU, and every later one stays there.
+    session.disable_fallback()
+    _return_freed_memory()
+    return session
+
+
+def _return_freed_memory() -> None:
+    """Give back what the C library keeps of the parsed file and the first copy of the weights: twice its size."""
+    # Only the C library of Linux keeps it, and only that one can be asked.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _cuda_options(gpu_mem_limit: int | None) -> dict[str, str]:
+    options = {
+        # The default search times every algorithm again for each new batch size: seconds instead of milliseconds.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # The default doubles its reservation at each step, which starves a trainer on the same GPU.
+        "arena_extend_strategy": "kSameAsRequested",
+    }
+    if gpu_mem_limit is not None:
+        options["gpu_mem_limit"] = str(gpu_mem_limit)
+    return options
+
+
+def _driver_problem() -> str | None:
+    library = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return f"there is no NVIDIA driver ({library} cannot be loaded); in a container, give it the GPU"
+    status = driver.cuInit(0)
+    count = ctypes.c_int(0)
+    if status == 0:
+        status = driver.cuDeviceGetCount(ctypes.byref(count))
+    if status != 0:
+        return f"the NVIDIA driver answers with error {status}; nvidia-smi says more"
+    return None if count.value else "the NVIDIA driver sees no GPU; look at CUDA_VISIBLE_DEVICES"
+
+
+def _library_problem() -> str | None:
+    """Load what the CUDA provider links against, from the nvidia wheels or the system."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        onnxruntime.preload_dlls()  # it prints its failures, and raises none
+    capi = Path(onnxruntime.__file__).parent / "capi"
+    try:
+        for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+            ctypes.CDLL(str(capi / name), mode=ctypes.RTLD_GLOBAL)
+    except OSError as exc:
+        return f"a CUDA library is missing ({exc}); install onnxruntime-gpu[cuda,cudnn]"
+    return None

@@ -1,0 +1,113 @@
+"""Everything that can be wrong with an image, weights, an architecture or an artifact.
+
+ModelError
+├── ImageError
+│   ├── ImageUnreadable      the decoder gave up; carries its reason
+│   └── ImageTooManyPixels   larger than the limit, refused before decoding
+├── UnknownArchitecture
+├── InvalidArchitecture      parameters that do not fit together, e.g. a convnet pattern
+├── WeightsError
+│   ├── UnknownWeights       no such weights for that architecture
+│   ├── WeightsNotFound      not in the weights folder and cannot be downloaded
+│   ├── WeightsCorrupt       wrong checksum, truncated, or a format that could carry code
+│   └── WeightsMismatch      tensors missing, unexpected or of another shape
+├── ArtifactError
+│   ├── ArtifactNotFound
+│   └── ArtifactCorrupt      a file is missing or its checksum is wrong
+├── InvalidPreprocessing     sizes or values that describe no way to prepare an image
+├── ExportFailed             torch cannot write the network as one ONNX file
+├── ExportMismatch           the ONNX graph does not compute what torch computes
+├── DeviceUnavailable        a device was required and cannot be used
+├── InvalidBatch             not the array of pixels that the model takes
+└── PredictionFailed         the runtime gave up in the middle, e.g. out of memory
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ModelError(Exception):
+    """Base of every error about models; its text is safe to show to a user."""
+
+
+class ImageError(ModelError):
+    """One image cannot be used; its neighbours in the batch are unaffected."""
+
+
+class ImageUnreadable(ImageError):
+    """The bytes cannot be decoded; the text holds the decoder's reason."""
+
+
+class ImageTooManyPixels(ImageError):
+    """The image is larger than the pixel limit; it was not decoded."""
+
+
+class UnknownArchitecture(ModelError):
+    """The zoo has no architecture of that name."""
+
+
+class InvalidArchitecture(ModelError):
+    """The architecture's parameters do not fit together."""
+
+
+class WeightsError(ModelError):
+    """Base of everything about weights."""
+
+
+class UnknownWeights(WeightsError):
+    """The architecture has no weights of that name."""
+
+
+class WeightsNotFound(WeightsError):
+    """The weights are not in the weights folder and could not be downloaded."""
+
+
+class WeightsCorrupt(WeightsError):
+    """The file is damaged, is not what its checksum says, or is a format that could carry code."""
+
+
+class WeightsMismatch(WeightsError):
+    """Tensors are missing, unexpected or of another shape than the architecture's."""
+
+
+class ArtifactError(ModelError):
+    """Base of everything about artifacts."""
+
+
+class ArtifactNotFound(ArtifactError):
+    """No complete artifact lies there: there is no manifest."""
+
+
+class ArtifactCorrupt(ArtifactError):
+    """A file of the artifact is missing or its checksum is not the manifest's."""
+
+
+class ExportFailed(ModelError):
+    """Torch cannot write the network as one ONNX file; the text holds its reason."""
+
+
+class ExportMismatch(ModelError):
+    """The exported graph's answers differ from torch's by more than the parity gate allows.
+
+    `report` holds the numbers, as JSON types.
+    """
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.report = dict(report)
+
+
+class DeviceUnavailable(ModelError):
+    """The requested device cannot be used on this machine."""
+
+
+class InvalidPreprocessing(ModelError):
+    """The sizes or values describe no way to prepare an image."""
+
+
+class InvalidBatch(ModelError):
+    """The array is not uint8 `[n, height, width, 3]` of the model's size."""
+
+
+class PredictionFailed(ModelError):
+    """The runtime could not compute a batch that is in order, for example for want of memory."""

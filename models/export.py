@@ -1,0 +1,155 @@
+"""From a torch network to the one file that is served. Knows the gate it must pass, and nothing of registries."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from models.artifact import MODEL, software_versions
+from models.errors import ExportFailed
+from models.parity import ParityReport, check_parity
+from models.predictor import ACTIVATION_BYTES, INPUT, OUTPUTS
+from models.served import Served
+from models.spec import Preprocessing
+
+# The newest that torch writes without a conversion afterwards.
+OPSET = 20
+
+
+def export(
+    network: nn.Module,
+    folder: Path,
+    *,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    images: NDArray[np.uint8],
+    channels: int = 3,
+    temperature: float = 1.0,
+    metadata: Mapping[str, Any] | None = None,
+) -> ParityReport:
+    """Write `folder/model.onnx` and prove it against torch on `images`, uint8 `[n, height, width, 3]`.
+
+    Raises ExportFailed when torch cannot write the network, ExportMismatch (with the report) when the file does
+    not compute what torch computes; the file is then left for inspection, and nothing may publish it.
+    """
+    model = folder / MODEL
+    to_onnx(
+        network,
+        model,
+        preprocessing=preprocessing,
+        labels=labels,
+        channels=channels,
+        temperature=temperature,
+        metadata=metadata,
+    )
+    return check_parity(
+        network, model, images, preprocessing=preprocessing, channels=channels, temperature=temperature
+    )
+
+
+def to_onnx(
+    network: nn.Module,
+    model: Path,
+    *,
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    channels: int = 3,
+    temperature: float = 1.0,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `network` as a single ONNX file that can be used alone.
+
+    Input `image`: uint8 `[batch, height, width, 3]`, RGB. Outputs `logits` and `probabilities`: float32
+    `[batch, len(labels)]`. Labels, preprocessing, temperature and software versions are in the file's metadata as
+    JSON, with whatever `metadata` adds. Raises ExportFailed.
+    """
+    served = Served(network, preprocessing, channels=channels, temperature=temperature)
+    example = torch.zeros(2, preprocessing.height, preprocessing.width, 3, dtype=torch.uint8)
+    graph = _trace(served, example)
+    facts = {
+        "labels": list(labels),
+        "preprocessing": preprocessing.to_dict(),
+        "temperature": temperature,
+        "opset": OPSET,
+        "software": software_versions(),
+        ACTIVATION_BYTES: _activation_bytes(graph),
+        **(metadata or {}),
+    }
+    onnx.helper.set_model_props(
+        graph, {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    )
+    _forget_sources(graph)
+    _check_signature(graph, preprocessing, len(labels))
+    try:
+        onnx.save(graph, model)
+    except ValueError as exc:
+        raise ExportFailed(f"the network does not fit into one ONNX file of 2 GB: {exc}") from exc
+
+
+def _trace(served: Served, example: torch.Tensor) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch")
+    try:
+        program = torch.onnx.export(
+            served,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as exc:
+        # The exporter wraps the reason in a page of advice for its own developers.
+        reason = str(exc.__cause__ or exc).partition("\n")[0]
+        raise ExportFailed(f"torch cannot write this network as ONNX: {reason}") from exc
+    if program is None:
+        raise ExportFailed("torch's exporter returned no program")
+    return program.model_proto
+
+
+def _activation_bytes(graph: onnx.ModelProto) -> int:
+    """The most that one node's input and output hold for one image: about what a run needs beside the weights."""
+    sizes = {value.name: _bytes_per_image(value) for value in (*graph.graph.value_info, *graph.graph.output)}
+    needs = (sum(sizes.get(name, 0) for name in (*node.input, *node.output)) for node in graph.graph.node)
+    return max(needs, default=0)
+
+
+def _bytes_per_image(value: onnx.ValueInfoProto) -> int:
+    shape = _shape(value)
+    if not shape or shape[0] != "batch":
+        return 0
+    return 4 * math.prod(size for size in shape if isinstance(size, int))
+
+
+def _forget_sources(graph: onnx.ModelProto) -> None:
+    """Drop the exporter's notes: source lines and paths of the machine that trained are nobody else's business."""
+    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in graph.graph.initializer:
+        tensor.ClearField("metadata_props")
+
+
+def _check_signature(graph: onnx.ModelProto, preprocessing: Preprocessing, classes: int) -> None:
+    found = {value.name: _shape(value) for value in (*graph.graph.input, *graph.graph.output)}
+    expected: dict[str, list[int | str]] = {
+        INPUT: ["batch", preprocessing.height, preprocessing.width, 3],
+        **{name: ["batch", classes] for name in OUTPUTS},
+    }
+    if found != expected:
+        raise ExportFailed(
+            f"the exported graph has the shapes {found}; expected {expected}, one column for each label"
+        )
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]

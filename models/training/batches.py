@@ -1,0 +1,128 @@
+"""Batches for training and for evaluation, on the device and ready for the network. Knows no network.
+
+What a batch holds depends on the seed, the epoch and its place in it, and on nothing else: not on how many
+processes prepare it, and not on whether the training was resumed in between.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from models.normalise import Normalise
+from models.training.augment import Mix, Transform
+from models.training.data import Pixels
+from models.training.seeds import derive
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Batches(Protocol):
+    """Training batches: network inputs float32 [b, ...] and targets, int64 [b] or float32 [b, classes]."""
+
+    def __len__(self) -> int: ...
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]: ...
+
+
+class Order:
+    """Which images make up each batch of an epoch.
+
+    Every image once, shuffled; or, with `weights`, as many draws with replacement, in proportion to them. A last
+    batch of a single image joins the one before it: batch normalisation cannot learn from one.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, seed: int, weights: Tensor | None = None) -> None:
+        self.count, self.batch_size, self.seed, self.weights = count, batch_size, seed, weights
+
+    def __len__(self) -> int:
+        return max(1, (self.count + self.batch_size - 1) // self.batch_size - self._joined)
+
+    @property
+    def _joined(self) -> int:
+        return int(self.count > self.batch_size > 1 and self.count % self.batch_size == 1)
+
+    def epoch(self, epoch: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        if self.weights is None:
+            drawn = torch.randperm(self.count, generator=generator)
+        else:
+            drawn = torch.multinomial(self.weights, self.count, replacement=True, generator=generator)
+        indices = drawn.tolist()
+        starts = range(0, self.count, self.batch_size)[: len(self)]
+        return [indices[start : None if start == starts[-1] else start + self.batch_size] for start in starts]
+
+
+class _Varied(Dataset[tuple[Tensor, int]]):
+    """Items are (epoch, index); each draws its own variation from its own seed, in whatever process."""
+
+    def __init__(self, pixels: Pixels, targets: NDArray[np.int64], transform: Transform, seed: int) -> None:
+        self.pixels, self.targets, self.transform, self.seed = pixels, targets, transform, seed
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = item
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(derive(self.seed, "variation", epoch, index))
+            image = self.transform(torch.from_numpy(self.pixels[index].copy()).permute(2, 0, 1))
+        return image, int(self.targets[index])
+
+
+class ImageBatches:
+    """Varied training images. `workers` processes prepare them; 0 prepares in this one."""
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        targets: NDArray[np.int64],
+        transform: Transform,
+        order: Order,
+        *,
+        normalise: Normalise,
+        device: torch.device,
+        mix: Mix | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.data = _Varied(pixels, targets, transform, order.seed)
+        self.order, self.normalise, self.mix = order, normalise.to(device), mix
+        self.device, self.workers = device, workers
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of epoch `epoch` from number `start` on."""
+        wanted = [[(epoch, index) for index in batch] for batch in self.order.epoch(epoch)[start:]]
+        loader = DataLoader(
+            self.data,
+            batch_sampler=wanted,
+            num_workers=self.workers,
+            multiprocessing_context="spawn" if self.workers else None,
+            # The loader draws a seed for its workers from this generator; without it, it would draw from the
+            # global one, and a resumed epoch would go on with other numbers.
+            generator=torch.Generator().manual_seed(0),
+        )
+        for images, targets in loader:
+            inputs = self.normalise(images.permute(0, 2, 3, 1).to(self.device, non_blocking=True))
+            labels = targets.to(self.device)
+            yield self.mix(inputs, labels) if self.mix else (inputs, labels)
+
+
+class FeatureBatches:
+    """Cached features instead of images: float32 [views, n, ...]; each epoch shows one view of each image."""
+
+    def __init__(self, views: Tensor, targets: NDArray[np.int64], order: Order, device: torch.device) -> None:
+        self.views, self.targets = views.to(device), torch.from_numpy(targets).to(device)
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(derive(self.order.seed, "view", epoch))
+        view = torch.randint(len(self.views), (self.order.count,), generator=generator)
+        for batch in self.order.epoch(epoch)[start:]:
+            index = torch.tensor(batch)
+            yield self.views[view[index], index], self.targets[index]

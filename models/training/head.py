@@ -1,0 +1,102 @@
+"""The head by itself: learning from cached features with the backbone left alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.training.linear import Check, Head, fit_head
+from models.training.progress import EpochRecord, Outcome
+from models.training.recipe import Recipe
+from models.training.strategy import head_dropout
+from models.zoo.layout import split
+
+
+class HeadLearner:
+    """The network's own head, with the dropout before it, by itself; what it learns, the whole network has."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        dropout = head_dropout(whole)
+        self.network = nn.Sequential(dropout or nn.Identity(), split(whole).head)
+
+    def train(self) -> None:
+        self.network.train()
+
+
+def head_groups(head: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Weights with decay, biases without."""
+    decayed = [p for p in head.parameters() if p.ndim > 1]
+    plain = [p for p in head.parameters() if p.ndim <= 1]
+    groups = [(decayed, recipe.weight_decay), (plain, 0.0)]
+    return [
+        {"params": params, "scale": 1.0, "weight_decay": decay, "lr": recipe.learning_rate}
+        for params, decay in groups
+        if params
+    ]
+
+
+def linear_head(network: nn.Module) -> nn.Linear | None:
+    """The head where it is one linear layer with a bias, which regression solves exactly; else None."""
+    head = split(network).head
+    return head if isinstance(head, nn.Linear) and head.bias is not None else None
+
+
+def rows_to_keep(head: nn.Linear, labels: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, Tensor] | None:
+    """Weight and bias with the rows of labels that the head knew; zeros for those it has yet to learn."""
+    if not kept:
+        return None
+    known = torch.tensor([label in set(kept) for label in labels])
+    weight, bias = head.weight.detach().cpu(), head.bias.detach().cpu()
+    return weight * known[:, None], bias * known
+
+
+def solve(
+    head: nn.Linear,
+    views: Tensor,
+    targets: Tensor,
+    *,
+    seed: int,
+    groups: Sequence[str],
+    class_weights: Tensor | None,
+    start: tuple[Tensor, Tensor] | None,
+    check: Check,
+) -> Head:
+    """Puts the regression's answer into the head, in place."""
+    found = fit_head(
+        views,
+        targets,
+        head.out_features,
+        seed=seed,
+        groups=groups,
+        class_weights=class_weights,
+        start=start,
+        check=check,
+    )
+    with torch.no_grad():
+        head.weight.copy_(found.weight)
+        head.bias.copy_(found.bias)
+    head.cpu()
+    return found
+
+
+@torch.inference_mode()
+def solved_outcome(
+    head: nn.Linear, features: Tensor, targets: Tensor, validation: Tensor, validation_targets: NDArray[np.int64]
+) -> Outcome:
+    """A regression has no epochs; its one line of history says what it reached."""
+    logits, held_out = head(features), head(validation)
+    truth = torch.from_numpy(validation_targets)
+    record = EpochRecord(
+        epoch=1,
+        loss=float(F.cross_entropy(logits, targets)),
+        accuracy=float((logits.argmax(1) == targets).float().mean()),
+        validation_loss=float(F.cross_entropy(held_out, truth)),
+        validation_accuracy=float((held_out.argmax(1) == truth).float().mean()),
+        learning_rate=0.0,
+        seconds=0.0,
+    )
+    return Outcome((record,), 1, "solved")

@@ -1,0 +1,203 @@
+"""The training loop: epochs of steps, an evaluation after each, a checkpoint, the best weights at the end.
+
+Knows networks and batches; not where images come from, who watches, or what happens to the result.
+"""
+
+import gc
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.training.checkpoint import detached
+from models.training.errors import Diverged, OutOfMemory
+from models.training.inputs import Inputs
+from models.training.interruption import Interrupted
+from models.training.precision import out_of_memory
+from models.training.progress import EpochRecord, Outcome, Watcher
+from models.training.seeds import seed_everything
+from models.training.training import Training
+
+# Szegedy et al. 2014: what GoogLeNet's and Inception's auxiliary classifiers add to the loss.
+AUXILIARY_WEIGHT = 0.3
+
+
+def fit(training: Training, watcher: Watcher) -> Outcome:
+    """Trains until the epochs are done or nothing improves, from the newest checkpoint if there is one.
+
+    Raises Interrupted from the watcher, after a checkpoint if it is to be resumed, OutOfMemory and Diverged.
+    """
+    recipe, progress = training.recipe, training.progress
+    found = training.checkpoints.newest() if training.checkpoints else None
+    if found is not None:
+        training.restore(found)
+        progress = training.progress
+    stopped = "epochs"
+    try:
+        while progress.epoch < recipe.epochs:
+            if recipe.patience is not None and progress.epoch - progress.best_epoch >= recipe.patience:
+                stopped = "patience"
+                break
+            if progress.step == 0:
+                seed_everything(training.seed, "epoch", progress.epoch)
+            rate = train_one_epoch(training, watcher)
+            logits = evaluate(training.network, training.validation.inputs, watcher)
+            record = _end_epoch(training, logits, rate)
+            training.save(watcher)
+            watcher.epoch(record)
+    except Interrupted as interruption:
+        if interruption.keep_best and training.best is not None:
+            stopped = interruption.reason
+        else:
+            if interruption.resume:
+                training.save(watcher)
+            raise
+    if training.best is not None:
+        training.network.load_state_dict(training.best)
+    training.network.eval()
+    return Outcome(tuple(progress.history), progress.best_epoch, stopped)
+
+
+def train_one_epoch(training: Training, watcher: Watcher) -> float:
+    """The rest of the current epoch; returns the last learning rate."""
+    progress, steps = training.progress, len(training.batches)
+    training.learner.train()
+    rate = training.optimiser.param_groups[0]["lr"]
+    started = time.monotonic() - progress.seconds
+    for inputs, targets in training.batches.epoch(progress.epoch, progress.step):
+        rate = training.schedule.apply(training.optimiser, progress.epoch * steps + progress.step)
+        loss, correct = take_step(training, inputs, targets)
+        progress.step += 1
+        progress.loss_sum += loss * len(inputs)
+        progress.correct += correct
+        progress.seen += len(inputs)
+        progress.seconds = time.monotonic() - started
+        watcher.step(
+            progress.epoch + 1, progress.step, steps, len(inputs),
+            progress.loss_sum / progress.seen, progress.correct / progress.seen,
+        )  # fmt: skip
+    return float(rate)
+
+
+def take_step(training: Training, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    """One optimiser step over a batch; returns its mean loss and how many of it were right.
+
+    Where memory runs out, the batch goes through in halves, quarters ... that add up to the same gradient.
+    """
+    random_state = torch.get_rng_state()
+    while True:
+        try:
+            return _accumulate(training, inputs, targets)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        # Outside the handler, where the traceback no longer holds the activations.
+        size = min(training.progress.micro_batch, len(inputs))
+        if size <= 1:
+            raise OutOfMemory(
+                f"one image of {tuple(inputs.shape[1:])} does not fit into the memory of {training.device}; "
+                "choose a smaller architecture, or strategy head"
+            )
+        training.progress.micro_batch = (size + 1) // 2
+        training.optimiser.zero_grad(set_to_none=True)
+        torch.set_rng_state(random_state)
+        gc.collect()
+        if training.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _accumulate(training: Training, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    scaler = training.precision.scaler
+    training.optimiser.zero_grad(set_to_none=True)
+    total, correct = 0.0, 0
+    size = training.progress.micro_batch
+    for part, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
+        with training.precision.autocast():
+            output = training.network(part)
+            loss = _loss(training, output, wanted) / len(inputs)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+        correct += int((_main(output).argmax(1) == (wanted.argmax(1) if wanted.ndim > 1 else wanted)).sum())
+    if not math.isfinite(total):
+        raise Diverged(
+            f"the loss is {total} in epoch {training.progress.epoch + 1}; lower the learning rate "
+            f"(now {training.recipe.learning_rate:g}) or set clip_norm"
+        )
+    if training.recipe.clip_norm is not None:
+        scaler.unscale_(training.optimiser)
+        nn.utils.clip_grad_norm_(
+            [p for group in training.optimiser.param_groups for p in group["params"]], training.recipe.clip_norm
+        )
+    scaler.step(training.optimiser)
+    scaler.update()
+    return total, correct
+
+
+def _loss(training: Training, output: Any, targets: Tensor) -> Tensor:
+    """The summed loss of logits and, where there are any, of auxiliary logits."""
+
+    def of(logits: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits.float(), targets, training.class_weights, reduction="sum",
+            label_smoothing=training.recipe.label_smoothing,
+        )  # fmt: skip
+
+    if isinstance(output, Tensor):
+        return of(output)
+    main, *auxiliary = [part for part in output if part is not None]
+    return of(main) + AUXILIARY_WEIGHT * sum((of(part) for part in auxiliary), torch.zeros((), device=main.device))
+
+
+def _main(output: Any) -> Tensor:
+    logits: Tensor = output if isinstance(output, Tensor) else output[0]
+    return logits
+
+
+def _end_epoch(training: Training, logits: NDArray[np.float32], rate: float) -> EpochRecord:
+    progress, targets = training.progress, training.validation.targets
+    loss = float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets)))
+    accuracy = float(np.mean(logits.argmax(1) == targets))
+    record = EpochRecord(
+        epoch=progress.epoch + 1,
+        loss=progress.loss_sum / max(1, progress.seen),
+        accuracy=progress.correct / max(1, progress.seen),
+        validation_loss=loss,
+        validation_accuracy=accuracy,
+        learning_rate=rate,
+        seconds=round(progress.seconds, 3),
+    )
+    progress.history.append(record)
+    if (accuracy, -loss) > progress.best_score:
+        progress.best_score, progress.best_epoch = (accuracy, -loss), record.epoch
+        training.best = detached(dict(training.network.state_dict()))
+    training.schedule.epoch_ended(accuracy)
+    progress.next_epoch()
+    return record
+
+
+@torch.inference_mode()
+def evaluate(
+    network: nn.Module, inputs: Inputs, watcher: Watcher | None = None, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Logits float32 [n, classes] of every input, in evaluation mode and full precision."""
+    network.eval()
+    found: list[Tensor] = []
+    start = 0
+    while start < len(inputs):
+        stop = min(start + batch_size, len(inputs))
+        try:
+            found.append(_main(network(inputs.batch(start, stop))).float().cpu())
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or batch_size == 1:
+                raise
+            batch_size = (batch_size + 1) // 2
+            continue
+        start = stop
+        if watcher is not None:
+            watcher.evaluating(start, len(inputs))
+    return torch.cat(found).numpy()

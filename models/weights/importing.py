@@ -1,0 +1,91 @@
+"""A user's file into the weights folder, after it has proved to fit the architecture."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.errors import WeightsError, WeightsMismatch
+from models.spec import Preprocessing
+from models.weights.download import sha256_of
+from models.weights.imported import imported_filename, source_of
+from models.weights.loading import LoadReport, default_preprocessing, fit
+from models.weights.published import sources
+from models.weights.reading import read_state
+from models.weights.source import WeightsSource
+from models.weights.store import WeightsStore, write_record
+from models.zoo import registry
+from models.zoo.layout import classifiers, first_convolution
+
+
+def import_weights(
+    path: Path,
+    architecture: str,
+    name: str,
+    store: WeightsStore,
+    *,
+    labels: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+    licence: str | None = None,
+    trained_on: str = "not stated",
+    params: dict[str, Any] | None = None,
+) -> tuple[WeightsSource, LoadReport]:
+    """Copies `path` to the weights folder as `name` of `architecture`, with the file's own classes and channels.
+
+    Raises WeightsCorrupt, WeightsMismatch (also when `labels` are not as many as the classes), and WeightsError
+    where the name is taken or not allowed.
+    """
+    filename = imported_filename(architecture, name, path.suffix)
+    if name in {source.name for source in sources(architecture, store)}:
+        raise WeightsError(f"{architecture} has weights {name!r} already; give these another name")
+    state = read_state(path)
+    network = _network_for(architecture, state, params or {})
+    report = fit(network, state, path.name)
+    made = registry.built(network)
+    if labels and len(labels) != made.num_classes:
+        raise WeightsMismatch(f"{len(labels)} labels for {made.num_classes} classes of {path.name}")
+    target = store.folder / filename
+    _copy(path, target)
+    record = {
+        "architecture": architecture,
+        "weights": name,
+        "origin": "file",
+        "sha256": sha256_of(target),
+        "size_bytes": target.stat().st_size,
+        "imported_from": path.name,
+        "imported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": made.num_classes,
+        "labels": list(labels),
+        "licence": licence,
+        "trained_on": trained_on,
+        "params": params or {},
+        "preprocessing": (preprocessing or default_preprocessing(made.architecture, made.params)).to_dict(),
+    }
+    write_record(target, record)
+    return source_of(filename, record), report
+
+
+def _network_for(architecture: str, state: dict[str, Tensor], params: dict[str, Any]) -> nn.Module:
+    """The network with as many classes and channels as the file's own tensors have."""
+    probe = registry.build(architecture, **params)
+    head = next(iter(classifiers(probe)))
+    weight = state.get(f"{head}.weight")
+    if weight is None:
+        raise WeightsMismatch(
+            f"the file has no {head}.weight, the head of {architecture}: it is for another network"
+        )
+    stem = state.get(f"{first_convolution(probe)[0]}.weight")
+    channels = int(stem.shape[1]) if stem is not None and stem.dim() == 4 else 3
+    return registry.build(architecture, int(weight.shape[0]), channels, **params)
+
+
+def _copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    with path.open("rb") as read, part.open("wb") as write:
+        shutil.copyfileobj(read, write)
+        os.fsync(write.fileno())
+    part.replace(target)

@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+from models.devices import CPU, CUDA, available_providers, cuda_problem, open_session, resolve
+from models.errors import ArtifactCorrupt, DeviceUnavailable
+
+needs_no_gpu = pytest.mark.skipif(cuda_problem() is None, reason="this machine has a GPU that works")
+needs_gpu = pytest.mark.skipif(cuda_problem() is not None, reason=f"no GPU: {cuda_problem()}")
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert resolve("cpu") == (CPU,)
+    assert available_providers()[-1] == CPU
+
+
+def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(DeviceUnavailable, match="'tpu'; it must be one of auto, cpu, cuda"):
+        resolve("tpu")  # type: ignore[arg-type]
+
+
+@needs_no_gpu
+def test_auto_settles_for_the_cpu_and_says_why(artifact: Path) -> None:
+    assert resolve("auto") == available_providers() == (CPU,)
+    opened = open_session(artifact / "model.onnx", device="auto")
+    assert opened.provider == CPU
+    assert opened.cuda_problem == cuda_problem()
+
+
+@needs_no_gpu
+def test_cuda_without_cuda_is_refused_without_a_word_from_the_runtime(
+    artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(DeviceUnavailable, match="device cuda cannot be used: "):
+        open_session(artifact / "model.onnx", device="cuda")
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_gpu
+def test_cuda_runs_on_the_gpu(artifact: Path) -> None:
+    assert resolve("auto") == (CUDA, CPU)
+    assert open_session(artifact / "model.onnx", device="cuda", gpu_mem_limit=1 << 30).provider == CUDA
+
+
+def test_a_session_has_the_threads_asked_for_and_they_do_not_spin(artifact: Path) -> None:
+    options = open_session(artifact / "model.onnx", device="cpu", intra_threads=3).session.get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert options.inter_op_num_threads == 1
+    assert options.execution_mode == onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a graph", None])
+def test_a_file_that_is_no_graph_is_corrupt(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(ArtifactCorrupt, match=r"model\.onnx cannot be loaded"):
+        open_session(tmp_path / "model.onnx", device="cpu")

@@ -1,0 +1,101 @@
+"""A batch depends on seed, epoch and place alone: not on processes, and not on where an epoch was resumed."""
+
+import numpy as np
+import pytest
+import torch
+from support.teaching import CPU
+
+from models.normalise import Normalise
+from models.spec import Preprocessing
+from models.training.augment import varied
+from models.training.balance import loss_weights, sampling_weights
+from models.training.batches import FeatureBatches, ImageBatches, Order
+from models.training.data import Pixels
+from models.training.recipe import DEFAULT, read_recipe
+
+VIEW = Preprocessing(height=16, width=16, resize=18)
+
+
+def image_batches(workers: int = 0) -> ImageBatches:
+    pixels = np.random.default_rng(0).integers(0, 255, (21, 18, 18, 3), np.uint8)
+    return ImageBatches(
+        Pixels(pixels),
+        np.arange(21, dtype=np.int64) % 3,
+        varied(DEFAULT.augmentation, VIEW, None),
+        Order(21, 8, seed=3),
+        normalise=Normalise(VIEW),
+        device=CPU,
+        workers=workers,
+    )
+
+
+def test_every_image_comes_once_in_an_epoch() -> None:
+    order = Order(21, 8, seed=0)
+    batches = order.epoch(0)
+    assert [len(batch) for batch in batches] == [8, 8, 5]
+    assert sorted(index for batch in batches for index in batch) == list(range(21))
+    assert len(order) == 3
+    assert order.epoch(0) == batches != order.epoch(1)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(17, [8, 9]), (16, [8, 8]), (1, [1]), (9, [9])])
+def test_a_single_image_joins_the_batch_before_it(count: int, sizes: list[int]) -> None:
+    order = Order(count, 8, seed=0)
+    assert [len(batch) for batch in order.epoch(0)] == sizes
+    assert len(order) == len(sizes)
+
+
+def test_an_epoch_can_be_begun_in_its_middle() -> None:
+    whole = list(image_batches().epoch(2, 0))
+    torch.manual_seed(123)
+    rest = list(image_batches().epoch(2, 1))
+    assert len(rest) == 2
+    for (inputs, targets), (again, targets_again) in zip(whole[1:], rest, strict=True):
+        assert torch.equal(inputs, again)
+        assert torch.equal(targets, targets_again)
+
+
+def test_epochs_vary_images_differently() -> None:
+    first, second = (torch.cat([inputs for inputs, _ in image_batches().epoch(epoch, 0)]) for epoch in (0, 1))
+    assert not torch.equal(first.sum(), second.sum())
+
+
+def test_drawing_variations_leaves_the_generator_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    list(image_batches().epoch(0, 0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.slow
+def test_other_processes_prepare_the_same_batches() -> None:
+    for here, there in zip(image_batches().epoch(0, 0), image_batches(workers=2).epoch(0, 0), strict=True):
+        assert torch.equal(here[0], there[0])
+
+
+def test_a_balanced_sampler_draws_every_class_alike() -> None:
+    targets = np.array([0] * 90 + [1] * 10, dtype=np.int64)
+    weights = sampling_weights(read_recipe({"class_balance": "sampler"}), targets)
+    order = Order(100, 100, seed=0, weights=weights)
+    drawn = np.concatenate([targets[order.epoch(epoch)[0]] for epoch in range(20)])
+    assert 0.45 < drawn.mean() < 0.55
+    assert sampling_weights(DEFAULT, targets) is None
+
+
+def test_class_weights_make_every_class_count_alike() -> None:
+    targets = np.array([0] * 90 + [1] * 10, dtype=np.int64)
+    weights = loss_weights(read_recipe({"class_balance": "weights"}), targets, 2, CPU)
+    assert weights is not None
+    assert torch.allclose(weights * torch.tensor([90.0, 10.0]), torch.tensor([50.0, 50.0]))
+    assert loss_weights(DEFAULT, targets, 2, CPU) is None
+
+
+def test_features_show_one_view_of_each_image_per_epoch() -> None:
+    views = torch.arange(3).view(3, 1, 1).expand(3, 10, 1) * 100.0 + torch.arange(10).view(1, 10, 1)
+    batches = FeatureBatches(views, np.arange(10, dtype=np.int64), Order(10, 4, seed=1), CPU)
+    shown, targets = (torch.cat(parts) for parts in zip(*batches.epoch(0, 0), strict=True))
+    assert sorted(targets.tolist()) == list(range(10))
+    assert torch.equal(shown[:, 0] % 100, targets.float())
+    assert len({int(value) // 100 for value in shown[:, 0]}) > 1
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches.epoch(0, 1)]), shown[4:])
