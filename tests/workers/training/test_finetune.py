@@ -1,0 +1,299 @@
+"""Fine-tunes from row to version, in this process: what is published, what is refused, and with which words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from support.colours import LABELS, picture
+from support.teaching import colour_dataset
+from support.trainer import QUICK, Trainer
+
+from models.artifact import verify
+from models.dataset.folder import LabelledImage, write_dataset
+from models.predictor import Predictor
+from models.preprocess import prepare
+from storage.datasets import DatasetState
+from storage.errors import NotFound
+from storage.jobs import Attempt, Job, JobState
+from storage.tables import JobRow
+from workers.training.runner import run
+
+COLOURS: dict[str, Any] = {
+    "model": "colours",
+    "architecture": "lenet5",
+    "weights": "none",
+    "recipe": {
+        "epochs": 4,
+        "batch_size": 8,
+        "learning_rate": 3e-3,
+        "patience": None,
+        "augmentation": {"brightness": 0, "contrast": 0, "saturation": 0},
+    },
+}
+
+
+@pytest.fixture
+def dataset(trainer: Trainer, tmp_path: Path) -> str:
+    return trainer.add_dataset(colour_dataset(tmp_path / "colours", per_class=10))
+
+
+def colours(trainer: Trainer, dataset: str, **changes: Any) -> Job:
+    return trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset, **changes}))
+
+
+def error_of(job: Job) -> tuple[str, str]:
+    assert job.state == JobState.FAILED
+    assert job.error is not None
+    return job.error["code"], job.error["detail"]
+
+
+def no_models(trainer: Trainer) -> bool:
+    return not trainer.registry.list_models(10).items
+
+
+def test_a_dataset_becomes_a_served_version(trainer: Trainer, dataset: str) -> None:
+    job = colours(trainer, dataset, promote="always")
+    assert (job.state, job.error) == (JobState.SUCCEEDED, None)
+    assert job.result is not None
+    assert (job.result["model"], job.result["version"], job.result["promoted"]) == ("colours", 1, True)
+    assert job.result["metrics"]["accuracy"] == 1.0
+    assert job.result["strategy"]["strategy"] == "full"
+    version = trainer.registry.resolve("colours")
+    assert version.aliases == ("production",)
+    folder = trainer.blobs.fetch_folder(version.artifact, trainer.settings.cache)
+    manifest = verify(folder)
+    assert set(manifest.files) == {"model.onnx", "weights.safetensors", "card.md", "card.html"}
+    predictor = Predictor(folder, device="cpu")
+    seen = np.stack([prepare(picture(colour, noise=777), manifest.preprocessing) for colour in LABELS])
+    answers = [predictor.labels[i] for i in predictor.predict(seen).probabilities.argmax(1)]
+    assert answers == list(LABELS)
+
+
+def test_the_manifest_says_where_the_version_comes_from(trainer: Trainer, dataset: str) -> None:
+    colours(trainer, dataset, seed=3)
+    manifest = trainer.registry.resolve("colours").manifest
+    assert manifest["dataset"]["id"] == dataset
+    assert manifest["dataset"]["split"]["validation"] == dict.fromkeys(sorted(LABELS), 2)
+    assert manifest["recipe"]["epochs"] == 4
+    assert (manifest["seed"], manifest["weights"]["origin"]) == (3, "none")
+    assert manifest["parity"]["passed"]
+    assert len(manifest["metrics"]["history"]) == 4
+    assert manifest["metrics"]["validation"]["confusion"] == np.diag([2, 2, 2]).tolist()
+    assert manifest["calibration"]["temperature"] > 0
+
+
+def test_progress_tells_the_phases_in_their_order(trainer: Trainer, dataset: str) -> None:
+    job = colours(trainer, dataset)
+    phases = [event.data["phase"] for event in trainer.ledger.events(job.id) if event.kind == "progress"]
+    assert list(dict.fromkeys(phases)) == [
+        "preparing", "training", "evaluating", "exporting", "verifying", "publishing",
+    ]  # fmt: skip
+    epochs = [event.data for event in trainer.ledger.events(job.id) if event.data.get("validation_accuracy")]
+    assert {"epoch", "epochs", "loss", "accuracy", "images_per_second", "eta_s"} <= set(epochs[-1])
+    assert epochs[-1]["strategy_reason"].startswith("There are no weights")
+
+
+def test_nothing_of_an_ended_job_stays_behind(trainer: Trainer, dataset: str) -> None:
+    job = colours(trainer, dataset)
+    assert not (trainer.settings.data / "work" / job.id).exists()
+    assert not trainer.blobs.list(f"jobs/{job.id}")
+
+
+def test_a_graph_that_was_tampered_with_is_not_published(trainer: Trainer, dataset: str) -> None:
+    def tamper(folder: Path) -> None:
+        graph = onnx.load(folder / "model.onnx")
+        weight = max(graph.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
+        onnx.save(graph, folder / "model.onnx")
+
+    job = trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset}), exported=tamper)
+    code, detail = error_of(job)
+    assert code == "export_mismatch"
+    assert "the largest difference is" in detail
+    assert no_models(trainer)
+    assert not trainer.blobs.list("models")
+
+
+def test_a_version_is_promoted_only_if_it_is_better_on_the_same_images(trainer: Trainer, dataset: str) -> None:
+    poor = {**COLOURS["recipe"], "epochs": 1, "learning_rate": 1e-6, "optimizer": "sgd"}
+    first = colours(trainer, dataset, promote="if_better", recipe=poor)
+    assert first.result is not None
+    assert first.result["promotion"]["reason"] == "There was no production version."
+    second = colours(trainer, dataset, promote="if_better")
+    assert second.result is not None
+    assert second.result["promotion"]["promoted"]
+    assert second.result["promotion"]["previous_accuracy"] == pytest.approx(first.result["metrics"]["accuracy"])
+    third = colours(trainer, dataset, promote="if_better", recipe=poor)
+    assert third.result is not None
+    assert third.result["promotion"]["reason"].startswith("Not better: ")
+    assert trainer.registry.resolve("colours@production").number == 2
+    card = trainer.blobs.get_bytes(f"{trainer.registry.resolve('colours:3').artifact}/card.md").decode()
+    assert "| version 1 |" in card
+    assert "| version 2 | lenet5 | none | 100.0 % |" in card
+
+
+def test_without_being_asked_nothing_is_promoted(trainer: Trainer, dataset: str) -> None:
+    job = colours(trainer, dataset)
+    assert job.result is not None
+    assert not job.result["promoted"]
+    assert trainer.registry.resolve("colours").aliases == ()
+
+
+def test_learning_on_keeps_what_was_known_and_grows(trainer: Trainer, tmp_path: Path, dataset: str) -> None:
+    two = colour_dataset(tmp_path / "two", per_class=10, labels=("red", "blue"))
+    assert colours(trainer, trainer.add_dataset(two)).state == JobState.SUCCEEDED
+    job = colours(trainer, dataset, weights="colours@latest", strategy="head")
+    assert job.state == JobState.SUCCEEDED, job.error
+    version = trainer.registry.resolve("colours")
+    assert version.number == 2
+    assert version.labels == ("blue", "green", "red")
+    assert version.manifest["weights"]["model"] == "colours"
+    assert version.manifest["weights"]["labels_kept"] == ["blue", "red"]
+    assert version.manifest["recipe"]["head_found"]["strength"] > 0
+    assert job.result is not None
+    assert job.result["metrics"]["accuracy"] > 0.8
+    phases = [event.data["phase"] for event in trainer.ledger.events(job.id) if event.kind == "progress"]
+    assert "extracting" in phases
+
+
+@pytest.mark.parametrize("head", ["regression", "gradient"])
+def test_a_head_learns_from_cached_features(trainer: Trainer, dataset: str, head: str) -> None:
+    colours(trainer, dataset)
+    recipe = {**COLOURS["recipe"], "head": head, "head_views": 2, "learning_rate": 0.05}
+    for _ in range(2):
+        job = colours(trainer, dataset, weights="colours:1", strategy="head", recipe=recipe)
+        assert job.result is not None, job.error
+        assert job.result["metrics"]["accuracy"] == 1.0
+    features = list((trainer.settings.cache / "features").glob("*.safetensors"))
+    assert len(features) == 4  # plain and two variations of the training images, plain validation images
+    assert trainer.trained_sha256("colours:2") == trainer.trained_sha256("colours:3")
+
+
+def test_the_recipe_of_2012_trains(trainer: Trainer, dataset: str) -> None:
+    job = colours(trainer, dataset, recipe={"preset": "alexnet-2012", "epochs": 2})
+    assert job.state == JobState.SUCCEEDED, job.error
+    recipe = trainer.registry.resolve("colours").manifest["recipe"]
+    assert (recipe["batch_size"], recipe["schedule"], recipe["augmentation"]["colour_pca"]) == (
+        128,
+        "plateau",
+        0.1,
+    )
+
+
+@pytest.mark.parametrize("strategy", ["partial", "full"])
+def test_a_backbone_is_tuned_from_a_models_weights(trainer: Trainer, dataset: str, strategy: str) -> None:
+    colours(trainer, dataset)
+    job = colours(trainer, dataset, weights="colours", strategy=strategy)
+    assert job.result is not None, job.error
+    assert job.result["strategy"]["strategy"] == strategy
+    assert job.result["metrics"]["accuracy"] == 1.0
+
+
+def test_a_dataset_with_one_class_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    one = trainer.add_dataset(colour_dataset(tmp_path / "one", per_class=5, labels=("red",)))
+    code, detail = error_of(colours(trainer, one))
+    assert (code, "1 class(es)" in detail) == ("dataset_unusable", True)
+
+
+def test_a_class_that_cannot_be_learnt_is_named(trainer: Trainer, tmp_path: Path) -> None:
+    images = [LabelledImage(picture("red", noise=i), "red", None, str(i)) for i in (1, 2, 3)]
+    lone = write_dataset(tmp_path / "lone", [*images, LabelledImage(picture("blue"), "blue", None, "b")])
+    code, detail = error_of(colours(trainer, trainer.add_dataset(lone)))
+    assert (code, "'blue' has one image" in detail) == ("dataset_unusable", True)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "part"),
+    [
+        ({"dataset": "builtin:letters"}, "not_found", "builtin:letters"),
+        ({"architecture": "lenet6"}, "unknown_architecture", "lenet5"),
+        ({"weights": "colours@nowhere"}, "unknown_weights", "colours"),
+        (
+            {"architecture": "mobilenet_v1_025", "weights": "imagenet"},
+            "weights_not_found",
+            "mobilenet_2_5_224_tf.h5",
+        ),
+        ({"recipe": {"epochs": -1}}, "invalid_recipe", "recipe.epochs: got -1"),
+        ({"architecture_params": {"depth": 9}}, "invalid_architecture", "depth"),
+        ({"strategy": "tail"}, "invalid_request", "strategy"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_job(
+    trainer: Trainer, dataset: str, change: dict[str, Any], code: str, part: str
+) -> None:
+    found, detail = error_of(colours(trainer, **{"dataset": dataset, **change}))
+    assert (found, part in detail) == (code, True), detail
+    assert no_models(trainer)
+
+
+def test_a_dataset_that_is_not_ready_is_refused(trainer: Trainer, tmp_path: Path) -> None:
+    refused = trainer.add_dataset(colour_dataset(tmp_path / "d", per_class=4), DatasetState.REFUSED)
+    code, detail = error_of(colours(trainer, refused))
+    assert (code, "refused" in detail) == ("invalid_request", True)
+
+
+def test_a_damaged_dataset_is_said_to_be_unusable(trainer: Trainer, dataset: str) -> None:
+    row = trainer.shelf.get(dataset)
+    image = next(key for key in trainer.blobs.list(row.prefix) if "/files/" in key)
+    trainer.blobs.put_bytes(image, b"no picture any more")
+    code, _ = error_of(colours(trainer, dataset))
+    assert code == "dataset_unusable"
+
+
+def test_a_cancelled_job_is_not_begun(trainer: Trainer, dataset: str) -> None:
+    job = trainer.create(**{**COLOURS, "dataset": dataset})
+    trainer.ledger.request_cancel(job.id)
+    assert trainer.run_here(job).state == JobState.CANCELLED
+    assert no_models(trainer)
+
+
+def test_an_unknown_job_is_nobodys(trainer: Trainer) -> None:
+    assert run("job_nobody_knows", trainer.settings) == 0
+
+
+def test_a_repeated_attempt_publishes_one_version(trainer: Trainer, dataset: str) -> None:
+    """The first attempt publishes and dies before it can say so; the second finds its version."""
+    job = trainer.create(**{**COLOURS, "dataset": dataset})
+
+    def publish_and_die(_folder: Path) -> None:
+        attempt_prefix = f"models/colours/{job.id}/0dead000"
+        trainer.blobs.put_bytes(f"{attempt_prefix}/manifest.json", json.dumps({}).encode())
+        trainer.registry.add_version(
+            "colours", artifact=attempt_prefix, manifest={"labels": ["a"]}, size_bytes=1, job_id=job.id
+        )
+
+    ended = trainer.run_here(job, exported=publish_and_die)
+    assert ended.result is not None
+    assert ended.result["version"] == 1
+    versions = trainer.registry.list_versions("colours", 10).items
+    assert [v.number for v in versions] == [1]
+    assert trainer.blobs.list(f"models/colours/{job.id}") == [f"models/colours/{job.id}/0dead000/manifest.json"]
+
+
+def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, dataset: str) -> None:
+    job = trainer.create(**{**COLOURS, "dataset": dataset})
+
+    def be_overtaken(_folder: Path) -> None:
+        with trainer.database.session() as session:
+            row = session.get(JobRow, job.id)
+            assert row is not None
+            token = str(row.token)
+        trainer.ledger.cancelled(Attempt(trainer.ledger.get(job.id), token))
+
+    ended = trainer.run_here(job, exported=be_overtaken)
+    assert ended.state == JobState.CANCELLED
+    with pytest.raises(NotFound):
+        trainer.registry.resolve("colours")
+    assert not trainer.blobs.list("models")
+
+
+def test_the_starter_request_is_understood(trainer: Trainer, digits: Path) -> None:
+    trainer.use_digits(digits)
+    job = trainer.run_here(trainer.create(**QUICK))
+    assert job.result is not None
+    assert job.result["metrics"]["measured_on"] == "test"
+    assert job.result["metrics"]["accuracy"] > 0.6

@@ -1,0 +1,61 @@
+"""Publishing the real MobileNet weights: the good path, a corrupted copy, and a file that is not there."""
+
+from pathlib import Path
+
+import pytest
+from support.trainer import Trainer
+
+from storage.jobs import Job, JobState
+
+FILE = "mobilenet_2_5_224_tf.h5"
+SHA256 = "4519e3005c17d74f5f453a75412ebb4b98afc2e31c5038fc85b13997b37ac7bf"
+
+
+def publish(trainer: Trainer) -> Job:
+    job = trainer.create("publish", model="imagenet", architecture="mobilenet_v1_025", weights="imagenet")
+    return trainer.run_here(job)
+
+
+@pytest.mark.data
+def test_the_real_file_becomes_a_version_with_its_provenance(trainer: Trainer, test_data: Path) -> None:
+    trainer.weights_folder.mkdir(parents=True)
+    (trainer.weights_folder / FILE).symlink_to(test_data / "weights" / FILE)
+    ended = publish(trainer)
+    assert ended.state == JobState.SUCCEEDED, ended.error
+    manifest = trainer.registry.resolve("imagenet").manifest
+    assert manifest["weights"]["sha256"] == SHA256
+    assert manifest["weights"]["verified_by"] == "the sha256 known to Fovea"
+    assert manifest["weights"]["licence"] == "Apache-2.0"
+    assert manifest["parity"]["passed"]
+    assert manifest["labels"][207] == "golden retriever"
+
+
+@pytest.mark.data
+def test_a_corrupted_copy_fails_the_job_with_both_checksums_and_makes_no_version(
+    trainer: Trainer, test_data: Path
+) -> None:
+    content = bytearray((test_data / "weights" / FILE).read_bytes())
+    content[1_000_000] ^= 1
+    trainer.weights_folder.mkdir(parents=True)
+    (trainer.weights_folder / FILE).write_bytes(content)
+    ended = publish(trainer)
+    assert ended.state == JobState.FAILED
+    assert ended.error is not None
+    assert ended.error["code"] == "weights_corrupt"
+    assert SHA256 in ended.error["detail"]
+    assert not trainer.registry.list_models(10, None).items
+
+
+def test_weights_that_are_not_there_fail_the_job_with_the_file_the_folder_and_the_address(
+    trainer: Trainer,
+) -> None:
+    ended = publish(trainer)
+    assert ended.state == JobState.FAILED
+    assert ended.error is not None
+    assert ended.error["code"] == "weights_not_found"
+    for said in (
+        FILE,
+        str(trainer.weights_folder),
+        "https://storage.googleapis.com/tensorflow/keras-applications",
+    ):
+        assert said in ended.error["detail"]

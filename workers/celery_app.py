@@ -1,0 +1,114 @@
+"""The Celery application: where the queues are and how they behave. Knows no task's inside."""
+
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+from celery import Celery
+from celery.exceptions import SecurityWarning
+from celery.signals import setup_logging
+from kombu import Queue as KombuQueue
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workers.contract import QUEUE_OF_TASK, Queue
+
+KEY_PREFIX = "fovea:queue:"
+
+
+class QueueSettings(BaseSettings):
+    """The two Redis servers, which may be one: what is queued must survive, what is in transit need not."""
+
+    model_config = SettingsConfigDict(env_prefix="FOVEA_", extra="ignore")
+
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the queues (append-only).")
+    transit_url: str = Field("", description="Redis of images, replies, heartbeats; the broker's when empty.")
+
+    @property
+    def transit(self) -> str:
+        return self.transit_url or self.broker_url
+
+
+def make_celery(
+    broker_url: str,
+    *,
+    role: str = "gateway",
+    visibility_timeout: timedelta = timedelta(seconds=60),
+) -> Celery:
+    """An application bound to the broker at `broker_url` (`redis://`, `rediss://` or `unix:///path?db=0`).
+
+    `role` keeps the unacknowledged messages of each class of worker apart: among applications that share them,
+    the shortest visibility timeout would win for all.
+    """
+    app = Celery("fovea", broker=_kombu_url(broker_url), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_queues=[KombuQueue(queue.value) for queue in Queue],
+        task_routes={task.value: {"queue": queue.value} for task, queue in QUEUE_OF_TASK.items()},
+        task_default_queue=Queue.BULK.value,
+        task_create_missing_queues=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_heartbeat=0,
+        broker_pool_limit=4,
+        # A publisher that cannot reach the broker must say so while its client still waits.
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.2},
+        broker_transport_options={
+            "visibility_timeout": visibility_timeout.total_seconds(),
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 15,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": not broker_url.startswith("unix:"),
+            "health_check_interval": 15,
+            "global_keyprefix": KEY_PREFIX,
+            "unacked_key": f"unacked.{role}",
+            "unacked_index_key": f"unacked_index.{role}",
+            "unacked_mutex_key": f"unacked_mutex.{role}",
+        },
+    )
+    return app
+
+
+def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> None:
+    """Take messages from `queues`, `slots` at once in threads, until SIGTERM; then finish those that run."""
+    # With a receiver of its own Celery leaves the process's logging alone.
+    setup_logging.connect(_keep_logging)
+    # Celery warns root of pickled messages; none are accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app.Worker(
+        hostname=name,
+        queues=list(queues),
+        pool="threads",
+        concurrency=slots,
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    ).start()
+
+
+def _keep_logging(**_: object) -> None:
+    return None
+
+
+def _kombu_url(url: str) -> str:
+    """redis-py spells a socket `unix:///path?db=0`, kombu `redis+socket:///path?virtual_host=0`."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    (database,) = parse_qs(parts.query).get("db", ["0"])
+    return f"redis+socket://{parts.path}?virtual_host={database}"

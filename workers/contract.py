@@ -1,0 +1,158 @@
+"""What travels on the queue: queue names, task names and message dataclasses. Standard library only.
+
+Gateway and workers of different releases run side by side during an upgrade, so a reader ignores fields it does
+not know and every field added after the first release has a default. A snapshot test holds each message's JSON.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+HEARTBEAT_PREFIX = "fovea:worker:"
+REPLY_PREFIX = "fovea:reply:"
+IMAGE_PREFIX = "fovea:image:"
+
+
+class Queue(StrEnum):
+    INTERACTIVE = "inference.interactive"
+    BULK = "inference.bulk"
+    TRAINING = "training"
+
+
+class TaskName(StrEnum):
+    CLASSIFY_BATCH = "inference.classify_batch"
+    RUN_BULK_JOB = "inference.run_job"
+    RUN_TRAINING_JOB = "training.run_job"
+
+
+QUEUE_OF_TASK: Mapping[TaskName, Queue] = {
+    TaskName.CLASSIFY_BATCH: Queue.INTERACTIVE,
+    TaskName.RUN_BULK_JOB: Queue.BULK,
+    TaskName.RUN_TRAINING_JOB: Queue.TRAINING,
+}
+
+
+class JobKind(StrEnum):
+    CLASSIFY = "classify"
+    INGEST = "ingest"
+    FINETUNE = "finetune"
+    PUBLISH = "publish"
+
+
+TASK_OF_JOB: Mapping[JobKind, TaskName] = {
+    JobKind.CLASSIFY: TaskName.RUN_BULK_JOB,
+    JobKind.INGEST: TaskName.RUN_BULK_JOB,
+    JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
+    JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
+}
+
+
+@dataclass(frozen=True)
+class ClassifyBatch:
+    """Images waiting for one model version; their bytes lie in Redis under `images` for a while.
+
+    `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
+    `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
+    """
+
+    batch: str
+    reply_to: str
+    model: str
+    version: int
+    artifact: str
+    images: tuple[str, ...]
+    request_ids: tuple[str, ...]
+    top_k: int
+    deadline: float
+    sent_at: float
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A durable job to take. Everything else about it is in the database."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    index: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ImageOutcome:
+    """One image's answer: its best classes, or why there is none (`error` is a stable code)."""
+
+    classes: tuple[ClassScore, ...] = ()
+    error: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class BatchTimings:
+    """Milliseconds for the whole batch: waiting in the queue, fetching bytes, and the work of decoding and of
+    inference, each summed over the threads that shared it."""
+
+    queue_ms: float = 0.0
+    fetch_ms: float = 0.0
+    decode_ms: float = 0.0
+    inference_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClassifyReply:
+    """The one answer to a `ClassifyBatch`; `error` is set when the batch as a whole failed."""
+
+    batch: str
+    worker: str
+    provider: str = ""
+    outcomes: tuple[ImageOutcome, ...] = ()
+    timings: BatchTimings = field(default_factory=BatchTimings)
+    error: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Written by a worker's consumer loop every fraction of a second, under a short time to live.
+
+    `slots` is how many messages the worker handles at once. `providers` are the execution providers it really
+    runs, not those it asked for.
+    """
+
+    worker: str
+    queues: tuple[str, ...]
+    slots: int
+    device: str = ""
+    providers: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    started_at: float = 0.0
+
+
+Message = TypeVar("Message")
+
+
+def encode(message: Any) -> dict[str, Any]:
+    """A message as plain JSON types."""
+    return dataclasses.asdict(message)
+
+
+def decode(kind: type[Message], payload: Mapping[str, Any]) -> Message:
+    """A message from JSON; unknown fields are ignored, so that an older reader understands a newer writer."""
+    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: _revive(known[name].type, value) for name, value in payload.items() if name in known})
+
+
+def _revive(annotation: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        (element, *_) = getattr(annotation, "__args__", (None,))
+        return tuple(_revive(element, item) for item in value)
+    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
+        return decode(annotation, value)
+    return value

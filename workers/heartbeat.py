@@ -1,0 +1,45 @@
+"""A worker's sign of life in Redis, given by its consumer loop: a worker that stopped consuming falls silent."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, bootsteps
+from redis import Redis, RedisError
+
+from workers.contract import HEARTBEAT_PREFIX, Heartbeat, encode
+
+
+def install_heartbeat(
+    app: Celery, transit: Redis, beat: Callable[[], Heartbeat], *, interval_s: float, ttl_s: float
+) -> None:
+    """Have every consumer of `app` write `beat()` under `ttl_s`, and take it back when it stops."""
+
+    def say(_consumer: object = None) -> None:
+        heartbeat = beat()
+        try:
+            transit.set(HEARTBEAT_PREFIX + heartbeat.worker, json.dumps(encode(heartbeat)), px=int(ttl_s * 1e3))
+        except RedisError:
+            # Nobody hears a worker that cannot reach Redis; the next beat tries again.
+            return
+
+    def fall_silent() -> None:
+        try:
+            transit.delete(HEARTBEAT_PREFIX + beat().worker)
+        except RedisError:
+            return
+
+    class HeartbeatStep(bootsteps.StartStopStep):
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, consumer: Any) -> None:
+            say()
+            self.timer = consumer.timer.call_repeatedly(interval_s, say)
+
+        def stop(self, _consumer: Any) -> None:
+            fall_silent()
+            timer = getattr(self, "timer", None)
+            if timer:
+                timer.cancel()
+
+    app.steps["consumer"].add(HeartbeatStep)

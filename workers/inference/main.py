@@ -1,0 +1,100 @@
+"""The inference worker's process: `python -m workers.inference.main`. Imports no torch."""
+
+import os
+import socket
+import sys
+import time
+from uuid import uuid4
+
+import structlog
+from redis import Redis
+
+from models.devices import resolve
+from models.errors import DeviceUnavailable
+from storage.blobs import BlobStore
+from storage.database import open_database
+from storage.datasets import DatasetShelf
+from storage.jobs import JobLedger
+from storage.registry import ModelRegistry
+from workers.celery_app import make_celery, run_consumer
+from workers.contract import Heartbeat, JobKind, Queue
+from workers.heartbeat import install_heartbeat
+from workers.inference.bulk import BulkJobs, Work
+from workers.inference.classification import Classification
+from workers.inference.engine import Engine, predictor_loader
+from workers.inference.ingestion import Ingestion
+from workers.inference.tasks import register_batches, register_jobs
+from workers.logs import configure_logging
+from workers.settings import WorkerSettings
+
+log = structlog.get_logger()
+QUEUES = (Queue.INTERACTIVE.value, Queue.BULK.value)
+
+
+def main() -> int:
+    settings = WorkerSettings()
+    configure_logging("inference", form=settings.log_format, level=settings.log_level)
+    try:
+        provider = resolve(settings.device)[0]
+    except DeviceUnavailable as error:
+        log.error("worker.refused", reason=str(error))
+        return 2
+    run_worker(settings, provider)
+    return 0
+
+
+def run_worker(settings: WorkerSettings, provider: str) -> None:
+    worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+    blobs = BlobStore(settings.blobs)
+    engine = Engine(
+        load=predictor_loader(
+            lambda artifact: blobs.fetch_folder(artifact, settings.cache / "artifacts"),
+            device=settings.device,
+            intra_op_threads=settings.intra_op_threads,
+            cuda_memory_bytes=settings.cuda_memory_bytes,
+        ),
+        concurrency=settings.concurrent_inferences,
+        memory_budget=settings.model_memory_bytes,
+        max_pixels=settings.max_pixels,
+    )
+    transit = Redis.from_url(
+        settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15
+    )
+    database = open_database(settings.database)
+    # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
+    # batches would be smaller and their fixed costs weigh more.
+    slots = max(2, settings.concurrent_inferences)
+
+    app = make_celery(settings.broker_url, role="inference")
+    register_batches(app, engine, transit, worker)
+    works: dict[JobKind, Work] = {
+        JobKind.CLASSIFY: Classification(ModelRegistry(database), blobs, engine),
+        JobKind.INGEST: Ingestion(DatasetShelf(database), blobs, settings.cache / "ingest"),
+    }
+    register_jobs(app, BulkJobs(JobLedger(database), works, worker, settings.lease_s).run)
+    started_at = time.time()
+    install_heartbeat(
+        app,
+        transit,
+        lambda: Heartbeat(
+            worker,
+            QUEUES,
+            slots,
+            settings.device,
+            engine.providers() or (provider,),
+            engine.loaded(),
+            started_at,
+        ),
+        interval_s=settings.heartbeat_interval_s,
+        ttl_s=settings.heartbeat_ttl_s,
+    )
+    log.info("worker.starting", worker=worker, provider=provider, slots=slots)
+    try:
+        run_consumer(app, worker, QUEUES, slots)
+    finally:
+        engine.close()
+        database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Celery's side of inference: messages in, one reply out. What happens to a batch is the engine's business."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import Celery
+from redis import Redis, RedisError
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from models.errors import ArtifactError, ModelError
+from storage.errors import StorageError
+from workers.contract import (
+    BatchTimings,
+    ClassifyBatch,
+    ClassifyReply,
+    ImageOutcome,
+    RunJob,
+    TaskName,
+    decode,
+)
+from workers.inference.engine import Engine
+
+REPLY_TTL_S = 60
+log = structlog.get_logger()
+
+
+def register_batches(app: Celery, engine: Engine, transit: Redis, worker: str) -> None:
+    """Answer `ClassifyBatch` messages from the images that lie in `transit`."""
+
+    @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True)
+    def classify_batch(payload: dict[str, Any]) -> None:
+        batch = decode(ClassifyBatch, payload)
+        if batch.deadline < time.time():
+            # A redelivered or overtaken message: its clients have their answer, an error, already.
+            log.info("batch.expired", batch=batch.batch, late_s=round(time.time() - batch.deadline, 3))
+            return
+        send_reply(transit, batch, answer(engine, transit, batch, worker))
+
+
+def register_jobs(app: Celery, run: Callable[[str], None]) -> None:
+    """Hand `RunJob` messages of bulk jobs to `run`, which decides everything else."""
+
+    @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True)
+    def run_job(payload: dict[str, Any]) -> None:
+        run(decode(RunJob, payload).job)
+
+
+def answer(engine: Engine, transit: Redis, batch: ClassifyBatch, worker: str) -> ClassifyReply:
+    """The reply to a batch; whatever fails is in the reply, for somebody waits for it."""
+    taken = time.time()
+    try:
+        stored = transit.mget(batch.images) if batch.images else []
+        fetched = time.time()
+        present = [data for data in stored if isinstance(data, bytes)]
+        result = engine.classify(batch.artifact, present, batch.top_k)
+    except (ModelError, StorageError, RedisError, OSError, MemoryError) as error:
+        log.exception("batch.failed", batch=batch.batch, model=batch.model, version=batch.version)
+        return ClassifyReply(batch.batch, worker, error=_code(error), detail=str(error))
+    timings = BatchTimings(
+        queue_ms=(taken - batch.sent_at) * 1e3,
+        fetch_ms=(fetched - taken) * 1e3,
+        decode_ms=result.decode_ms,
+        inference_ms=result.inference_ms,
+    )
+    failed = [outcome.detail for outcome in result.outcomes if outcome.error]
+    level = log.info if failed else log.debug
+    level(
+        "batch.classified",
+        batch=batch.batch,
+        model=batch.model,
+        version=batch.version,
+        images=len(stored),
+        failed=failed,
+        request_ids=batch.request_ids,
+    )
+    outcomes = iter(result.outcomes)
+    return ClassifyReply(
+        batch.batch,
+        worker,
+        result.provider,
+        tuple(LOST if data is None else next(outcomes) for data in stored),
+        timings,
+    )
+
+
+LOST = ImageOutcome(
+    error="image_lost", detail="The image's bytes were gone before a worker read them; send it again."
+)
+
+
+def send_reply(transit: Redis, batch: ClassifyBatch, reply: ClassifyReply) -> None:
+    """Push the reply and free the images, in one round trip; waits out a short absence of Redis."""
+
+    # The same JSON as `encode` makes, four times as quickly; a reply has hundreds of small parts.
+    payload = json.dumps(reply, default=vars, separators=(",", ":"))
+
+    def send() -> None:
+        with transit.pipeline(transaction=False) as pipe:
+            pipe.rpush(batch.reply_to, payload)
+            pipe.expire(batch.reply_to, REPLY_TTL_S)
+            if batch.images:
+                pipe.unlink(*batch.images)
+            pipe.execute()
+
+    Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=6).call_with_retry(send, lambda _: None)
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, ArtifactError):
+        return "artifact_unusable"
+    if isinstance(error, MemoryError):
+        return "out_of_memory"
+    return "inference_failed"

@@ -1,0 +1,64 @@
+"""What a worker reads from its environment (`FOVEA_...`). Both kinds of worker share it."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from storage.settings import StorageSettings
+from workers.celery_app import QueueSettings
+from workers.logs import LogFormat
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class WorkerSettings(StorageSettings, QueueSettings):
+    """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
+
+    weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
+
+    device: Device = Field("auto", description="Device of inference; `cuda` refuses to start without CUDA.")
+    training_device: Device = Field("auto", description="Device of training.")
+    training_threads: int = Field(
+        0, ge=0, description="Threads of one training on the CPU; 0: one per usable core."
+    )
+    training_cache_bytes: int = Field(
+        10 * 2**30, gt=0, description="Budget of prepared images and features; the longest unused go first."
+    )
+    weights_url: str = Field("", description="A mirror that stands for the hosts of published weights.")
+    offline: bool = Field(False, description="Never download weights.")
+    inference_threads: int = Field(0, ge=0, description="ONNX Runtime calls at once; 0: one per usable core.")
+    intra_op_threads: int = Field(1, ge=1, description="Threads inside one ONNX Runtime call.")
+    model_memory_bytes: int = Field(2 * 2**30, gt=0, description="Budget of loaded models; least recent go first.")
+    cuda_memory_bytes: int = Field(0, ge=0, description="Limit of ONNX Runtime's CUDA arena per model; 0: none.")
+    max_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded.")
+    heartbeat_interval_s: float = Field(0.3, gt=0, description="How often a worker says that it lives.")
+    heartbeat_ttl_s: float = Field(1.4, gt=0, description="How long after its last word a worker counts as alive.")
+    lease_s: float = Field(30.0, gt=0, description="How long a job stays a worker's own without renewal.")
+
+    log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
+    log_level: str = Field("INFO", description="The least level that is logged.")
+
+    @property
+    def weights(self) -> Path:
+        return self.weights_dir or self.data / "weights"
+
+    @property
+    def cache(self) -> Path:
+        return self.data / "cache"
+
+    @property
+    def concurrent_inferences(self) -> int:
+        return self.inference_threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity and its cgroup's quota, not what the host has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, max(1, round(int(limit) / int(period))))
+    return cores

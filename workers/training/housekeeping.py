@@ -1,0 +1,52 @@
+"""Keeps a training worker's disk from filling: what ended jobs left, and what was cached and not used for long."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import structlog
+
+from storage.errors import NotFound
+from storage.jobs import JobLedger
+
+log = structlog.get_logger()
+
+
+def sweep_work(work: Path, ledger: JobLedger, *, keep: str) -> None:
+    """Removes the folders of jobs that have ended elsewhere or are gone; `keep` is the job at hand."""
+    for folder in work.iterdir() if work.is_dir() else ():
+        if folder.name != keep and _is_over(ledger, folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("training.swept", leftover=folder.name)
+
+
+def bound(folders: tuple[Path, ...], budget: int) -> None:
+    """Removes the files of these caches that were longest not used, until the rest fit into `budget` bytes.
+
+    A file that another process has mapped stays readable for it until it lets go.
+    """
+    found = sorted(
+        ((stat.st_mtime, stat.st_size, file) for folder in folders for file, stat in _files(folder)), reverse=True
+    )
+    total = 0
+    for _, size, file in found:
+        total += size
+        if total > budget:
+            file.unlink(missing_ok=True)
+            log.info("training.forgotten", file=file.name, bytes=size)
+
+
+def _is_over(ledger: JobLedger, job_id: str) -> bool:
+    try:
+        return ledger.get(job_id).state.is_terminal
+    except NotFound:
+        return True
+
+
+def _files(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    found = []
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):
+            found.append((file, file.stat()))
+    return found

@@ -1,0 +1,46 @@
+"""The training worker's process: `python -m workers.training.main`. Training itself runs in a child of it."""
+
+import os
+import socket
+import sys
+import time
+from uuid import uuid4
+
+import structlog
+from redis import Redis
+
+from workers.celery_app import make_celery, run_consumer
+from workers.contract import Heartbeat, Queue
+from workers.heartbeat import install_heartbeat
+from workers.logs import configure_logging
+from workers.settings import WorkerSettings
+from workers.training.tasks import register
+
+log = structlog.get_logger()
+QUEUES = (Queue.TRAINING.value,)
+
+
+def main() -> int:
+    settings = WorkerSettings()
+    configure_logging("training", form=settings.log_format, level=settings.log_level)
+    worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+    app = make_celery(settings.broker_url, role="training")
+    register(app, settings, worker)
+    transit = Redis.from_url(
+        settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15
+    )
+    started_at = time.time()
+    install_heartbeat(
+        app,
+        transit,
+        lambda: Heartbeat(worker, QUEUES, 1, settings.training_device, started_at=started_at),
+        interval_s=settings.heartbeat_interval_s,
+        ttl_s=settings.heartbeat_ttl_s,
+    )
+    log.info("worker.starting", worker=worker)
+    run_consumer(app, worker, QUEUES, 1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
