@@ -1,0 +1,71 @@
+"""The gateway assembled: HTTP in, HTTP out. Knows no torch and no onnxruntime."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from service.errors import install_error_handlers
+from service.middleware import RequestContext
+from service.parts import Parts
+from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
+
+SMALL_BODY_BYTES = 2**20
+TIDY_INTERVAL_S = 3600.0
+DESCRIPTION = """\
+Classifies images and learns new classes from yours.
+
+A model reference is `name` (its `production` version, else its latest), `name@alias` or `name:3`.
+Errors are `application/problem+json` with a stable `code` and the `request_id`.
+"""
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application over its parts; background work lives as long as the application's lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await parts.workforce.look()
+        background = [
+            asyncio.create_task(work)
+            for work in (
+                parts.workforce.watch(),
+                parts.exchange.listen(),
+                parts.batcher.tend(),
+                parts.dispatcher.reconcile(
+                    interval_s=parts.settings.reconcile_interval_s,
+                    requeue_after_s=parts.settings.requeue_after_s,
+                ),
+                parts.dispatcher.tidy(
+                    parts.blobs.sweep,
+                    interval_s=TIDY_INTERVAL_S,
+                    keep=timedelta(days=parts.settings.keep_jobs_days),
+                ),
+            )
+        ]
+        yield
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await parts.workforce.transit.aclose()
+        await parts.exchange.replies.aclose()
+        parts.exchange.close()
+        parts.database.close()
+
+    app = FastAPI(
+        title="Fovea",
+        version=version("fovea"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    app.state.parts = parts
+    app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
+    app.include_router(classify.router, max_body_size=parts.settings.max_body_bytes)
+    for routes in (models, jobs, finetunes, architectures, health):
+        app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
+    install_error_handlers(app)
+    app.add_middleware(RequestContext, metrics=parts.metrics)
+    return app

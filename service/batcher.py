@@ -1,0 +1,277 @@
+"""Coalesces images waiting for the same model version into one queue message.
+
+There is no delay window. Everything that waits leaves as soon as fewer messages are in flight than the workers can
+take: at low load a single image leaves at once, at high load batches grow by themselves. Celery costs milliseconds
+a message, so this file, not the worker, decides what an image costs.
+"""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import uuid4
+
+import structlog
+
+from service.exchange import BrokerUnavailable, Exchange, ReplyInterrupted
+from service.metrics import Metrics
+from workers.contract import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
+
+log = structlog.get_logger()
+
+
+class TooManyWaiting(Exception):
+    """The queue is full; `retry_after_s` is when it should have emptied at the present pace."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} images are waiting already; try again in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
+class NoLiveWorker(Exception):
+    """No inference worker lives, or the last one fell silent while the image waited."""
+
+
+class DeadlineExceeded(Exception):
+    """Nobody answered in time."""
+
+
+@dataclass(frozen=True)
+class VersionKey:
+    model: str
+    version: int
+    artifact: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image's outcome and how it came about; times in milliseconds."""
+
+    outcome: ImageOutcome
+    provider: str
+    timings: BatchTimings
+    waited_ms: float
+    batch_size: int
+
+
+@dataclass(eq=False)
+class Waiting:
+    """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
+
+    data: bytes
+    top_k: int
+    deadline: float
+    request_id: str
+    answered: asyncio.Future[Answer]
+    since: float
+    sendings: int = 0
+
+
+@dataclass
+class Lane:
+    """What waits for one version and how many messages of it are under way."""
+
+    waiting: deque[Waiting] = field(default_factory=deque)
+    in_flight: int = 0
+
+
+@dataclass
+class Batcher:
+    """See the module. `slots()` is how many messages the live workers take at once; 0 means none lives.
+
+    A batch unanswered for `patience_s` no longer holds a slot: its message may be lost, and others wait.
+    """
+
+    exchange: Exchange
+    slots: Callable[[], int]
+    metrics: Metrics
+    max_batch: int
+    max_batch_bytes: int
+    max_waiting: int
+    max_waiting_bytes: int
+    patience_s: float = 4.0
+    silence_s: float = 0.5
+    _lanes: dict[VersionKey, Lane] = field(default_factory=dict, init=False)
+    _under_way: set[Waiting] = field(default_factory=set, init=False)
+    _bytes: int = field(default=0, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _pace: float = field(default=50.0, init=False)
+    _last_reply: float = field(default=0.0, init=False)
+
+    async def classify(
+        self, version: VersionKey, images: Sequence[bytes], *, top_k: int, timeout_s: float, request_id: str
+    ) -> list[Answer]:
+        """The answers to `images`, in their order. If the caller is cancelled, images not yet sent never are.
+
+        Raises:
+            TooManyWaiting, NoLiveWorker, DeadlineExceeded, BrokerUnavailable.
+        """
+        self._admit(images)
+        now = time.time()
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.setdefault(version, Lane())
+        mine = [Waiting(data, top_k, now + timeout_s, request_id, loop.create_future(), now) for data in images]
+        for waiting in mine:
+            self._under_way.add(waiting)
+            self._bytes += len(waiting.data)
+            waiting.answered.add_done_callback(partial(self._forget, waiting))
+        lane.waiting.extend(mine)
+        self._pump(version, lane)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.gather(*(waiting.answered for waiting in mine))
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"No answer within {timeout_s:g} s.") from error
+        finally:
+            for waiting in mine:
+                waiting.answered.cancel()
+
+    async def load(self, version: VersionKey, *, timeout_s: float) -> str | None:
+        """Have a worker load and warm the version before anybody waits for it; why it cannot, or None.
+
+        Without a worker, or in time, nothing is known against the version: None too.
+        """
+        if not self._anybody_lives():
+            return None
+        message = self._message(version, [], time.time(), time.time() + timeout_s)
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self.exchange.ask(message, [])
+        except (TimeoutError, BrokerUnavailable, ReplyInterrupted):
+            return None
+        return reply.detail if reply.error else None
+
+    async def tend(self) -> None:
+        """Fail what waits when the last worker falls silent, and pump again when one returns; until cancelled."""
+        while True:
+            await asyncio.sleep(0.1)
+            if self._under_way and not self._anybody_lives():
+                for waiting in list(self._under_way):
+                    _fail(waiting, NoLiveWorker("The last inference worker fell silent."))
+            for version, lane in list(self._lanes.items()):
+                self._pump(version, lane)
+                if not lane.waiting and not lane.in_flight:
+                    del self._lanes[version]
+
+    @property
+    def waiting(self) -> int:
+        """Images admitted and not yet answered."""
+        return len(self._under_way)
+
+    def _admit(self, images: Sequence[bytes]) -> None:
+        if not self._anybody_lives():
+            raise NoLiveWorker("No inference worker is alive.")
+        too_many = len(self._under_way) + len(images) > self.max_waiting
+        too_large = self._bytes + sum(map(len, images)) > self.max_waiting_bytes
+        # An empty queue takes one request of any permitted size, or it could never be served.
+        if self._under_way and (too_many or too_large):
+            retry_after = max(1, min(60, math.ceil(len(self._under_way) / self._pace)))
+            raise TooManyWaiting(len(self._under_way), retry_after)
+
+    def _anybody_lives(self) -> bool:
+        """A busy machine may delay a heartbeat, so a recent reply counts as one."""
+        return self.slots() > 0 or time.monotonic() - self._last_reply < self.silence_s
+
+    def _forget(self, waiting: Waiting, _answered: asyncio.Future[Answer]) -> None:
+        self._under_way.discard(waiting)
+        self._bytes -= len(waiting.data)
+
+    def _pump(self, version: VersionKey, lane: Lane) -> None:
+        while lane.waiting and lane.in_flight < max(1, self.slots()):
+            batch = self._next_batch(lane)
+            if not batch:
+                return
+            lane.in_flight += 1
+            task = asyncio.create_task(self._carry(version, lane, batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next_batch(self, lane: Lane) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while lane.waiting and len(batch) < self.max_batch:
+            waiting = lane.waiting[0]
+            if not waiting.answered.done():
+                size += len(waiting.data)
+                if batch and size > self.max_batch_bytes:
+                    break
+                batch.append(waiting)
+            lane.waiting.popleft()
+        return batch
+
+    async def _carry(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
+        """Send a batch and hand out its reply; holds one of the lane's slots for at most `patience_s`."""
+        sent_at = time.time()
+        asking = asyncio.ensure_future(self._ask(version, batch, sent_at))
+        try:
+            await asyncio.wait([asking], timeout=self.patience_s)
+        finally:
+            lane.in_flight -= 1
+        self._pump(version, lane)
+        try:
+            # Once every client has left or been failed, nobody needs the reply.
+            while not asking.done() and any(not waiting.answered.done() for waiting in batch):
+                await asyncio.wait([asking], timeout=0.5)
+            if not asking.done():
+                return
+            self._hand_out(batch, asking.result(), sent_at)
+        except ReplyInterrupted:
+            self._send_again(version, lane, batch)
+        except BrokerUnavailable as error:
+            for waiting in batch:
+                _fail(waiting, error)
+        finally:
+            asking.cancel()
+
+    async def _ask(self, version: VersionKey, batch: list[Waiting], sent_at: float) -> ClassifyReply:
+        message = self._message(version, batch, sent_at, max(waiting.deadline for waiting in batch))
+        return await self.exchange.ask(message, [waiting.data for waiting in batch])
+
+    def _message(
+        self, version: VersionKey, batch: list[Waiting], sent_at: float, deadline: float
+    ) -> ClassifyBatch:
+        reply_to, names = self.exchange.names(len(batch))
+        return ClassifyBatch(
+            batch=uuid4().hex,
+            reply_to=reply_to,
+            model=version.model,
+            version=version.version,
+            artifact=version.artifact,
+            images=names,
+            request_ids=tuple(dict.fromkeys(waiting.request_id for waiting in batch)),
+            top_k=max((waiting.top_k for waiting in batch), default=1),
+            deadline=deadline,
+            sent_at=sent_at,
+        )
+
+    def _hand_out(self, batch: list[Waiting], reply: ClassifyReply, sent_at: float) -> None:
+        self._last_reply = time.monotonic()
+        took = max(1e-3, time.time() - sent_at)
+        self._pace += 0.1 * (len(batch) / took - self._pace)
+        self.metrics.observe_batch(len(batch), reply.timings)
+        failure = ImageOutcome(error=reply.error, detail=reply.detail) if reply.error else None
+        outcomes = [failure] * len(batch) if failure else reply.outcomes
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.answered.done() and outcome is not None:
+                waited_ms = (sent_at - waiting.since) * 1e3
+                self.metrics.observe_wait(waited_ms)
+                waiting.answered.set_result(Answer(outcome, reply.provider, reply.timings, waited_ms, len(batch)))
+
+    def _send_again(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
+        """Classifying twice harms nobody; a batch that is interrupted twice is given up."""
+        for waiting in reversed(batch):
+            waiting.sendings += 1
+            if waiting.sendings > 1:
+                _fail(waiting, BrokerUnavailable("The connection to Redis broke twice while the image waited."))
+            elif not waiting.answered.done():
+                lane.waiting.appendleft(waiting)
+        self._lanes[version] = lane
+        self._pump(version, lane)
+
+
+def _fail(waiting: Waiting, error: Exception) -> None:
+    if not waiting.answered.done():
+        waiting.answered.set_exception(error)

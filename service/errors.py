@@ -1,0 +1,144 @@
+"""What a client is told when something is wrong: one table from error to status and code, one form of answer.
+
+Answers are RFC 9457 `application/problem+json` with a stable `code`. An error that no row names becomes a 500
+whose text says nothing of our inside.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+from models import errors as model_errors
+from storage import errors as storage_errors
+
+PROBLEM_JSON = "application/problem+json"
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
+log = structlog.get_logger()
+
+
+@dataclass
+class Problem(Exception):
+    """An answer other than success. `detail` says what was given, what was expected and how to fix it."""
+
+    status: int
+    code: str
+    detail: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Looked up along the error's class and its bases, so that the narrowest row wins.
+STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
+    model_errors.ImageTooManyPixels: (422, "image_too_large"),
+    model_errors.ImageError: (422, "image_unreadable"),
+    model_errors.UnknownArchitecture: (404, "unknown_architecture"),
+    model_errors.InvalidArchitecture: (422, "invalid_architecture"),
+    model_errors.UnknownWeights: (404, "unknown_weights"),
+    storage_errors.InvalidName: (422, "invalid_name"),
+    storage_errors.InvalidReference: (422, "invalid_reference"),
+    storage_errors.InvalidCursor: (422, "invalid_cursor"),
+    storage_errors.Conflict: (409, "conflict"),
+    storage_errors.InUse: (409, "in_use"),
+    storage_errors.DatabaseUnavailable: (503, "database_unavailable"),
+    storage_errors.SchemaMismatch: (503, "schema_mismatch"),
+    storage_errors.BlobsUnavailable: (503, "blobs_unavailable"),
+}
+
+# What a worker reports for an image or a batch, by its code.
+STATUS_OF_WORKER_CODE: Mapping[str, int] = {
+    "not_an_image": 400,
+    "image_unreadable": 422,
+    "image_too_large": 422,
+    "image_lost": 503,
+    "artifact_unusable": 503,
+    "out_of_memory": 503,
+    "inference_failed": 500,
+}
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem a client is shown for an error, by the table above."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ClientDisconnect):
+        return Problem(499, "client_closed_request", "The client closed the connection.")
+    if isinstance(error, storage_errors.NotFound):
+        return Problem(404, f"unknown_{error.kind}", str(error))
+    for kind in type(error).__mro__:
+        if kind in STATUS_AND_CODE:
+            status, code = STATUS_AND_CODE[kind]
+            return Problem(status, code, str(error), {"Retry-After": "1"} if status == 503 else {})
+    return Problem(500, "internal", "Something went wrong inside Fovea; the log has it under the request id.")
+
+
+def body_too_large(scope: Scope) -> Problem:
+    limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
+    taken = f"at most {limit} bytes" if limit else "less"
+    return Problem(413, "too_large", f"The body is larger than this call takes; send {taken} at once.")
+
+
+def problem_response(problem: Problem, request_id: str) -> Response:
+    body = {
+        "type": "about:blank",
+        "title": PHRASES.get(problem.status, "Client Closed Request"),
+        "status": problem.status,
+        "code": problem.code,
+        "detail": problem.detail,
+        "request_id": request_id,
+        **problem.extra,
+    }
+    return Response(orjson.dumps(body), problem.status, problem.headers, PROBLEM_JSON)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the application in the one form."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        if problem.status == 500:
+            log.error("request.failed", exc_info=error)
+        return problem_response(problem, request_id_of(request))
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        if error.status_code == 413:
+            return problem_response(body_too_large(request.scope), request_id_of(request))
+        code = PHRASES[error.status_code].lower().replace(" ", "_")
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        return problem_response(
+            Problem(error.status_code, code, detail, error.headers or {}), request_id_of(request)
+        )
+
+    async def answer_validation(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        faults = [
+            {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
+            for fault in error.errors()
+        ]
+        detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
+        return problem_response(
+            Problem(422, "invalid_request", detail, extra={"errors": faults}), request_id_of(request)
+        )
+
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_validation)
+    for kind in (Problem, ClientDisconnect, model_errors.ModelError, storage_errors.StorageError):
+        app.add_exception_handler(kind, answer)
+    app.add_exception_handler(Exception, answer)
+
+
+def request_id_of(request: Request) -> str:
+    request_id: str = request.scope.get("fovea.request_id", "")
+    return request_id

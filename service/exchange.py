@@ -1,0 +1,123 @@
+"""A batch out, its reply back: image bytes to Redis, a reference by Celery, the reply from a list of our own.
+
+Celery's result backend is not used: a result costs a subscription per task, and waiting for it blocks.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import uuid4
+
+import orjson
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis import Redis, RedisError
+from redis.asyncio import Redis as AsyncRedis
+
+from workers.contract import (
+    IMAGE_PREFIX,
+    REPLY_PREFIX,
+    ClassifyBatch,
+    ClassifyReply,
+    TaskName,
+    decode,
+    encode,
+)
+
+log = structlog.get_logger()
+
+
+class BrokerUnavailable(Exception):
+    """Redis cannot be reached, so nothing can be queued."""
+
+
+class ReplyInterrupted(Exception):
+    """The connection that replies come by broke; whether the batch was classified is unknown."""
+
+
+class Exchange(Protocol):
+    """Where the batcher sends its batches."""
+
+    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+        """The worker's reply to `batch`, whose images' bytes are given in its order.
+
+        Raises BrokerUnavailable or ReplyInterrupted. Waits without an end: the caller has the deadline.
+        """
+        ...
+
+    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
+        """Where the reply to a batch is to go, and fresh names for its images."""
+        ...
+
+
+@dataclass
+class CeleryExchange:
+    """The real exchange. `listen` must run for replies to arrive."""
+
+    celery: Celery
+    transit: Redis
+    replies: AsyncRedis
+    ttl_s: float
+    _pending: dict[str, asyncio.Future[ClassifyReply]] = field(default_factory=dict, init=False)
+    _reply_to: str = field(default_factory=lambda: REPLY_PREFIX + uuid4().hex, init=False)
+
+    def __post_init__(self) -> None:
+        self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
+
+    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
+        stem = f"{IMAGE_PREFIX}{uuid4().hex}:"
+        return self._reply_to, tuple(f"{stem}{n}" for n in range(count))
+
+    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[ClassifyReply] = loop.create_future()
+        self._pending[batch.batch] = reply
+        try:
+            await loop.run_in_executor(self._senders, self._send, batch, images)
+            return await reply
+        finally:
+            del self._pending[batch.batch]
+
+    def _send(self, batch: ClassifyBatch, images: Sequence[bytes]) -> None:
+        try:
+            with self.transit.pipeline(transaction=False) as pipe:
+                for key, data in zip(batch.images, images, strict=True):
+                    pipe.set(key, data, px=int(self.ttl_s * 1e3))
+                pipe.execute()
+            self.celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),), argsrepr="", kwargsrepr="")
+        except (RedisError, OperationalError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+
+    async def listen(self) -> None:
+        """Hand every reply to who waits for it, until cancelled; survives the absence of Redis."""
+        while True:
+            try:
+                popped = await self.replies.blpop([self._reply_to], timeout=5)
+            except RedisError as error:
+                self._interrupt(str(error))
+                await asyncio.sleep(0.2)
+                continue
+            if popped:
+                self._deliver(popped[1])
+
+    def _deliver(self, payload: bytes | str) -> None:
+        try:
+            reply = decode(ClassifyReply, orjson.loads(payload))
+        except (json.JSONDecodeError, TypeError) as error:
+            log.error("reply.unreadable", reason=str(error))
+            return
+        waiting = self._pending.get(reply.batch)
+        if waiting and not waiting.done():
+            waiting.set_result(reply)
+
+    def _interrupt(self, reason: str) -> None:
+        for waiting in self._pending.values():
+            if not waiting.done():
+                waiting.set_exception(ReplyInterrupted(reason))
+
+    def close(self) -> None:
+        self._senders.shutdown(wait=False, cancel_futures=True)

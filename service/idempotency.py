@@ -1,0 +1,28 @@
+"""The `Idempotency-Key` header: a repeated POST returns what the first one made."""
+
+import hashlib
+
+from fastapi import Request
+
+from service.errors import Problem
+from storage.job import Idempotency
+
+LONGEST_KEY = 255
+
+
+async def idempotency(request: Request) -> Idempotency | None:
+    """The request's key in the scope of its caller, method and path, with a fingerprint of its body."""
+    return idempotency_of(request, hashlib.sha256(await request.body()).hexdigest())
+
+
+def idempotency_of(request: Request, body_sha256: str) -> Idempotency | None:
+    """The same for a body that was streamed and is not kept."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= LONGEST_KEY:
+        detail = f"The Idempotency-Key has {len(key)} characters; expected 1 to {LONGEST_KEY}."
+        raise Problem(400, "bad_idempotency_key", detail)
+    caller = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256(f"{request.url.query}\0{body_sha256}".encode()).hexdigest()
+    return Idempotency(f"{caller} {request.method} {request.url.path}", key, fingerprint)

@@ -1,0 +1,105 @@
+"""The gateway's process: `python -m service.main` reads the environment, builds the real parts and listens."""
+
+import sys
+
+import structlog
+import uvicorn
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from service.app import create_app
+from service.auth import Gatekeeper
+from service.batcher import Batcher
+from service.dispatch import JobDispatcher
+from service.exchange import CeleryExchange
+from service.metrics import Metrics
+from service.parts import Parts
+from service.settings import GatewaySettings
+from service.versions import VersionCache
+from service.workforce import Workforce
+from storage.blobs import BlobStore
+from storage.database import open_database
+from storage.datasets import DatasetShelf
+from storage.jobs import JobLedger
+from storage.keys import KeyRing
+from storage.registry import ModelRegistry
+from workers.celery_app import make_celery
+from workers.contract import Queue
+from workers.logs import configure_logging
+
+log = structlog.get_logger()
+# A restart must not wait for an event stream that a browser holds open.
+GRACE_S = 5
+
+
+def main() -> int:
+    settings = GatewaySettings()
+    configure_logging("gateway", form=settings.log_format, level=settings.log_level)
+    parts = build_parts(settings)
+    if settings.requires_key and not parts.gatekeeper.keys.any():
+        log.error(
+            "gateway.refused",
+            reason=f"{settings.host} can be reached from other machines and there is no API key. "
+            "Make one with `fovea keys create --scope admin`, or listen on 127.0.0.1.",
+        )
+        return 2
+    uvicorn.run(
+        create_app(parts),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        server_header=False,
+    )
+    return 0
+
+
+def build_parts(settings: GatewaySettings) -> Parts:
+    """The real parts; connects to nothing before the application starts."""
+    database = open_database(settings.database)
+    registry = ModelRegistry(database)
+    ledger = JobLedger(database)
+    metrics = Metrics()
+    celery = make_celery(settings.broker_url, role="gateway")
+    workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s)
+    exchange = CeleryExchange(
+        celery,
+        Redis.from_url(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15),
+        _async_redis(settings),
+        ttl_s=settings.classify_timeout_s * 2,
+    )
+    batcher = Batcher(
+        exchange,
+        slots=lambda: workforce.slots(Queue.INTERACTIVE),
+        metrics=metrics,
+        max_batch=settings.max_batch,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_waiting=settings.max_waiting,
+        max_waiting_bytes=settings.max_waiting_bytes,
+    )
+    return Parts(
+        settings=settings,
+        database=database,
+        registry=registry,
+        ledger=ledger,
+        datasets=DatasetShelf(database),
+        blobs=BlobStore(settings.blobs),
+        gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key),
+        workforce=workforce,
+        exchange=exchange,
+        batcher=batcher,
+        versions=VersionCache(registry, settings.version_cache_s),
+        dispatcher=JobDispatcher(celery, ledger),
+        metrics=metrics,
+    )
+
+
+def _async_redis(settings: GatewaySettings) -> AsyncRedis:
+    return AsyncRedis.from_url(
+        settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

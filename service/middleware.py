@@ -1,0 +1,82 @@
+"""Around every request: its id, its log line and its metrics. Plain ASGI, for it runs on the hot path."""
+
+import re
+import time
+from uuid import uuid4
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import body_too_large, problem_response
+from service.metrics import Metrics
+
+log = structlog.get_logger()
+SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+BARE_413 = b"Content Too Large"
+QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class RequestContext:
+    """Gives each request an id (the client's `X-Request-ID` where it is sane), measures it and logs it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _sent_id(scope) or uuid4().hex
+        scope["fovea.request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        async def send_problem(message: Message) -> None:
+            """The framework answers a body above its limit by itself, in plain text; give that our form."""
+            if status == 413 and message["type"] == "http.response.body" and message.get("body") == BARE_413:
+                return
+            if message["type"] == "http.response.start" and _is_bare_413(message):
+                await problem_response(body_too_large(scope), request_id)(scope, receive, send_with_id)
+                return
+            await send_with_id(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_problem)
+            finally:
+                self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's pattern, not the path: a client must not be able to make new time series.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        self.metrics.requests.labels(route, method, status).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        # Status 0: the client left before its answer.
+        level = log.debug if scope["path"] in QUIET_PATHS or 0 < status < 400 else log.info
+        level("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1e3, 1))
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _is_bare_413(message: Message) -> bool:
+    content_type: bytes = dict(message["headers"]).get(b"content-type", b"")
+    status: int = message["status"]
+    return status == 413 and content_type.startswith(b"text/plain")
+
+
+def _sent_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text: str = value.decode("latin-1")
+            return text if SAFE_ID.fullmatch(text) else None
+    return None

@@ -1,0 +1,46 @@
+"""What the routes work with. Built by `main.py` from the environment, by tests from whatever they like."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from service.auth import Gatekeeper
+from service.batcher import Batcher
+from service.dispatch import JobDispatcher
+from service.exchange import CeleryExchange
+from service.images import ImageLimits
+from service.metrics import Metrics
+from service.settings import GatewaySettings
+from service.versions import VersionCache
+from service.workforce import Workforce
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.datasets import DatasetShelf
+from storage.jobs import JobLedger
+from storage.registry import ModelRegistry
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: GatewaySettings
+    database: Database
+    registry: ModelRegistry
+    ledger: JobLedger
+    datasets: DatasetShelf
+    blobs: BlobStore
+    gatekeeper: Gatekeeper
+    workforce: Workforce
+    exchange: CeleryExchange
+    batcher: Batcher
+    versions: VersionCache
+    dispatcher: JobDispatcher
+    metrics: Metrics
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        return ImageLimits(self.settings.max_images, self.settings.max_image_bytes)
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,192 @@
+"""`POST /v1/models/{ref}/classify`: images in, classes out, at once or (`Prefer: respond-async`) as a job."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import uuid4
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from service.auth import requires
+from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
+from service.exchange import BrokerUnavailable
+from service.idempotency import idempotency
+from service.images import SentImage, read_images
+from service.parts import Parts, parts_of
+from service.preferences import Preferences, preferences
+from service.routes.jobs import accepted
+from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
+from storage.registry import Version
+from workers.contract import ImageOutcome, JobKind
+
+router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])
+
+
+@router.post(
+    "/v1/models/{reference}/classify",
+    summary="Classify one image or many",
+    response_model=Classification,
+    responses=PROBLEMS,
+    openapi_extra=CLASSIFY_BODY,
+)
+async def classify(
+    reference: str,
+    request: Request,
+    preferred: Annotated[Preferences, Depends(preferences)],
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = 5,
+) -> Response:
+    """One prediction per image in the order sent. A single image that fails is an error; among several, each
+    failed image has its own `error` in its place and the others are classified."""
+    started = time.perf_counter()
+    parts = parts_of(request)
+    version = await parts.versions.resolve(reference)
+    images = await read_images(request, parts.image_limits)
+    if len(images) == 1 and images[0].problem:
+        raise images[0].problem
+    if preferred.respond_async:
+        return await _start_job(parts, request, version, images, top_k)
+    answers = await _answers(parts, request, version, images, top_k, preferred)
+    if len(images) == 1 and (error := answers[0]["error"]):
+        status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
+        raise Problem(status, error["code"], error["detail"], {"Retry-After": "1"} if status == 503 else {})
+    body = {
+        "model": version.model,
+        "version": version.number,
+        "provider": next((answer["provider"] for answer in answers if answer["provider"]), None),
+        "predictions": [
+            {"name": image.name, "classes": answer["classes"], "error": answer["error"]}
+            for image, answer in zip(images, answers, strict=True)
+        ],
+        "timings": {
+            **next((answer["timings"] for answer in answers if answer["timings"]), {}),
+            "total_ms": round((time.perf_counter() - started) * 1e3, 2),
+        },
+    }
+    return Response(orjson.dumps(body), media_type="application/json")
+
+
+async def _answers(
+    parts: Parts,
+    request: Request,
+    version: Version,
+    images: Sequence[SentImage],
+    top_k: int,
+    preferred: Preferences,
+) -> list[dict[str, Any]]:
+    """What each image's prediction is made of, in the order sent."""
+    sendable = [image.data for image in images if image.problem is None]
+    timeout_s = min(preferred.wait_s or parts.settings.classify_timeout_s, parts.settings.classify_timeout_s)
+    classifying = asyncio.create_task(
+        parts.batcher.classify(
+            VersionKey(version.model, version.number, version.artifact),
+            sendable,
+            top_k=top_k,
+            timeout_s=timeout_s,
+            request_id=request_id_of(request),
+        )
+    )
+    try:
+        answered = iter(await _unless_disconnected(request, classifying))
+    except TooManyWaiting as error:
+        headers = {"Retry-After": str(error.retry_after_s)}
+        raise Problem(429, "too_many_waiting", str(error), headers) from error
+    except NoLiveWorker as error:
+        detail = f"{error} Start one, or see /readyz; this request can be repeated."
+        raise Problem(503, "no_worker", detail, {"Retry-After": "2"}) from error
+    except BrokerUnavailable as error:
+        detail = f"The queue cannot be reached: {error}"
+        raise Problem(503, "broker_unavailable", detail, {"Retry-After": "2"}) from error
+    except DeadlineExceeded as error:
+        raise Problem(504, "deadline_exceeded", str(error)) from error
+    parts.metrics.images.labels(version.model).inc(len(sendable))
+    answers = [
+        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
+    ]
+    for answer in answers:
+        if answer["error"]:
+            parts.metrics.failures.labels(answer["error"]["code"]).inc()
+    return answers
+
+
+async def _unless_disconnected(request: Request, classifying: asyncio.Task[list[Answer]]) -> list[Answer]:
+    """The answers; a client that goes away first takes its waiting images with it."""
+    leaving = asyncio.create_task(_disconnected(request))
+    either: set[asyncio.Task[Any]] = {classifying, leaving}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not classifying.done():
+            classifying.cancel()
+            # Nobody reads the answer, but the log and the metrics shall tell a client's leave from our failure.
+            raise ClientDisconnect
+        return classifying.result()
+    finally:
+        leaving.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
+
+
+def _from_problem(problem: Problem) -> dict[str, Any]:
+    error = {"code": problem.code, "detail": problem.detail}
+    return {"classes": None, "error": error, "provider": None, "timings": None}
+
+
+def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
+    outcome: ImageOutcome = answer.outcome
+    timings = answer.timings
+    error = {"code": outcome.error, "detail": outcome.detail} if outcome.error else None
+    return {
+        "classes": None if error else outcome.classes[:top_k],
+        "error": error,
+        "provider": answer.provider,
+        "timings": {
+            "wait_ms": round(answer.waited_ms, 2),
+            "queue_ms": round(timings.queue_ms, 2),
+            "decode_ms": round(timings.decode_ms, 2),
+            "inference_ms": round(timings.inference_ms, 2),
+            "batch_size": answer.batch_size,
+        },
+    }
+
+
+async def _start_job(
+    parts: Parts, request: Request, version: Version, images: Sequence[SentImage], top_k: int
+) -> Response:
+    """Keep the images as blobs, write the job's row, then queue it."""
+    refused = next((image.problem for image in images if image.problem), None)
+    if refused:
+        raise refused
+    prefix = f"classify/{uuid4().hex}/"
+    keys = [f"{prefix}{n:04d}" for n in range(len(images))]
+
+    def store() -> None:
+        for key, image in zip(keys, images, strict=True):
+            parts.blobs.put_bytes(key, image.data)
+
+    await asyncio.to_thread(store)
+    job = await asyncio.to_thread(
+        parts.ledger.create,
+        JobKind.CLASSIFY.value,
+        {
+            "model": version.model,
+            "version": version.number,
+            "top_k": top_k,
+            "prefix": prefix,
+            "images": keys,
+            "names": [image.name for image in images],
+        },
+        idempotency=await idempotency(request),
+        request_id=request_id_of(request),
+    )
+    if job.request["prefix"] != prefix:
+        # A repeated request: the first one's job has the images already.
+        await asyncio.to_thread(parts.blobs.delete_prefix, prefix)
+    else:
+        await parts.dispatcher.dispatch(job)
+    return accepted(job, {"Preference-Applied": "respond-async"})

@@ -1,0 +1,166 @@
+"""`/v1/datasets`: labelled images, uploaded as an archive, checked by a job, immutable afterwards."""
+
+import asyncio
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from service.auth import requires
+from service.errors import Problem, request_id_of
+from service.idempotency import idempotency_of
+from service.parts import Parts, parts_of
+from service.routes.jobs import job_out
+from service.schemas import ARCHIVE_BODY, DatasetAccepted, DatasetDetail, DatasetOut, Listing
+from service.uploads import Upload, received
+from storage.datasets import Dataset
+from storage.ids import new_id
+from storage.job import Job
+from workers.contract import JobKind
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
+
+ARCHIVE_TYPES = frozenset(
+    (
+        "application/zip",
+        "application/x-zip-compressed",
+        "application/x-tar",
+        "application/gzip",
+        "application/x-gzip",
+        "application/octet-stream",
+        "",
+    )
+)
+FOR_EVER = {"Cache-Control": "private, immutable, max-age=31536000"}
+OnFault = Literal["skip", "refuse"]
+
+
+@router.post(
+    "",
+    summary="Upload a dataset",
+    status_code=202,
+    response_model=DatasetAccepted,
+    openapi_extra=ARCHIVE_BODY,
+)
+async def create(
+    request: Request,
+    name: Annotated[str, Query(min_length=1, max_length=200, description="For people; need not be unique.")],
+    on_fault: Annotated[
+        OnFault, Query(description="What is done with faulty files: leave them out, or refuse the dataset.")
+    ] = "skip",
+) -> JSONResponse:
+    """The body is a zip, tar or tar.gz of class folders, of `train/ val/ test/` over class folders, or with a
+    manifest (`file,label[,split]`). A job decodes every image once; the report then lists every fault."""
+    parts = parts_of(request)
+    _check_type(request)
+    async with received(request, parts.settings.data / "uploads", parts.settings.max_upload_bytes) as upload:
+        dataset, job = await _keep(parts, request, upload, name, on_fault)
+    await parts.dispatcher.dispatch(job)
+    body = DatasetAccepted(**_fields(dataset), job=job_out(job)).model_dump(mode="json")
+    return JSONResponse(body, 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"})
+
+
+@router.get("", summary="Datasets, newest first")
+async def list_datasets(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+    search: str | None = None,
+) -> Listing[DatasetOut]:
+    page = await asyncio.to_thread(parts_of(request).datasets.list, limit, cursor, search)
+    return Listing[DatasetOut](
+        items=[DatasetOut(**_fields(dataset)) for dataset in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.get("/{dataset_id}", summary="One dataset with its counts")
+async def get_dataset(request: Request, dataset_id: str) -> DatasetDetail:
+    dataset = await asyncio.to_thread(parts_of(request).datasets.get, dataset_id)
+    return DatasetDetail(**_fields(dataset), counts=dataset.counts)
+
+
+@router.get("/{dataset_id}/report", summary="What the check found: every fault with file and reason")
+async def report(request: Request, dataset_id: str) -> JSONResponse:
+    dataset = await asyncio.to_thread(parts_of(request).datasets.get, dataset_id)
+    if dataset.state == "checking":
+        detail = f"Dataset {dataset_id} is still being checked; its report comes with that job's end."
+        raise Problem(409, "not_checked_yet", detail, {"Retry-After": "1"})
+    return JSONResponse(dataset.report)
+
+
+@router.get("/{dataset_id}/thumbnails/{sha256}", summary="A small picture of one sample (WEBP)")
+async def thumbnail(request: Request, dataset_id: str, sha256: str) -> Response:
+    parts = parts_of(request)
+    dataset = await asyncio.to_thread(parts.datasets.get, dataset_id)
+    data = await asyncio.to_thread(parts.blobs.get_bytes, f"{dataset.prefix}/thumbnails/{sha256}.webp")
+    return Response(
+        data, media_type="image/webp", headers={"Cache-Control": "private, immutable, max-age=31536000"}
+    )
+
+
+@router.delete("/{dataset_id}", summary="Delete a dataset", status_code=204)
+async def delete(request: Request, dataset_id: str) -> Response:
+    """Refused (409) while a job that has not ended uses it."""
+    parts = parts_of(request)
+    dataset = await asyncio.to_thread(parts.datasets.delete, dataset_id)
+    await asyncio.to_thread(parts.blobs.delete_prefix, dataset.prefix)
+    return Response(status_code=204)
+
+
+async def _keep(
+    parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault
+) -> tuple[Dataset, Job]:
+    """Keep the archive as a blob, put the dataset on the shelf and write its job's row, in this order."""
+    dataset_id = new_id("ds")
+    key = f"uploads/{uuid4().hex}"
+    await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
+    dataset = await asyncio.to_thread(
+        lambda: parts.datasets.add(name, dataset_id=dataset_id, prefix=f"datasets/{dataset_id}")
+    )
+    asked = {"dataset": dataset_id, "upload": key, "name": name, "on_fault": on_fault}
+    try:
+        job = await asyncio.to_thread(
+            lambda: parts.ledger.create(
+                JobKind.INGEST.value,
+                asked,
+                idempotency=idempotency_of(request, upload.sha256),
+                request_id=request_id_of(request),
+            )
+        )
+    except Exception:
+        await _forget(parts, dataset_id, key)
+        raise
+    if job.request["dataset"] == dataset_id:
+        return dataset, job
+    # A repeated request: the first one's dataset is the answer, and this copy is not needed.
+    await _forget(parts, dataset_id, key)
+    return await asyncio.to_thread(parts.datasets.get, job.request["dataset"]), job
+
+
+async def _forget(parts: Parts, dataset_id: str, key: str) -> None:
+    await asyncio.to_thread(parts.datasets.delete, dataset_id)
+    await asyncio.to_thread(parts.blobs.delete, key)
+
+
+def _check_type(request: Request) -> None:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in ARCHIVE_TYPES:
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"The body is {content_type}; send the archive itself as application/zip, application/x-tar or "
+            "application/gzip (with curl: -H 'Content-Type: application/zip' -T dataset.zip).",
+        )
+
+
+def _fields(dataset: Dataset) -> dict[str, object]:
+    return {
+        "id": dataset.id,
+        "name": dataset.name,
+        "state": dataset.state.value,
+        "labels": list(dataset.labels),
+        "content_hash": dataset.content_hash,
+        "size_bytes": dataset.size_bytes,
+        "created_at": dataset.created_at,
+    }

@@ -1,0 +1,35 @@
+"""`POST /v1/finetunes`: start to learn a dataset's classes."""
+
+import asyncio
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse
+
+from service.auth import requires
+from service.checks import check_dataset, check_recipe, check_weights
+from service.errors import request_id_of
+from service.idempotency import idempotency
+from service.parts import parts_of
+from service.routes.jobs import accepted
+from service.schemas import FinetuneRequest, JobOut
+from workers.contract import JobKind
+
+router = APIRouter(tags=["fine-tunes"], dependencies=[Depends(requires("train"))])
+
+
+@router.post("/v1/finetunes", summary="Start a fine-tune", status_code=202, response_model=JobOut)
+async def start(request: Request, body: FinetuneRequest) -> JSONResponse:
+    """A `finetune` job: watch it under `/v1/jobs/{id}/events`; its result names the new version."""
+    parts = parts_of(request)
+    check_recipe(body.recipe)
+    await check_weights(parts, body.architecture, body.weights)
+    await check_dataset(parts, body.dataset)
+    job = await asyncio.to_thread(
+        parts.ledger.create,
+        JobKind.FINETUNE.value,
+        body.model_dump(),
+        idempotency=await idempotency(request),
+        request_id=request_id_of(request),
+    )
+    await parts.dispatcher.dispatch(job)
+    return accepted(job)

@@ -1,0 +1,81 @@
+"""`/livez`, `/readyz`, `/metrics`: what an orchestrator and Prometheus ask."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.errors import problem_of
+from service.parts import Parts, parts_of
+from storage.errors import StorageError
+from workers.contract import Queue
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="The gateway's process answers")
+async def livez() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/readyz", summary="Everything a request needs is there, and what each worker really runs")
+async def readyz(request: Request) -> JSONResponse:
+    """200 when database, broker and a worker of each kind answer; else 503 and what is missing."""
+    parts = parts_of(request)
+    await parts.workforce.look()
+    database, broker = await asyncio.gather(_database(parts), asyncio.to_thread(_broker, parts))
+    missing = [
+        *(["database"] if not database["ok"] else []),
+        *(["broker"] if not broker["ok"] else []),
+        *(["transit"] if not parts.workforce.reachable else []),
+        *(["inference"] if not parts.workforce.on(Queue.INTERACTIVE) else []),
+        *(["training"] if not parts.workforce.on(Queue.TRAINING) else []),
+    ]
+    body = {
+        "status": "starting" if missing else "ready",
+        "missing": missing,
+        "database": database,
+        "broker": broker,
+        "transit": {"ok": parts.workforce.reachable},
+        "workers": [
+            {
+                "worker": worker.worker,
+                "queues": worker.queues,
+                "device": worker.device,
+                "providers": worker.providers,
+                "slots": worker.slots,
+                "models": worker.models,
+                "started_at": worker.started_at,
+            }
+            for worker in parts.workforce.workers
+        ],
+    }
+    return JSONResponse(body, 503 if missing else 200)
+
+
+@router.get("/metrics", summary="Prometheus' text format")
+async def metrics(request: Request) -> Response:
+    parts = parts_of(request)
+    figures = parts.metrics
+    figures.waiting.set(parts.batcher.waiting)
+    for queue in Queue:
+        figures.workers.labels(queue.value).set(len(parts.workforce.on(queue)))
+    figures.providers.clear()
+    for worker in parts.workforce.workers:
+        for provider in worker.providers:
+            figures.providers.labels(provider).inc()
+    return Response(figures.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _database(parts: Parts) -> dict[str, Any]:
+    try:
+        await asyncio.to_thread(parts.database.ping)
+    except StorageError as error:
+        return {"ok": False, "reason": problem_of(error).detail}
+    return {"ok": True}
+
+
+def _broker(parts: Parts) -> dict[str, Any]:
+    return parts.dispatcher.ping()

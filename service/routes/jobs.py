@@ -1,0 +1,100 @@
+"""`/v1/jobs`: state, progress, events and cancelling of durable work."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from service.auth import requires
+from service.parts import parts_of
+from service.schemas import CancelRequest, JobOut, Listing
+from storage.job import Event, Job, JobState
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
+
+POLL_S = 0.25
+# Proxies and shutdowns dislike endless streams; the client comes back with its Last-Event-ID.
+LONGEST_STREAM_S = 300.0
+
+
+@router.get("", summary="Jobs, newest first")
+async def list_jobs(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: str | None = None,
+    state: JobState | None = None,
+    kind: str | None = None,
+) -> Listing[JobOut]:
+    page = await asyncio.to_thread(parts_of(request).ledger.list, limit, cursor, state=state, kind=kind)
+    return Listing[JobOut](items=[job_out(job) for job in page.items], next_cursor=page.next_cursor)
+
+
+@router.get("/{job_id}", summary="One job: state, progress, result or error")
+async def get_job(request: Request, job_id: str) -> JobOut:
+    return job_out(await asyncio.to_thread(parts_of(request).ledger.get, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    summary="Ask a job to stop",
+    status_code=202,
+    dependencies=[Depends(requires("train"))],
+)
+async def cancel_job(request: Request, job_id: str, body: CancelRequest | None = None) -> JobOut:
+    """A queued job ends at once; a running one within two seconds of its next step. Repeating it is harmless."""
+    wanted = body or CancelRequest()
+    return job_out(await asyncio.to_thread(parts_of(request).ledger.request_cancel, job_id, wanted.on_cancel))
+
+
+async def existing_job(request: Request, job_id: str) -> Job:
+    """Looked up before a stream begins: afterwards it is too late for a 404."""
+    return await asyncio.to_thread(parts_of(request).ledger.get, job_id)
+
+
+@router.get(
+    "/{job_id}/events", summary="State and progress as Server-Sent Events", response_class=EventSourceResponse
+)
+async def events(
+    request: Request,
+    job: Annotated[Job, Depends(existing_job)],
+    last_event_id: Annotated[int | None, Header(ge=0, description="Resume after this event.")] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Every event since `Last-Event-ID`, then new ones as they come; ends with the job's last event."""
+    ledger = parts_of(request).ledger
+    seen = last_event_id or 0
+    until = time.monotonic() + LONGEST_STREAM_S
+    while time.monotonic() < until:
+        # The state is read first: events that follow a terminal state cannot be missed then.
+        job = await asyncio.to_thread(ledger.get, job.id)
+        fresh = await asyncio.to_thread(ledger.events, job.id, seen)
+        for event in fresh:
+            seen = event.id
+            yield _sent(event)
+        if job.state.is_terminal and not fresh:
+            return
+        await asyncio.sleep(0 if fresh else POLL_S)
+
+
+def _sent(event: Event) -> ServerSentEvent:
+    return ServerSentEvent(
+        id=str(event.id), event=event.kind, data={"at": event.at.isoformat(), **event.data}, retry=1000
+    )
+
+
+def accepted(job: Job, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """202 with the job and where to look for it."""
+    return JSONResponse(
+        job_out(job).model_dump(mode="json"),
+        202,
+        headers={"Location": f"/v1/jobs/{job.id}", "Retry-After": "1", **(headers or {})},
+    )
+
+
+def job_out(job: Job) -> JobOut:
+    fields: dict[str, Any] = {name: getattr(job, name) for name in JobOut.model_fields}
+    fields["state"] = job.state.value
+    return JobOut(**fields)

@@ -1,0 +1,178 @@
+"""`/v1/models`: the registry, aliases, and publishing zoo weights as a version."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from service.archives import zipped
+from service.auth import requires
+from service.batcher import VersionKey
+from service.checks import check_weights
+from service.errors import Problem, request_id_of
+from service.idempotency import idempotency
+from service.parts import parts_of
+from service.routes.jobs import accepted
+from service.schemas import (
+    AliasRequest,
+    JobOut,
+    Listing,
+    ModelOut,
+    PublishRequest,
+    VersionDetail,
+    VersionOut,
+)
+from storage.reference import check_model_name
+from storage.registry import Model, Version
+from workers.contract import JobKind
+
+router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(requires("classify"))])
+ADMIN = [Depends(requires("admin"))]
+TRAIN = [Depends(requires("train"))]
+LOADING_TIMEOUT_S = 30.0
+Limit = Annotated[int, Query(ge=1, le=200)]
+
+
+@router.get("", summary="Models by name")
+async def list_models(
+    request: Request, limit: Limit = 50, cursor: str | None = None, search: str | None = None
+) -> Listing[ModelOut]:
+    page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search)
+    return Listing[ModelOut](items=[_model_out(model) for model in page.items], next_cursor=page.next_cursor)
+
+
+@router.get("/{name}", summary="One model")
+async def get_model(request: Request, name: str) -> ModelOut:
+    return _model_out(await asyncio.to_thread(parts_of(request).registry.get_model, name))
+
+
+@router.delete("/{name}", summary="Delete a model and all its versions", status_code=204, dependencies=ADMIN)
+async def delete_model(request: Request, name: str) -> Response:
+    parts = parts_of(request)
+    versions = await asyncio.to_thread(parts.registry.delete_model, name)
+    parts.versions.forget()
+    for version in versions:
+        await asyncio.to_thread(parts.blobs.delete_prefix, version.artifact)
+    return Response(status_code=204)
+
+
+@router.get("/{name}/versions", summary="A model's versions, newest first")
+async def list_versions(
+    request: Request, name: str, limit: Limit = 50, cursor: str | None = None
+) -> Listing[VersionOut]:
+    page = await asyncio.to_thread(parts_of(request).registry.list_versions, name, limit, cursor)
+    return Listing[VersionOut](
+        items=[VersionOut(**_version_fields(version)) for version in page.items], next_cursor=page.next_cursor
+    )
+
+
+@router.post(
+    "/{name}/versions",
+    summary="Publish zoo weights as a version",
+    status_code=202,
+    response_model=JobOut,
+    dependencies=TRAIN,
+)
+async def publish(request: Request, name: str, body: PublishRequest) -> JSONResponse:
+    """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served."""
+    parts = parts_of(request)
+    check_model_name(name)
+    await check_weights(parts, body.architecture, body.weights)
+    job = await asyncio.to_thread(
+        parts.ledger.create,
+        JobKind.PUBLISH.value,
+        {"model": name, **body.model_dump()},
+        idempotency=await idempotency(request),
+        request_id=request_id_of(request),
+    )
+    await parts.dispatcher.dispatch(job)
+    return accepted(job)
+
+
+@router.get("/{name}/versions/{number}", summary="One version with its manifest")
+async def get_version(request: Request, name: str, number: int) -> VersionDetail:
+    version = await asyncio.to_thread(parts_of(request).registry.get_version, name, number)
+    return VersionDetail(**_version_fields(version), manifest=version.manifest)
+
+
+@router.get("/{name}/versions/{number}/artifact", summary="The version's files as a zip")
+async def artifact(request: Request, name: str, number: int) -> StreamingResponse:
+    """`model.onnx`, `manifest.json`, the card and its plots: what another machine needs to serve it."""
+    parts = parts_of(request)
+    version = await asyncio.to_thread(parts.registry.get_version, name, number)
+    files = {
+        key.removeprefix(version.artifact): key
+        for key in await asyncio.to_thread(parts.blobs.list, version.artifact)
+    }
+    disposition = f'attachment; filename="{name}-{number}.zip"'
+    return StreamingResponse(
+        zipped(parts.blobs, files), media_type="application/zip", headers={"Content-Disposition": disposition}
+    )
+
+
+@router.get("/{name}/versions/{number}/card", summary="How good it is and where it comes from, as a page")
+async def card(
+    request: Request,
+    name: str,
+    number: int,
+    form: Annotated[Literal["html", "md"], Query(alias="format")] = "html",
+) -> Response:
+    parts = parts_of(request)
+    version = await asyncio.to_thread(parts.registry.get_version, name, number)
+    text = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    if form == "md":
+        return Response(text, media_type="text/markdown")
+    # The page is self-contained; nothing in it may load or run anything else.
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return Response(text, media_type="text/html", headers={"Content-Security-Policy": policy})
+
+
+@router.delete("/{name}/versions/{number}", summary="Delete a version", status_code=204, dependencies=ADMIN)
+async def delete_version(request: Request, name: str, number: int) -> Response:
+    """Refused (409) while an alias points at it."""
+    parts = parts_of(request)
+    version = await asyncio.to_thread(parts.registry.delete_version, name, number)
+    parts.versions.forget()
+    await asyncio.to_thread(parts.blobs.delete_prefix, version.artifact)
+    return Response(status_code=204)
+
+
+@router.put("/{name}/aliases/{alias}", summary="Move an alias: promote or roll back", dependencies=ADMIN)
+async def set_alias(request: Request, name: str, alias: str, body: AliasRequest) -> ModelOut:
+    """A worker loads and warms the version first, so that no request waits for it; one that cannot be loaded is
+    refused, and the alias stays where it was."""
+    parts = parts_of(request)
+    version = await asyncio.to_thread(parts.registry.get_version, name, body.version)
+    key = VersionKey(name, version.number, version.artifact)
+    if problem := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
+        raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {problem}")
+    model = await asyncio.to_thread(parts.registry.set_alias, name, alias, body.version)
+    parts.versions.forget()
+    return _model_out(model)
+
+
+@router.delete("/{name}/aliases/{alias}", summary="Remove an alias", status_code=204, dependencies=ADMIN)
+async def delete_alias(request: Request, name: str, alias: str) -> Response:
+    parts = parts_of(request)
+    await asyncio.to_thread(parts.registry.delete_alias, name, alias)
+    parts.versions.forget()
+    return Response(status_code=204)
+
+
+def _model_out(model: Model) -> ModelOut:
+    return ModelOut(**{name: getattr(model, name) for name in ModelOut.model_fields})
+
+
+def _version_fields(version: Version) -> dict[str, Any]:
+    return {
+        "model": version.model,
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "architecture": version.architecture,
+        "labels": list(version.labels),
+        "metrics": version.metrics,
+        "size_bytes": version.size_bytes,
+        "job_id": version.job_id,
+        "created_at": version.created_at,
+    }

@@ -1,0 +1,270 @@
+"""The JSON of requests and answers, as pydantic models: what OpenAPI shows and what requests are held to."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Item = TypeVar("Item")
+ModelName = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Lower case letters, digits, '.', '_', '-'.")
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457 `application/problem+json`."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="Stable; what programs look at.")
+    detail: str = Field(description="What was given, what was expected, how to fix it.")
+    request_id: str
+    errors: list[dict[str, str]] | None = None
+
+
+class ClassOut(BaseModel):
+    index: int
+    label: str
+    probability: float
+
+
+class FaultOut(BaseModel):
+    code: str
+    detail: str
+
+
+class Prediction(BaseModel):
+    name: str | None = Field(description="The file's name, where the client gave one.")
+    classes: list[ClassOut] | None = Field(description="Best first; null when this image failed.")
+    error: FaultOut | None
+
+
+class Timings(BaseModel):
+    """Milliseconds: waiting in the gateway, in the queue, decoding and inference of the batch, all together."""
+
+    wait_ms: float | None = None
+    queue_ms: float | None = None
+    decode_ms: float | None = None
+    inference_ms: float | None = None
+    batch_size: int | None = None
+    total_ms: float
+
+
+class Classification(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "digits",
+                "version": 1,
+                "provider": "CPUExecutionProvider",
+                "predictions": [
+                    {
+                        "name": None,
+                        "classes": [
+                            {"index": 3, "label": "3", "probability": 0.991},
+                            {"index": 5, "label": "5", "probability": 0.006},
+                        ],
+                        "error": None,
+                    }
+                ],
+                "timings": {
+                    "wait_ms": 0.1,
+                    "queue_ms": 2.1,
+                    "decode_ms": 0.8,
+                    "inference_ms": 0.4,
+                    "batch_size": 1,
+                    "total_ms": 6.3,
+                },
+            }
+        }
+    )
+
+    model: str
+    version: int
+    provider: str | None = Field(description="The execution provider that really ran.")
+    predictions: list[Prediction] = Field(description="One for each image, in the order sent.")
+    timings: Timings
+
+
+class JobOut(BaseModel):
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    request: dict[str, Any]
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    worker: str | None
+    request_id: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class ModelOut(BaseModel):
+    name: str
+    versions: int = Field(description="How many there are.")
+    latest: int | None
+    aliases: dict[str, int]
+    created_at: datetime
+    updated_at: datetime
+
+
+class VersionOut(BaseModel):
+    model: str
+    version: int
+    aliases: list[str]
+    architecture: str
+    labels: list[str]
+    metrics: dict[str, Any]
+    size_bytes: int
+    job_id: str | None
+    created_at: datetime
+
+
+class VersionDetail(VersionOut):
+    manifest: dict[str, Any] = Field(description="Everything known about how it was made.")
+
+
+class Listing(BaseModel, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
+
+
+class PublishRequest(BaseModel):
+    """Zoo weights to a served version."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"architecture": "resnet18", "weights": "imagenet", "promote": "always"}},
+    )
+
+    architecture: str = Field(min_length=1, description="A name from /v1/architectures.")
+    weights: str = Field("imagenet", min_length=1, description="`imagenet`, or the id of other weights.")
+    architecture_params: dict[str, Any] = Field(default_factory=dict)
+    promote: Literal["never", "always"] = Field("always", description="Whether `production` moves to it.")
+
+
+class AliasRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": 2}})
+
+    version: int = Field(ge=1)
+
+
+class Validation(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    fraction: float = Field(
+        0.2, ge=0.01, le=0.9, description="Share of each class that validates, where the dataset has no split."
+    )
+
+
+class FinetuneRequest(BaseModel):
+    """Learn a dataset's classes; every field but the first three is optional."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "model": "digits",
+                "dataset": "builtin:digits",
+                "architecture": "lenet5",
+                "weights": "none",
+                "promote": "always",
+            }
+        },
+    )
+
+    model: str = ModelName
+    dataset: str = Field(min_length=1)
+    architecture: str = Field(min_length=1)
+    architecture_params: dict[str, Any] = Field(default_factory=dict)
+    weights: str = Field("imagenet", min_length=1)
+    strategy: Literal["head", "partial", "full", "auto"] = "auto"
+    recipe: str | dict[str, Any] = "default"
+    validation: Validation = Field(default_factory=lambda: Validation())
+    seed: int = Field(0, ge=0, lt=2**31)
+    promote: Literal["never", "if_better", "always"] = "never"
+
+
+class DatasetOut(BaseModel):
+    id: str
+    name: str
+    state: Literal["checking", "ready", "refused"]
+    labels: list[str]
+    content_hash: str | None
+    size_bytes: int
+    created_at: datetime
+
+
+class DatasetDetail(DatasetOut):
+    counts: dict[str, Any] = Field(description="Images by label and split.")
+
+
+class DatasetAccepted(DatasetOut):
+    job: JobOut = Field(description="The job that checks it.")
+
+
+class CancelRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    on_cancel: Literal["discard", "keep_best"] = "discard"
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {
+        "model": ProblemBody,
+        "description": text,
+        "content": {"application/problem+json": {}},
+    }
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _problem("Not an image, or a malformed body."),
+    404: _problem("Unknown model or version."),
+    413: _problem("Too large, or too many images."),
+    415: _problem("Another content type than the three taken."),
+    422: _problem("The image cannot be decoded (with the decoder's reason), or a parameter is wrong."),
+    429: _problem("Too many images wait; `Retry-After` says when to come again."),
+    503: _problem("No live worker, or the queue cannot be reached."),
+    504: _problem("The deadline passed."),
+}
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+ARCHIVE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/zip": _BINARY, "application/x-tar": _BINARY, "application/gzip": _BINARY},
+    }
+}
+CLASSIFY_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/jpeg": _BINARY,
+            "image/png": _BINARY,
+            "image/webp": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                    "required": ["file"],
+                }
+            },
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
+                    "required": ["images"],
+                },
+                "example": {
+                    "images": [
+                        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+                    ]
+                },
+            },
+        },
+    }
+}

@@ -1,0 +1,45 @@
+"""What the gateway reads from its environment (`FOVEA_...`)."""
+
+from ipaddress import ip_address
+
+from pydantic import Field
+
+from storage.settings import StorageSettings
+from workers.celery_app import QueueSettings
+from workers.logs import LogFormat
+
+
+class GatewaySettings(StorageSettings, QueueSettings):
+    """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+
+    max_image_bytes: int = Field(32 * 2**20, gt=0, description="Largest single image.")
+    max_body_bytes: int = Field(128 * 2**20, gt=0, description="Largest body of a classify request, all images.")
+    max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest archive of a dataset.")
+    max_images: int = Field(64, gt=0, description="Most images in one classify request.")
+    max_batch: int = Field(16, gt=0, description="Most images in one queue message.")
+    max_batch_bytes: int = Field(64 * 2**20, gt=0, description="A batch closes when its images reach this size.")
+    max_waiting: int = Field(256, gt=0, description="Images waiting or in flight before 429.")
+    max_waiting_bytes: int = Field(512 * 2**20, gt=0, description="Their bytes before 429.")
+    classify_timeout_s: float = Field(30.0, gt=0, description="Deadline of a classify request.")
+    version_cache_s: float = Field(1.0, ge=0, description="How long a model reference may be remembered.")
+
+    reconcile_interval_s: float = Field(5.0, gt=0, description="How often lost jobs are looked for.")
+    requeue_after_s: float = Field(60.0, gt=0, description="A job queued for longer than this is sent again.")
+    keep_jobs_days: float = Field(90.0, gt=0, description="How long the record of an ended job is kept.")
+    heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
+
+    log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
+    log_level: str = Field("INFO", description="The least level that is logged.")
+
+    @property
+    def requires_key(self) -> bool:
+        """True unless only this machine can reach the gateway."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:
+            return True

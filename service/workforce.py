@@ -1,0 +1,56 @@
+"""Which workers live, as the gateway sees it: their heartbeats in Redis, read every fraction of a second."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+
+import structlog
+from redis import RedisError
+from redis.asyncio import Redis
+
+from workers.contract import HEARTBEAT_PREFIX, Heartbeat, Queue, decode
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Workforce:
+    """The live workers at the last look. Redis forgets a worker that has been silent for its time to live."""
+
+    transit: Redis
+    poll_s: float
+    workers: tuple[Heartbeat, ...] = ()
+    reachable: bool = False
+    _seen_at: float = field(default=0.0, init=False)
+
+    def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
+        return tuple(worker for worker in self.workers if queue.value in worker.queues)
+
+    def slots(self, queue: Queue) -> int:
+        """How many messages of that queue can be worked on at once."""
+        return sum(worker.slots for worker in self.on(queue))
+
+    async def look(self) -> None:
+        """Read every heartbeat once."""
+        try:
+            keys = [key async for key in self.transit.scan_iter(match=HEARTBEAT_PREFIX + "*", count=500)]
+            beats = await self.transit.mget(keys) if keys else []
+        except RedisError as error:
+            if self.reachable:
+                log.warning("transit.unreachable", reason=str(error))
+            self.reachable = False
+            # After a moment nobody can know whether the workers still live.
+            if time.monotonic() - self._seen_at > 2.0:
+                self.workers = ()
+            return
+        self.reachable = True
+        self._seen_at = time.monotonic()
+        found = (decode(Heartbeat, json.loads(beat)) for beat in beats if beat is not None)
+        self.workers = tuple(sorted(found, key=lambda beat: beat.worker))
+
+    async def watch(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self.poll_s)

@@ -1,0 +1,268 @@
+"""The batcher against a small in-memory exchange that answers when the test says so."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.exchange import BrokerUnavailable, ReplyInterrupted
+from service.metrics import Metrics
+from workers.contract import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
+
+CATS = VersionKey("cats", 1, "models/cats/1/")
+DOGS = VersionKey("dogs", 1, "models/dogs/1/")
+
+
+@dataclass
+class MemoryExchange:
+    """Keeps what was sent; each image is answered by a class whose label is its bytes."""
+
+    sent: list[ClassifyBatch] = field(default_factory=list)
+    contents: list[list[bytes]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    failures: list[Exception] = field(default_factory=list)
+
+    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
+        return "reply", tuple(f"image:{n}" for n in range(count))
+
+    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+        self.sent.append(batch)
+        self.contents.append(list(images))
+        if self.failures:
+            raise self.failures.pop(0)
+        await self.gate.wait()
+        outcomes = tuple(ImageOutcome((ClassScore(0, data.decode(), 1.0),)) for data in images)
+        return ClassifyReply(batch.batch, "worker", "CPUExecutionProvider", outcomes)
+
+
+def make(exchange: MemoryExchange, *, slots: int = 1, **limits: int) -> Batcher:
+    bounds = {"max_batch": 8, "max_batch_bytes": 1000, "max_waiting": 100, "max_waiting_bytes": 10_000, **limits}
+    return Batcher(exchange, lambda: slots, Metrics(), **bounds)
+
+
+def ask(
+    batcher: Batcher, *images: bytes, version: VersionKey = CATS, timeout_s: float = 5
+) -> asyncio.Task[list[Answer]]:
+    return asyncio.create_task(batcher.classify(version, images, top_k=1, timeout_s=timeout_s, request_id="r"))
+
+
+def run(scenario: Callable[[MemoryExchange], Awaitable[None]]) -> None:
+    async def start() -> None:
+        await scenario(MemoryExchange())
+
+    asyncio.run(start())
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def labels(answers: list[Answer]) -> list[str]:
+    return [answer.outcome.classes[0].label for answer in answers]
+
+
+def test_a_single_image_leaves_at_once() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        answer = ask(batcher, b"a")
+        await settle()
+        assert exchange.contents == [[b"a"]]
+        exchange.gate.set()
+        assert labels(await answer) == ["a"]
+
+    run(scenario)
+
+
+def test_what_waits_while_all_slots_are_taken_leaves_as_one_batch() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        answers = [ask(batcher, bytes([letter])) for letter in b"abcdef"]
+        await settle()
+        assert exchange.contents == [[b"a"]]
+        exchange.gate.set()
+        assert [labels(await answer) for answer in answers] == [["a"], ["b"], ["c"], ["d"], ["e"], ["f"]]
+        assert exchange.contents == [[b"a"], [b"b", b"c", b"d", b"e", b"f"]]
+
+    run(scenario)
+
+
+def test_a_batch_holds_at_most_max_batch_images_and_bytes() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, max_batch=3, max_batch_bytes=5)
+        exchange.gate.set()
+        first = ask(batcher, b"x")
+        await first
+        many = ask(batcher, *[b"a"] * 7)
+        await many
+        big = ask(batcher, b"1234", b"1234", b"12345678")
+        await big
+        assert [len(batch) for batch in exchange.contents] == [1, 3, 3, 1, 1, 1, 1]
+
+    run(scenario)
+
+
+def test_images_for_different_versions_never_share_a_batch() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        cats, dogs = ask(batcher, b"c", b"c"), ask(batcher, b"d", b"d", version=DOGS)
+        await settle()
+        exchange.gate.set()
+        await cats
+        await dogs
+        assert sorted((batch.model, len(batch.images)) for batch in exchange.sent) == [("cats", 2), ("dogs", 2)]
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_dispatch_costs_nothing() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        first, leaver, stayer = ask(batcher, b"a"), ask(batcher, b"b"), ask(batcher, b"c")
+        await settle()
+        leaver.cancel()
+        await settle()
+        exchange.gate.set()
+        await first
+        await stayer
+        assert exchange.contents == [[b"a"], [b"c"]]
+        assert batcher.waiting == 0
+
+    run(scenario)
+
+
+def test_a_full_queue_refuses_with_the_time_to_come_again() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, max_waiting=3)
+        held = ask(batcher, b"a", b"b", b"c")
+        await settle()
+        with pytest.raises(TooManyWaiting) as refusal:
+            await ask(batcher, b"d")
+        assert refusal.value.retry_after_s >= 1
+        exchange.gate.set()
+        await held
+        assert labels(await ask(batcher, b"e")) == ["e"]
+
+    run(scenario)
+
+
+def test_bytes_are_bounded_like_images() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, max_waiting_bytes=10)
+        held = ask(batcher, b"12345678")
+        await settle()
+        with pytest.raises(TooManyWaiting):
+            await ask(batcher, b"123")
+        exchange.gate.set()
+        await held
+        assert labels(await ask(batcher, b"123")) == ["123"]
+
+    run(scenario)
+
+
+def test_an_empty_queue_takes_one_request_larger_than_its_bounds() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        exchange.gate.set()
+        assert len(await ask(make(exchange, max_waiting=2), b"a", b"b", b"c")) == 3
+
+    run(scenario)
+
+
+def test_without_a_live_worker_nothing_is_accepted() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        with pytest.raises(NoLiveWorker):
+            await ask(make(exchange, slots=0), b"a")
+        assert exchange.sent == []
+
+    run(scenario)
+
+
+def test_when_the_last_worker_falls_silent_those_who_wait_are_told() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        slots = 1
+        batcher = make(exchange)
+        batcher.slots = lambda: slots
+        in_flight, waiting = ask(batcher, b"a"), ask(batcher, b"b")
+        await settle()
+        tending = asyncio.create_task(batcher.tend())
+        slots = 0
+        for request in (in_flight, waiting):
+            with pytest.raises(NoLiveWorker):
+                await request
+        tending.cancel()
+        assert batcher.waiting == 0
+
+    run(scenario)
+
+
+def test_the_deadline_ends_the_wait_and_frees_the_place() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        with pytest.raises(DeadlineExceeded):
+            await ask(batcher, b"a", timeout_s=0.05)
+        assert batcher.waiting == 0
+
+    run(scenario)
+
+
+def test_a_lost_message_does_not_hold_its_slot_for_ever() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        batcher.patience_s = 0.05
+        lost = ask(batcher, b"a", timeout_s=1)
+        await settle()
+        next_one = ask(batcher, b"b")
+        await asyncio.sleep(0.2)
+        assert exchange.contents == [[b"a"], [b"b"]]
+        exchange.gate.set()
+        await lost
+        await next_one
+
+    run(scenario)
+
+
+def test_an_interrupted_batch_is_sent_once_more() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        exchange.gate.set()
+        exchange.failures = [ReplyInterrupted("gone")]
+        assert labels(await ask(make(exchange), b"a", b"b")) == ["a", "b"]
+        assert exchange.contents == [[b"a", b"b"], [b"a", b"b"]]
+
+    run(scenario)
+
+
+def test_a_batch_interrupted_twice_is_given_up() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        exchange.failures = [ReplyInterrupted("gone"), ReplyInterrupted("gone")]
+        with pytest.raises(BrokerUnavailable):
+            await ask(make(exchange), b"a")
+
+    run(scenario)
+
+
+def test_an_unreachable_broker_is_told_at_once() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        exchange.failures = [BrokerUnavailable("connection refused")]
+        with pytest.raises(BrokerUnavailable, match="refused"):
+            await ask(make(exchange), b"a")
+
+    run(scenario)
+
+
+def test_a_batch_asks_for_the_largest_top_k_and_the_last_deadline_of_its_requests() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        blocker = ask(batcher, b"x")
+        await settle()
+        few = asyncio.create_task(batcher.classify(CATS, [b"a"], top_k=1, timeout_s=1, request_id="r1"))
+        many = asyncio.create_task(batcher.classify(CATS, [b"b"], top_k=9, timeout_s=9, request_id="r2"))
+        await settle()
+        exchange.gate.set()
+        await asyncio.gather(blocker, few, many)
+        last = exchange.sent[-1]
+        assert (last.top_k, last.request_ids) == (9, ("r1", "r2"))
+        assert last.deadline - last.sent_at > 8
+
+    run(scenario)

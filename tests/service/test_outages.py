@@ -1,0 +1,193 @@
+"""What a client sees when a part is missing, and how soon the service heals. Every part is really stopped."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.colours import LABELS, picture
+from support.load import Reply, post, send_all
+from support.stack import Stack
+
+PATH = "/v1/models/colours/classify"
+PNG = {"content-type": "image/png"}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    """A service for one test alone: it will not be in order afterwards."""
+    service = Stack(tmp_path)
+    try:
+        service.start()
+        service.publish()
+        service.wait_until(lambda: service.workers() == 1, "a worker")
+        yield service
+    finally:
+        service.stop()
+
+
+def classify(stack: Stack, timeout: float = 20, **headers: str) -> httpx.Response:
+    return httpx.post(stack.url + PATH, content=picture("red"), headers={**PNG, **headers}, timeout=timeout)
+
+
+def works(stack: Stack) -> bool:
+    return classify(stack).status_code == 200
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_with_the_worker_stopped_the_answer_is_503_within_two_seconds_and_heals(
+    stack: Stack, how: signal.Signals
+) -> None:
+    assert works(stack)
+    stack.stop_process("inference", how)
+    started = time.monotonic()
+    answer = classify(stack)
+    assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
+    assert time.monotonic() - started < 2
+    assert int(answer.headers["retry-after"]) >= 1
+    stack.start_process("inference")
+    stack.wait_until(lambda: works(stack), "the service to heal", 20)
+
+
+def test_a_worker_that_hangs_is_told_from_one_that_works(stack: Stack) -> None:
+    stack.processes["inference"].send_signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert classify(stack).json()["code"] == "no_worker"
+        assert time.monotonic() - started < 2.5
+    finally:
+        stack.processes["inference"].send_signal(signal.SIGCONT)
+    stack.wait_until(lambda: works(stack), "the worker to be seen again", 10)
+
+
+def test_redis_restarted_under_load_loses_no_answer_and_heals_within_five_seconds(stack: Stack) -> None:
+    pictures = [(colour, picture(colour, noise=n)) for n in range(1, 9) for colour in LABELS]
+    replies: list[Reply] = []
+
+    def load() -> None:
+        bodies = [data for _, data in pictures]
+        replies.extend(send_all(stack.port, PATH, bodies, requests=2500, at_once=16))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    time.sleep(1.0)
+    stack.redis.stop()
+    time.sleep(0.5)
+    stack.redis.start()
+    took = stack.wait_until(lambda: works(stack), "an image to be classified again", 20)
+    thread.join(60)
+    assert took < 5
+    assert len(replies) == 2500
+    assert {reply.status for reply in replies} <= {200, 503, 504}
+    for reply in replies:
+        if reply.status == 200:
+            assert (
+                reply.body["predictions"][0]["classes"][0]["label"] == pictures[reply.request % len(pictures)][0]
+            )
+        else:
+            assert reply.body["code"] in ("broker_unavailable", "no_worker", "image_lost", "deadline_exceeded")
+
+
+def test_a_deadline_that_passes_is_a_504(stack: Stack) -> None:
+    stack.processes["inference"].send_signal(signal.SIGSTOP)
+    try:
+        answer = classify(stack, prefer="wait=0.3")
+    finally:
+        stack.processes["inference"].send_signal(signal.SIGCONT)
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+
+
+def test_a_clients_leave_is_noticed(stack: Stack) -> None:
+    stack.processes["inference"].send_signal(signal.SIGSTOP)
+    try:
+        body = picture("red")
+        with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+            connection.sendall(post(PATH, body, "image/png"))
+            time.sleep(0.1)
+        stack.wait_until(lambda: "fovea_waiting_images 0.0" in metrics(stack), "the image to be forgotten", 1.5)
+        assert '"status": 499' in stack.log("gateway")
+    finally:
+        stack.processes["inference"].send_signal(signal.SIGCONT)
+
+
+def metrics(stack: Stack) -> str:
+    return httpx.get(f"{stack.url}/metrics", timeout=5).text
+
+
+def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(stack: Stack) -> None:
+    stack.stop_process("inference", signal.SIGKILL)
+    accepted = classify(stack, prefer="respond-async")
+    assert accepted.status_code == 202
+    stack.start_process("inference")
+    location = stack.url + accepted.headers["location"]
+    stack.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+
+
+def test_a_job_whose_message_was_lost_is_sent_again(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_REQUEUE_AFTER_S": "1", "FOVEA_RECONCILE_INTERVAL_S": "0.3"})
+    try:
+        service.start("gateway")
+        service.publish()
+        accepted = classify(service, prefer="respond-async")
+        assert accepted.status_code == 202
+        service.redis.flush()
+        service.start_process("inference")
+        location = service.url + accepted.headers["location"]
+        service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+    finally:
+        service.stop()
+
+
+def test_too_many_waiting_are_told_when_to_come_again(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_MAX_WAITING": "2"})
+    try:
+        service.start()
+        service.publish()
+        service.wait_until(lambda: works(service), "a classification")
+        replies = send_all(service.port, PATH, [picture("red")], requests=200, at_once=24)
+        refused = [reply for reply in replies if reply.status == 429]
+        assert refused
+        assert {reply.status for reply in replies} == {200, 429}
+        assert {reply.body["code"] for reply in refused} == {"too_many_waiting"}
+    finally:
+        service.stop()
+
+
+def test_cuda_asked_for_where_there_is_none_refuses_to_start(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""})
+    try:
+        service.start("gateway")
+        service.start_process("inference")
+        assert service.processes.pop("inference").wait(20) == 2
+        assert "device cuda cannot be used" in service.log("inference")
+    finally:
+        service.stop()
+
+
+def test_on_an_address_that_others_reach_a_key_is_required(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_HOST": "0.0.0.0"})
+    try:
+        service.redis.start()
+        service.prepare()
+        service.start_process("gateway")
+        assert service.processes.pop("gateway").wait(20) == 2
+        assert "fovea keys create" in service.log("gateway")
+        token = service.make_key("classify")
+        service.start_process("gateway")
+        service.wait_until(service.alive, "the gateway")
+        expected = {"x": (401, "unauthorized"), "fov_x.y": (401, "unauthorized"), token: (404, "unknown_model")}
+        for key, status_and_code in expected.items():
+            answer = classify(service, authorization=f"Bearer {key}")
+            assert (answer.status_code, answer.json()["code"]) == status_and_code
+        denied = httpx.post(
+            f"{service.url}/v1/finetunes",
+            json={"model": "m", "dataset": "d", "architecture": "lenet5"},
+            headers={"authorization": f"Bearer {token}"},
+        )
+        assert (denied.status_code, denied.json()["code"]) == (403, "forbidden")
+    finally:
+        service.stop()
