@@ -1,0 +1,141 @@
+"""`fovea architectures`: what can be trained and served, from the catalogue on this machine."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson
+
+if TYPE_CHECKING:
+    from models.layer_table import Summary
+
+app = typer.Typer(no_args_is_help=True, help="List the zoo's architectures and show their layers.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As `fovea architectures list` has it.")]
+SOURCES = ("ours", "torchvision", "timm")
+FORMATS = ("text", "markdown", "json")
+
+
+@app.command("list")
+def list_all(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORDS]...", help="Keep those with all these words in name, family, year or paper."
+        ),
+    ] = None,
+    source: Annotated[str | None, typer.Option(help=f"One of {', '.join(SOURCES)}.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The whole zoo, oldest first, timm's last."""
+    from cli.output import print_json
+    from models.zoo.catalogue import list_architectures
+
+    if source is not None and source not in SOURCES:
+        raise typer.BadParameter(f"{source!r} is not one of {', '.join(SOURCES)}", param_hint="--source")
+    entries = [entry for entry in list_architectures(" ".join(words or ())) if source in (None, entry["source"])]
+    if as_json:
+        print_json(entries)
+        return
+    _print_columns(("architecture", "year", "family", "from", "input", "parameters", "multiply-adds", "weights"),
+                   [_row(entry) for entry in entries])  # fmt: skip
+    print(f"\n{len(entries)} architectures; one of them with its layers: fovea architectures show NAME")
+
+
+@app.command()
+def show(
+    name: Name,
+    input_size: Annotated[
+        int | None, typer.Option("--input", min=1, help="Height and width in pixels; its own by default.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=4096, help="Images at once.")] = 1,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 1000,
+    channels: Annotated[int, typer.Option(min=1, max=64, help="3 for colour, 1 for grey.")] = 3,
+    pattern: Annotated[str | None, typer.Option(help="The layers of `convnet`.")] = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
+    as_json: AsJson = False,
+) -> None:
+    """One architecture: paper, weights, departures, and the table of its layers."""
+    from cli.output import print_json
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"{form!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    from models.zoo.catalogue import describe
+
+    entry = describe(name)
+    params: dict[str, Any] = {} if pattern is None else {"pattern": pattern}
+    if input_size is not None and (parameter := entry["input"].get("parameter")):
+        params[parameter] = input_size
+    summary = _summary(entry, input_size, batch, classes, channels, params)
+    if as_json or form == "json":
+        print_json({**entry, "totals": summary.totals(), "layers": summary.to_dict()["layers"]})
+        return
+    heading = "\n".join(_facts(entry))
+    print(f"{heading}\n\n{summary.to_markdown() if form == 'markdown' else summary.to_text()}")
+
+
+def _summary(
+    entry: dict[str, Any],
+    input_size: int | None,
+    batch: int,
+    classes: int,
+    channels: int,
+    params: dict[str, Any],
+) -> "Summary":
+    """The table that the catalogue keeps, if it is the one asked for; any other takes torch, and seconds."""
+    from models.layer_table import Summary
+
+    usual = input_size in (None, entry["input"]["size"]) and (batch, classes, channels) == (1, 1000, 3)
+    if usual and not params and entry.get("layers"):
+        return Summary.from_dict({**entry["totals"], "layers": entry["layers"]})
+    from models.summary import summarize_architecture
+
+    return summarize_architecture(entry["name"], input_size, batch, classes, channels, **params)
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    totals = entry["totals"]
+    return (
+        entry["name"],
+        str(entry["year"] or ""),
+        entry["family"],
+        entry["source"],
+        str(entry["input"]["size"]),
+        _millions(totals.get("parameters")),
+        _millions(totals.get("multiply_adds")),
+        str(len(entry["weights"]) or ""),
+    )
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:,.1f} M"
+
+
+def _print_columns(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Plain columns: rich takes most of a second to lay out the whole zoo."""
+    from rich.console import Console
+    from rich.text import Text
+
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    right = {"input", "parameters", "multiply-adds", "weights"}
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(_line(columns, columns, widths, right), style="bold"))
+    print("\n".join(_line(row, columns, widths, right) for row in rows))
+
+
+def _line(cells: tuple[str, ...], columns: tuple[str, ...], widths: list[int], right: set[str]) -> str:
+    padded = (
+        cell.rjust(width) if column in right else cell.ljust(width)
+        for cell, column, width in zip(cells, columns, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _facts(entry: dict[str, Any]) -> list[str]:
+    lines = [f"{entry['name']}  ({entry['family']}, from {entry['source']})"]
+    if entry["paper"]:
+        lines.append(f"{entry['paper']['title']} ({entry['paper']['year']}), {entry['paper']['url']}")
+    lines += [f"departs from the paper: {departure}" for departure in entry.get("departures", ())]
+    lines += [f"parameter {name}: {text}" for name, text in entry.get("parameters", {}).items()]
+    weights = ", ".join(w["name"] + (" (default)" if w["default"] else "") for w in entry["weights"])
+    return [*lines, f"weights: {weights or 'none are published'}"]

@@ -1,0 +1,206 @@
+"""What `fovea doctor` looks at. Each check is a function without arguments it could fail on: it reports."""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cli.data_folder import holder_of
+from cli.errors import RedisUnavailable
+from cli.machine import memory_limit_bytes, usable_cores
+from cli.output import size
+from cli.redis_server import find_redis
+
+_GIB = 1 << 30
+_DISK_NEEDED = _GIB // 2
+# Without these Fovea does not start on one machine.
+_NEEDED = (
+    "fovea", "fastapi", "uvicorn", "celery", "kombu", "redis", "sqlalchemy", "alembic", "fsspec", "numpy",
+    "pillow", "typer", "rich", "httpx", "psutil",
+)  # fmt: skip
+_ALSO = ("psycopg", "s3fs", "onnx", "torchvision", "timm", "scikit-learn")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`fix` says what to do, where there is something to do; `facts` are the numbers, for machines."""
+
+    name: str
+    level: Level
+    detail: str
+    fix: str = ""
+    facts: dict[str, Any] | None = None
+
+
+def run_checks(data: Path, weights: Path) -> list[Finding]:
+    """Every check, the slow ones side by side, in a fixed order."""
+    checks: list[Callable[[], Finding]] = [
+        check_python,
+        check_packages,
+        check_runtimes,
+        check_onnxruntime,
+        check_torch,
+        check_redis,
+        check_processor,
+        check_memory,
+        lambda: check_data_folder(data),
+        lambda: check_disk(data),
+        lambda: check_weights(weights),
+    ]
+    with ThreadPoolExecutor(len(checks)) as pool:
+        return list(pool.map(lambda check: check(), checks))
+
+
+def check_python() -> Finding:
+    version = platform.python_version()
+    detail = f"{version} on {platform.system()} {platform.machine()}, {sys.executable}"
+    return Finding("Python", Level.OK, detail, facts={"version": version})
+
+
+def check_packages() -> Finding:
+    found = {name: _installed(name) for name in (*_NEEDED, *_ALSO)}
+    missing = [name for name in _NEEDED if not found[name]]
+    detail = ", ".join(f"{name} {version}" for name, version in found.items() if version)
+    if missing:
+        fix = "install what is missing: pip install 'fovea[all]'"
+        return Finding("packages", Level.PROBLEM, f"{', '.join(missing)} not installed; {detail}", fix, found)
+    return Finding("packages", Level.OK, detail, facts=found)
+
+
+def check_runtimes(names: tuple[str, ...] = _RUNTIMES) -> Finding:
+    """Several builds of ONNX Runtime share one folder; the last one installed has overwritten the others."""
+    found = [f"{name} {version}" for name in names if (version := _installed(name))]
+    if len(found) > 1:
+        fix = "uninstall all of them, then install one: pip install onnxruntime-gpu, or onnxruntime"
+        return Finding("onnxruntime build", Level.PROBLEM, f"{' and '.join(found)} overwrite each other", fix)
+    if not found:
+        fix = "pip install 'fovea[inference]'"
+        return Finding("onnxruntime build", Level.PROBLEM, "no ONNX Runtime is installed", fix)
+    return Finding("onnxruntime build", Level.OK, found[0])
+
+
+def check_onnxruntime() -> Finding:
+    name = "inference device"
+    facts = _probe("onnxruntime")
+    if "failure" in facts:
+        return Finding(name, Level.PROBLEM, f"ONNX Runtime cannot be used: {facts['failure']}", facts=facts)
+    detail = f"usable: {', '.join(facts['usable'])} (built with: {', '.join(facts['built'])})"
+    if not facts["problem"]:
+        return Finding(name, Level.OK, detail, facts=facts)
+    level = Level.WARNING if shutil.which("nvidia-smi") else Level.OK
+    return Finding(name, level, f"{detail}; no CUDA: {facts['problem']}", facts=facts)
+
+
+def check_torch() -> Finding:
+    name = "training device"
+    if not _installed("torch"):
+        fix = "to train or publish on this machine: pip install 'fovea[training]'"
+        return Finding(name, Level.WARNING, "torch is not installed", fix)
+    facts = _probe("torch")
+    if "failure" in facts:
+        return Finding(name, Level.PROBLEM, f"torch cannot be used: {facts['failure']}", facts=facts)
+    built = f"built for CUDA {facts['cuda']}" if facts["cuda"] else "built without CUDA"
+    devices = ", ".join(facts["gpus"]) or "CPU only"
+    return Finding(name, Level.OK, f"torch {facts['version']}, {built}: {devices}", facts=facts)
+
+
+def check_redis(search_path: str | None = None) -> Finding:
+    try:
+        binary = find_redis(search_path)
+    except RedisUnavailable as exc:
+        return Finding("Redis", Level.PROBLEM, str(exc))
+    facts = {"path": str(binary.path), "version": binary.version, "source": binary.source}
+    return Finding("Redis", Level.OK, f"{binary.version}, {binary.path} (from {binary.source})", facts=facts)
+
+
+def check_processor() -> Finding:
+    cores, host = usable_cores(), os.cpu_count() or 1
+    detail = f"{cores:g} of {host} cores usable" if cores < host else f"{host} cores"
+    level = Level.WARNING if cores < 1 else Level.OK
+    fix = "give the container at least one core" if cores < 1 else ""
+    return Finding("processor", level, detail, fix, {"usable_cores": cores, "host_cores": host})
+
+
+def check_memory() -> Finding:
+    limit = memory_limit_bytes()
+    facts = {"limit_bytes": limit}
+    if limit < 2 * _GIB:
+        fix = "at least 2 GB are needed to train, 1 GB to serve"
+        return Finding("memory", Level.WARNING, f"{size(limit)} usable", fix, facts)
+    return Finding("memory", Level.OK, f"{size(limit)} usable", facts=facts)
+
+
+def check_data_folder(data: Path) -> Finding:
+    folder = data.absolute()
+    facts: dict[str, Any] = {"path": str(folder), "exists": folder.is_dir()}
+    nearest = _nearest(folder)
+    if not nearest.is_dir():
+        return Finding("data folder", Level.PROBLEM, f"{nearest} is a file", "choose another with --data", facts)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        fix = "choose another with --data, or change its owner"
+        return Finding("data folder", Level.PROBLEM, f"{nearest} is not writable by this user", fix, facts)
+    if holder := holder_of(folder):
+        return Finding("data folder", Level.OK, f"{folder}, in use by a running Fovea ({holder})", facts=facts)
+    state = "not in use" if folder.is_dir() else "not there yet; the first start makes it"
+    return Finding("data folder", Level.OK, f"{folder}, {state}", facts=facts)
+
+
+def check_disk(data: Path) -> Finding:
+    free = shutil.disk_usage(_nearest(data.absolute())).free
+    facts = {"free_bytes": free}
+    if free < _DISK_NEEDED:
+        return Finding("disk", Level.PROBLEM, f"{size(free)} free", "free some space, or choose --data", facts)
+    if free < 5 * _GIB:
+        fix = "weights and datasets can take several gigabytes"
+        return Finding("disk", Level.WARNING, f"{size(free)} free", fix, facts)
+    return Finding("disk", Level.OK, f"{size(free)} free", facts=facts)
+
+
+def check_weights(weights: Path) -> Finding:
+    folder = weights.absolute()
+    if not folder.is_dir():
+        return Finding("weights folder", Level.OK, f"{folder}, not there yet; downloads make it")
+    files = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    facts = {"path": str(folder), "files": len(files), "bytes": sum(files)}
+    return Finding("weights folder", Level.OK, f"{folder}, {len(files)} files, {size(sum(files))}", facts=facts)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _probe(subject: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "cli.probe", subject]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+        if answer.returncode == 0:
+            return dict(json.loads(answer.stdout.splitlines()[-1]))
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError) as exc:
+        return {"failure": str(exc)}
+    said = answer.stderr.strip().splitlines()
+    return {"failure": said[-1] if said else f"exit code {answer.returncode}"}
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the closest one above that exists."""
+    return next(candidate for candidate in (folder, *folder.parents) if candidate.exists())

@@ -1,0 +1,78 @@
+"""A folder or an archive on its way to a running Fovea, which checks it. Knows nothing of what the check finds."""
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from cli.client import ApiClient, Json
+from cli.errors import DatasetUnusable
+from cli.jobs import see_job
+from cli.progress import require_success
+from cli.transfer import Transfer
+from models.dataset.pack import pack
+
+_CHUNK = 2**20
+_MEDIA_TYPES = {
+    ".zip": "application/zip",
+    ".tar": "application/x-tar",
+    ".tar.gz": "application/gzip",
+    ".tgz": "application/gzip",
+}
+
+
+def create_dataset(client: ApiClient, source: Path, name: str | None = None, on_fault: str = "skip") -> Json:
+    """Send and have checked; returns the dataset, `ready` or `refused`, with its `report`.
+
+    A folder is packed into a temporary archive of its size first (TMPDIR says where). Raises DatasetUnusable where
+    there is nothing to send, what packing raises, what the client raises, JobFailed and Detached.
+    """
+    name = name or title_of(source)
+    with _archive(source) as archive:
+        accepted = _send(client, archive, name, on_fault)
+    job = see_job(client, accepted["job"]["id"], f"checking {name}")
+    dataset = client.get_dataset(accepted["id"])
+    if dataset["state"] == "checking":
+        require_success(job)
+    return {**dataset, "report": client.get_report(dataset["id"])}
+
+
+def title_of(source: Path) -> str:
+    """The folder's or archive's name without its suffix."""
+    name = source.resolve().name
+    suffix = _suffix(name)
+    return name[: -len(suffix)] if suffix and name != suffix else name or "dataset"
+
+
+@contextlib.contextmanager
+def _archive(source: Path) -> Iterator[Path]:
+    if not source.exists():
+        raise DatasetUnusable(f"{source}: no such folder or archive")
+    if not source.is_dir():
+        yield source
+        return
+    with tempfile.TemporaryDirectory(prefix="fovea-dataset-") as temporary:
+        packed = Path(temporary) / "dataset.tar"
+        with Transfer(f"packing {source}", None) as shown:
+            pack(source, packed, lambda _, done, total: shown.reach(done, total))
+        yield packed
+
+
+def _send(client: ApiClient, archive: Path, name: str, on_fault: str) -> Json:
+    try:
+        with archive.open("rb") as file, Transfer(f"sending {name}", size := archive.stat().st_size) as shown:
+            media_type = _MEDIA_TYPES.get(_suffix(archive.name), "")
+            return client.create_dataset(_pieces(file, shown.advance), size, name, on_fault, media_type)
+    except OSError as exc:
+        raise DatasetUnusable(f"{archive} cannot be read: {exc.strerror or exc}") from exc
+
+
+def _pieces(file: BinaryIO, tell: Callable[[int], None]) -> Iterator[bytes]:
+    while piece := file.read(_CHUNK):
+        yield piece
+        tell(len(piece))
+
+
+def _suffix(name: str) -> str:
+    return next((suffix for suffix in _MEDIA_TYPES if name.lower().endswith(suffix)), "")

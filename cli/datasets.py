@@ -1,0 +1,149 @@
+"""`fovea datasets`: labelled images, sent to a running Fovea and checked there."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.options import AsJson, Key, Url
+
+if TYPE_CHECKING:
+    from cli.client import Json
+
+app = typer.Typer(no_args_is_help=True, help="Send, list, show and delete datasets.")
+
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
+
+
+@app.command()
+def create(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR_OR_ARCHIVE",
+            help="Folder, zip, tar or tar.gz of class folders, of train/ val/ test/ over class folders, "
+            "or with a manifest (file,label[,split]).",
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="For people; the file's or folder's by default.")
+    ] = None,
+    on_fault: Annotated[
+        str, typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
+    ] = "skip",
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send labelled images and show what the check found. Exit code 1 when they are refused."""
+    from cli.client import ApiClient
+    from cli.dataset_upload import create_dataset
+    from cli.output import print_json
+
+    if on_fault not in ("skip", "refuse"):
+        raise typer.BadParameter(f"{on_fault!r} is not one of skip, refuse", param_hint="--on-fault")
+    with ApiClient(url, key) as client:
+        dataset = create_dataset(client, source, name, on_fault)
+    if as_json:
+        print_json(dataset)
+    else:
+        _print_created(dataset)
+    if dataset["state"] != "ready":
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_datasets(
+    search: Annotated[str | None, typer.Option(help="Part of the name or the id.")] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every dataset, the newest first."""
+    from cli.client import ApiClient
+    from cli.output import moment, print_json, print_table, size
+
+    with ApiClient(url, key) as client:
+        datasets = list(client.list_datasets(search))
+    if as_json:
+        print_json(datasets)
+        return
+    if not datasets and not search:
+        print("No dataset yet; send one: fovea datasets create DIR_OR_ARCHIVE")
+        return
+    rows = (
+        (d["id"], d["name"], d["state"], str(len(d["labels"])), size(d["size_bytes"]), moment(d["created_at"]))
+        for d in datasets
+    )
+    print_table(("dataset", "name", "state", "classes", "size", "created"), rows)
+
+
+@app.command()
+def show(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """One dataset with its counts."""
+    from cli.client import ApiClient
+    from cli.dataset_report import counts_by_split, in_words
+    from cli.output import moment, print_json, print_table, size
+
+    with ApiClient(url, key) as client:
+        found = client.get_dataset(dataset)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        ("dataset", found["id"]),
+        ("name", found["name"]),
+        ("state", found["state"]),
+        ("classes", _shortened(found["labels"])),
+        ("images", in_words(counts_by_split(found["counts"]))),
+        ("size", size(found["size_bytes"])),
+        ("content", found["content_hash"] or ""),
+        ("created", moment(found["created_at"])),
+    ]
+    print_table(("", ""), (row for row in rows if row[1]))
+
+
+@app.command()
+def report(
+    dataset: DatasetId,
+    every_fault: Annotated[bool, typer.Option("--all", help="Every fault, not the first twenty.")] = False,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """What the check of a dataset found: counts, and each fault with file and reason."""
+    from cli.client import ApiClient
+    from cli.dataset_report import print_report
+    from cli.output import print_json
+
+    with ApiClient(url, key) as client:
+        found = client.get_report(dataset)
+    if as_json:
+        print_json(found)
+    else:
+        print_report(found, dataset, every_fault=every_fault)
+
+
+@app.command()
+def delete(dataset: DatasetId, url: Url = None, key: Key = None) -> None:
+    """Delete a dataset with its images. Refused while a job uses it."""
+    from cli.client import ApiClient
+
+    with ApiClient(url, key) as client:
+        client.delete_dataset(dataset)
+    print(f"{dataset} is deleted")
+
+
+def _print_created(dataset: "Json") -> None:
+    from cli.dataset_report import print_report
+
+    print_report(dataset["report"], dataset["id"])
+    print(f"\n{dataset['id']} ({dataset['name']}) is {dataset['state']}")
+    same = dataset["report"].get("duplicate_of")
+    if dataset["state"] == "ready" or same:
+        print(f"Learn it: fovea finetune {same or dataset['id']} --model NAME --architecture mobilenet_v2")
+
+
+def _shortened(labels: list[str], most: int = 12) -> str:
+    more = f" and {len(labels) - most} more" if len(labels) > most else ""
+    return f"{len(labels)}: {', '.join(labels[:most])}{more}" if labels else ""

@@ -1,0 +1,183 @@
+"""`fovea finetune`: images in, a new version of a model out, through a running Fovea."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson, Key, Url
+
+if TYPE_CHECKING:
+    from cli.client import ApiClient, Json
+
+_DATASET_ID = re.compile(r"ds_[0-9A-Za-z]+")
+_STRATEGIES = ("auto", "head", "partial", "full")
+_PROMOTE = ("never", "if_better", "always")
+
+
+def finetune(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET", help="A dataset's id, builtin:digits, or a folder or archive, which is sent first."
+        ),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="The model whose next version this becomes.")],
+    architecture: Annotated[
+        str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
+    ],
+    weights: Annotated[
+        str, typer.Option("--weights", "-w", help="What to start from: imagenet, none, an id, or NAME@ALIAS.")
+    ] = "imagenet",
+    strategy: Annotated[str, typer.Option(help=f"What is trained: {', '.join(_STRATEGIES)}.")] = "auto",
+    recipe: Annotated[str, typer.Option(help="A preset's name, a JSON object, or @FILE with one.")] = "default",
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.9, help="Share of each class that validates, where there is no split."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same split.")] = 0,
+    promote: Annotated[str, typer.Option(help=f"Move `production` to it: {', '.join(_PROMOTE)}.")] = "never",
+    on_fault: Annotated[str, typer.Option(help="Faulty files of a folder or archive: skip or refuse.")] = "skip",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a dataset's classes and publish the result. Ctrl-C stops watching, not the job."""
+    from cli.client import ApiClient
+    from cli.jobs import watch_job
+    from cli.output import print_json_line
+
+    for value, option, known in (
+        (strategy, "--strategy", _STRATEGIES),
+        (promote, "--promote", _PROMOTE),
+        (on_fault, "--on-fault", ("skip", "refuse")),
+    ):
+        if value not in known:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
+    request: Json = {
+        "model": model,
+        "architecture": architecture,
+        "weights": weights,
+        "strategy": strategy,
+        "recipe": read_recipe_option(recipe),
+        "seed": seed,
+        "promote": promote,
+    }
+    if validation_fraction is not None:
+        request["validation"] = {"fraction": validation_fraction}
+    with ApiClient(url, key) as client:
+        request["dataset"] = _dataset_id(client, dataset, request, on_fault)
+        job = client.finetune(request)
+        if wait:
+            job = watch_job(client, job["id"], f"learning {model}", as_json=as_json)
+    if not wait and as_json:
+        print_json_line(job)
+    elif not wait:
+        print(f"{job['id']} is {job['state']}; watch it: fovea jobs watch {job['id']}")
+    elif not as_json:
+        _print_result(job["result"])
+
+
+def read_recipe_option(text: str) -> "str | Json":
+    """A preset's name as it is, JSON or a file of it as an object. Raises BadParameter."""
+    import json
+
+    source = text
+    if text.startswith("@"):
+        try:
+            source = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            raise typer.BadParameter(f"{text[1:]} cannot be read: {reason}", param_hint="--recipe") from exc
+    elif not text.lstrip().startswith("{"):
+        return text
+    try:
+        recipe = json.loads(source)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is not JSON: {exc}", param_hint="--recipe") from exc
+    if not isinstance(recipe, dict):
+        raise typer.BadParameter(f"{text!r} is JSON but no object", param_hint="--recipe")
+    return recipe
+
+
+def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: str) -> str:
+    """The id to learn from; what is a folder or archive here is sent and checked first."""
+    from cli.dataset_upload import create_dataset
+    from cli.errors import DatasetUnusable
+
+    if dataset.startswith("builtin:") or (_DATASET_ID.fullmatch(dataset) and not Path(dataset).exists()):
+        return dataset
+    if not Path(dataset).exists():
+        raise DatasetUnusable(f"{dataset} is no dataset's id, and there is no folder or archive of that name")
+    _check_before_sending(request)
+    created = create_dataset(client, Path(dataset), on_fault=on_fault)
+    if created["state"] == "ready":
+        faults = sum((created["report"].get("faults_by_code") or {}).values())
+        report = f"; {faults} faults: fovea datasets report {created['id']}" if faults else ""
+        images, classes = created["report"]["images"], len(created["labels"])
+        _say(f"{created['id']} is ready: {images} images, {classes} classes{report}")
+        return str(created["id"])
+    if same := created["report"].get("duplicate_of"):
+        # Sent again only to start another fine-tune: this second, refused entry is of no use to anyone.
+        client.delete_dataset(created["id"])
+        _say(f"the same images are dataset {same} already; learning that one")
+        return str(same)
+    why = "; ".join(created["report"].get("refusals") or ["see its report"])
+    raise DatasetUnusable(f"dataset {created['id']} is refused: {why}. All: fovea datasets report {created['id']}")
+
+
+def _check_before_sending(request: "Json") -> None:
+    """A mistake shall be told before gigabytes are sent, not after. Raises the errors of models and storage."""
+    from models.training.recipe import read_recipe
+    from models.zoo.catalogue import describe
+    from storage.reference import check_model_name
+
+    check_model_name(request["model"])
+    describe(request["architecture"])
+    read_recipe(request["recipe"])
+
+
+def _print_result(result: "Json") -> None:
+    from cli.output import print_table
+
+    name, version = result["model"], result["version"]
+    print_table(("", ""), _rows(result))
+    print(f"\nTry it: fovea classify FILE --model {name}:{version}")
+    print(f"How good it is: fovea models card {name} {version} --output card.html")
+    if not result.get("promoted"):
+        print(f"Let it serve: fovea models promote {name} {version}")
+
+
+def _rows(result: "Json") -> list[tuple[str, str]]:
+    from cli.output import percent
+    from cli.progress import clock
+
+    metrics: dict[str, Any] = result.get("metrics") or {}
+    strategy, promotion = result.get("strategy") or {}, result.get("promotion") or {}
+    rows = [("model", f"{result['model']} version {result['version']}")]
+    for label, figure in (
+        ("accuracy", "accuracy"),
+        ("top-5 accuracy", "top5_accuracy"),
+        ("macro-F1", "macro_f1"),
+        ("always the most frequent class", "baseline_accuracy"),
+        ("calibration error", "calibration_error"),
+    ):
+        if metrics.get(figure) is not None:
+            rows.append((label, percent(metrics[figure])))
+    if metrics.get("measured_on"):
+        rows.append(("measured on", f"{metrics.get('images')} {metrics['measured_on']} images"))
+    if strategy:
+        rows.append(("strategy", f"{strategy.get('strategy')}: {strategy.get('reason')}"))
+    if promotion:
+        answers = "serves as production" if result.get("promoted") else "not promoted"
+        rows.append(("promotion", f"{answers}: {promotion.get('reason')}" if promotion.get("reason") else answers))
+    if seconds := result.get("seconds"):
+        rows.append(("time", clock(sum(seconds.values()))))
+    return rows
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,106 @@
+"""The command `fovea`: assembles the commands, and turns every expected failure into one line and an exit code.
+
+Start-up is kept quick: what a command needs is imported when it runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import architectures, datasets, jobs, keys, models, weights
+from cli.classify import classify
+from cli.demo import demo
+from cli.doctor import doctor
+from cli.finetune import finetune
+from cli.options import Data
+
+app = typer.Typer(
+    name="fovea",
+    help="Classify images, and teach new classes from yours.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fovea {version('fovea')}")
+        raise typer.Exit
+
+
+@app.callback()
+def fovea(
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Classify images, and teach new classes from yours."""
+
+
+@app.command()
+def up(
+    data: Data = Path("data"),
+    host: Annotated[str, typer.Option(envvar="FOVEA_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="FOVEA_PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    device: Annotated[str, typer.Option(envvar="FOVEA_DEVICE", help="auto, cpu or cuda.")] = "auto",
+    redis_url: Annotated[
+        str | None, typer.Option(help="Use this Redis instead of two private ones.", show_default=False)
+    ] = None,
+    starter: Annotated[
+        bool, typer.Option("--starter/--no-starter", help="Train the model `digits` if there is no model.")
+    ] = True,
+    log_format: Annotated[str, typer.Option(envvar="FOVEA_LOG_FORMAT", help="text or json.")] = "text",
+) -> None:
+    """Start everything on this machine: gateway, workers, Redis, database. Ctrl-C ends it."""
+    from cli.launch import UpOptions
+    from cli.up import run_up
+
+    _require(device, "--device", ("auto", "cpu", "cuda"))
+    _require(log_format, "--log-format", ("text", "json"))
+    raise typer.Exit(run_up(UpOptions(data, host, port, device, redis_url, starter, log_format)))
+
+
+app.command()(demo)
+app.command(no_args_is_help=True)(classify)
+app.command(no_args_is_help=True)(finetune)
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(architectures.app, name="architectures")
+app.add_typer(weights.app, name="weights")
+app.add_typer(keys.app, name="keys")
+app.command()(doctor)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except Exception as exc:
+        if not isinstance(exc, _expected()):
+            raise
+        print(f"fovea: {exc}", file=sys.stderr)
+        sys.exit(getattr(exc, "exit_code", 1))
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """The errors whose text is meant for the user. Their modules are light; only a failure imports them."""
+    from cli.errors import CliError
+    from models.errors import ModelError
+    from storage.errors import StorageError
+
+    return CliError, ModelError, StorageError
+
+
+def _require(value: str, option: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""`fovea models`: what can be called, published and promoted in a running Fovea."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import AsJson, Key, Url
+
+if TYPE_CHECKING:
+    from cli.client import ApiClient
+
+app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote and fetch models.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
+Version = Annotated[
+    int | None, typer.Argument(metavar="[VERSION]", help="Its number; the one in production, else the latest.")
+]
+
+
+@app.command("list")
+def list_models(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Every model with its versions and aliases."""
+    from cli.client import ApiClient
+    from cli.output import moment, print_json, print_table
+
+    with ApiClient(url, key) as client:
+        models = list(client.list_models())
+    if as_json:
+        print_json(models)
+        return
+    if not models:
+        print("No model yet; publish one: fovea models publish NAME --architecture A --weights W")
+        return
+    rows = ((m["name"], str(m.get("latest") or ""), _aliases(m), moment(m.get("updated_at"))) for m in models)
+    print_table(("model", "latest", "aliases", "updated"), rows)
+
+
+@app.command()
+def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """One model and each of its versions."""
+    from cli.client import ApiClient
+    from cli.output import moment, print_json, print_table, size
+
+    with ApiClient(url, key) as client:
+        model, versions = client.get_model(name), list(client.list_versions(name))
+    if as_json:
+        print_json({**model, "items": versions})
+        return
+    print(f"{model['name']}  {_aliases(model)}\n")
+    columns = ("version", "aliases", "architecture", "classes", "accuracy", "size", "created", "job")
+    rows = (
+        (
+            str(v["version"]),
+            ", ".join(v.get("aliases") or ()),
+            str(v.get("architecture") or ""),
+            str(len(v.get("labels") or ())),
+            _accuracy(v),
+            size(v.get("size_bytes")),
+            moment(v.get("created_at")),
+            str(v.get("job_id") or ""),
+        )
+        for v in versions
+    )
+    print_table(columns, rows)
+
+
+@app.command()
+def publish(
+    name: Name,
+    architecture: Annotated[
+        str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
+    ],
+    weights: Annotated[str, typer.Option("--weights", "-w", help="Weights of that architecture.")] = "imagenet",
+    promote: Annotated[str, typer.Option(help="Move `production` to it: always or never.")] = "always",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a served version of a model from published weights."""
+    from cli.client import ApiClient
+    from cli.jobs import watch_job
+    from cli.output import print_json_line
+
+    request = {"architecture": architecture, "weights": weights, "promote": promote}
+    with ApiClient(url, key) as client:
+        job = client.publish(name, request)
+        if wait:
+            job = watch_job(client, job["id"], f"publishing {name}", as_json=as_json)
+    if not wait and as_json:
+        print_json_line(job)
+    elif not wait:
+        print(f"{job['id']} is {job['state']}; watch it: fovea jobs watch {job['id']}")
+    elif not as_json:
+        version = (job.get("result") or {}).get("version")
+        print(f"{name} version {version} is served; try it: fovea classify FILE --model {name}:{version}")
+
+
+@app.command()
+def promote(
+    name: Name,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The version's number.")],
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = "production",
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Point an alias (`production`) at a version; from the next request on it answers."""
+    from cli.client import ApiClient
+
+    with ApiClient(url, key) as client:
+        client.set_alias(name, alias, version)
+    print(f"{name}@{alias} is version {version}")
+
+
+@app.command()
+def rollback(
+    name: Name,
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "production",
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Point an alias at the newest version before the one it points at."""
+    from cli.client import ApiClient
+    from cli.errors import CliError
+
+    with ApiClient(url, key) as client:
+        present = (client.get_model(name).get("aliases") or {}).get(alias)
+        if present is None:
+            raise CliError(f"{name} has no alias {alias}; set it: fovea models promote {name} VERSION")
+        earlier = [v["version"] for v in client.list_versions(name) if v["version"] < present]
+        if not earlier:
+            raise CliError(f"{name}@{alias} is version {present}, and no earlier one exists")
+        client.set_alias(name, alias, max(earlier))
+    print(f"{name}@{alias} is version {max(earlier)} again (was {present})")
+
+
+@app.command()
+def card(
+    name: Name,
+    version: Version = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="md or html; by the ending of --output, else md.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; the terminal by default.")] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """How good a version is, on what it was measured, and where it comes from."""
+    from cli.client import ApiClient
+    from cli.files import write_whole
+
+    form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
+    if form not in ("md", "html"):
+        raise typer.BadParameter(f"{form!r} is not one of md, html", param_hint="--format")
+    with ApiClient(url, key) as client:
+        text = client.get_card(name, version or _present(client, name), form)
+    if output is None:
+        print(text)
+        return
+    with write_whole(output) as file:
+        file.write(text.encode())
+    print(output)
+
+
+@app.command()
+def download(
+    name: Name,
+    version: Version = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file or folder; NAME-VERSION.zip by default.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Fetch a version as a zip: model.onnx, manifest, card, and the weights to learn on from."""
+    from cli.client import ApiClient
+    from cli.files import write_whole
+    from cli.transfer import Transfer
+
+    with ApiClient(url, key) as client:
+        number = version or _present(client, name)
+        total = client.get_version(name, number)["size_bytes"]
+        target = output or Path()
+        target = target / f"{name}-{number}.zip" if target.is_dir() else target
+        with write_whole(target) as file, Transfer(f"fetching {name}:{number}", total) as shown:
+
+            def write(piece: bytes) -> None:
+                file.write(piece)
+                shown.advance(len(piece))
+
+            client.download_artifact(name, number, write)
+    print(target)
+
+
+def _present(client: "ApiClient", name: str) -> int:
+    """What answers to the bare name: `production`, else the latest version."""
+    from cli.errors import CliError
+
+    model = client.get_model(name)
+    number = (model.get("aliases") or {}).get("production") or model.get("latest")
+    if number is None:
+        raise CliError(f"{name} has no version yet")
+    return int(number)
+
+
+def _aliases(model: dict[str, Any]) -> str:
+    return ", ".join(f"{alias}: {number}" for alias, number in sorted((model.get("aliases") or {}).items()))
+
+
+def _accuracy(version: dict[str, Any]) -> str:
+    from cli.output import percent
+
+    accuracy = (version.get("metrics") or {}).get("accuracy")
+    return "" if accuracy is None else percent(accuracy)

@@ -1,0 +1,35 @@
+"""What a starting Fovea still waits for, read from `GET /readyz`."""
+
+from cli.client import ApiClient, Json
+from cli.errors import ApiError, Unreachable
+
+_ROLES = ("inference", "training")
+
+
+def awaited(answer: Json | None) -> tuple[str, ...]:
+    """The parts that are not ready, by name; empty when all are. `answer` is None while nothing answers."""
+    if answer is None:
+        return ("gateway",)
+    if answer.get("status") == "ready":
+        return ()
+    parts = [
+        name for name in ("database", "broker", "transit") if not (answer.get(name) or {"ok": True}).get("ok")
+    ]
+    missing = [str(name) for name in answer.get("missing", ())]
+    return tuple(dict.fromkeys([*parts, *missing])) or (str(answer.get("status", "starting")),)
+
+
+def present(answer: Json | None) -> tuple[str, ...]:
+    """The children that have shown that they work: the gateway answers, a worker serves its queue."""
+    if answer is None:
+        return ()
+    queues = [str(queue) for worker in answer.get("workers", ()) for queue in worker.get("queues", ())]
+    return ("gateway", *(role for role in _ROLES if any(queue.split(".")[0] == role for queue in queues)))
+
+
+def ask(client: ApiClient) -> Json | None:
+    """`/readyz`, or None while the gateway does not answer yet."""
+    try:
+        return client.readiness()
+    except (Unreachable, ApiError):
+        return None

@@ -1,0 +1,238 @@
+"""The client against a real gateway (with its Redis and database, but no worker), and against what is none."""
+
+import http.server
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.address import claim_port, local_url
+from cli.client import ApiClient, media_type_of
+from cli.data_folder import claim_data_folder
+from cli.errors import ApiError, Unreachable
+from cli.launch import UpOptions, child_environment, children, plan_brokers, preparation
+from cli.readiness import ask, awaited, present
+from cli.starter import REQUEST
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A gateway as `fovea up` starts it, alone."""
+    with (
+        tempfile.TemporaryDirectory(prefix="fovea-test-") as temporary,
+        claim_data_folder(Path(temporary) / "data") as folder,
+    ):
+        options = UpOptions(folder.path, port=claim_port("127.0.0.1", 0))
+        brokers = plan_brokers(folder, None)
+        environment = {**os.environ, **child_environment(options, folder, brokers)}
+        subprocess.run(preparation(environment, with_keys=False).command, env=environment, check=True)
+        commands = [*(server.command for server in brokers.servers), children(environment)[0].command]
+        processes = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+            for command in commands
+        ]
+        try:
+            address = local_url("127.0.0.1", options.port)
+            _await_gateway(address)
+            yield address
+        finally:
+            for process in reversed(processes):
+                process.send_signal(signal.SIGTERM)
+                process.wait(10)
+
+
+def _await_gateway(url: str) -> None:
+    deadline = time.monotonic() + 60
+    with ApiClient(url) as client:
+        while present(ask(client)) != ("gateway",):
+            assert time.monotonic() < deadline, "the gateway did not start"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[ApiClient]:
+    with ApiClient(url) as client:
+        yield client
+
+
+def test_readiness_says_what_is_awaited(client: ApiClient) -> None:
+    answer = client.readiness()
+    assert answer["database"]["ok"]
+    assert answer["broker"]["ok"]
+    assert awaited(answer) == ("inference", "training")
+
+
+def test_an_error_answer_carries_code_status_detail_and_request(client: ApiClient) -> None:
+    with pytest.raises(ApiError) as refused:
+        client.get_model("nothing")
+    error = refused.value
+    assert (error.code, error.status) == ("unknown_model", 404)
+    assert "nothing" in error.detail
+    assert error.request_id
+    assert error.request_id in str(error)
+
+
+def test_a_fine_tune_is_asked_for_once_with_one_key(client: ApiClient) -> None:
+    first = client.finetune(REQUEST, "a-key")
+    assert client.finetune(REQUEST, "a-key")["id"] == first["id"]
+    assert client.get_job(first["id"])["request"]["architecture"] == "lenet5"
+    with pytest.raises(ApiError, match="conflict"):
+        client.finetune({**REQUEST, "seed": 1}, "a-key")
+
+
+def test_a_job_is_followed_to_its_end(client: ApiClient) -> None:
+    job = client.finetune(REQUEST)["id"]
+    states: list[str] = []
+
+    def follow() -> None:
+        states.extend(seen["state"] for seen in client.follow_job(job, poll_s=0.1))
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    time.sleep(0.5)
+    assert client.cancel_job(job)["state"] == "cancelled"
+    follower.join(timeout=5)
+    assert not follower.is_alive()
+    assert states == ["queued", "cancelled"]
+
+
+def test_a_list_goes_on_over_all_its_pages(client: ApiClient) -> None:
+    made = [client.finetune(REQUEST)["id"] for _ in range(5)]
+    listed = [job["id"] for job in client.list_jobs(state="queued", kind="finetune", page_size=2)]
+    assert listed[:5] == made[::-1]
+    assert len(listed) == len(set(listed))
+
+
+def test_no_proxy_of_the_environment_comes_between(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with ApiClient(url) as client:
+        assert awaited(client.readiness()) == ("inference", "training")
+
+
+def test_the_url_of_the_environment_is_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEA_URL", url + "/")
+    with ApiClient() as client:
+        assert client.url == url
+
+
+def test_where_nothing_answers_the_way_out_is_named() -> None:
+    with (
+        ApiClient(f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}") as client,
+        pytest.raises(Unreachable) as failure,
+    ):
+        list(client.list_models())
+    assert str(failure.value) == f"No Fovea answers at {client.url}; start one with `make run` or `fovea up`"
+
+
+@pytest.mark.parametrize("url", ["", "fovea.example", "ftp://fovea.example", "http://", "http://[::1"])
+def test_what_is_no_url_is_said_to_be_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FOVEA_URL", url or "nonsense")
+    with pytest.raises(Unreachable, match="is not a URL"):
+        ApiClient(url)
+
+
+class _Other(http.server.BaseHTTPRequestHandler):
+    """Another program's answers: a page, and JSON that is no object."""
+
+    def do_GET(self) -> None:
+        body = b"[]" if "jobs" in self.path else b"<html>hello</html>"
+        self.send_response(404 if "missing" in self.path else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_another_program_at_the_url_is_recognised(other: str) -> None:
+    with ApiClient(other) as client:
+        for call in (client.readiness, lambda: list(client.list_jobs()), lambda: client.get_model("missing")):
+            with pytest.raises(Unreachable, match="is not Fovea"):
+                call()
+        assert ask(client) is None
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            ApiClient(url, timeout_s=0.3) as client,
+            pytest.raises(Unreachable, match="did not answer GET /v1/models"),
+        ):
+            list(client.list_models())
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "media_type"),
+    [
+        (b"\xff\xd8\xff\xe0", "photo.png", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "photo", "image/png"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "photo", "image/webp"),
+        (b"GIF89a", "photo.gif", "image/gif"),
+        (b"", "photo", "application/octet-stream"),
+    ],
+)
+def test_the_media_type_is_that_of_the_bytes(image: bytes, name: str, media_type: str) -> None:
+    assert media_type_of(image, Path(name)) == media_type
+
+
+def run_cli(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    environment = {**os.environ, "FOVEA_URL": url, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+
+def test_a_command_that_meets_an_error_says_one_line_and_ends_with_1(url: str) -> None:
+    for arguments in (
+        ("models", "show", "nothing"),
+        ("jobs", "watch", "job_none"),
+        ("models", "rollback", "nothing"),
+    ):
+        ended = run_cli(*arguments, url=url)
+        assert ended.returncode == 1
+        assert ended.stdout == ""
+        assert ended.stderr.startswith("fovea: ")
+        assert ended.stderr.count("\n") == 1
+
+
+def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> None:
+    job = client.finetune(REQUEST)["id"]
+    listed = run_cli("jobs", "list", "--limit", "1", url=url).stdout
+    assert job in listed
+    assert "queued" in listed
+    shown = run_cli("jobs", "show", job, url=url).stdout
+    assert re.search(r"^request\.architecture +lenet5$", shown, re.MULTILINE)
+    assert run_cli("jobs", "cancel", job, url=url).stdout == f"{job} cancelled\n"
+    watched = run_cli("jobs", "watch", job, url=url)
+    assert watched.returncode == 1
+    assert watched.stderr.endswith(f"fovea: job {job} cancelled\n")
+
+
+def test_files_that_cannot_be_classified_are_named_one_by_one(url: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not an image")
+    ended = run_cli("classify", str(tmp_path / "missing.png"), str(tmp_path / "notes.txt"), url=url)
+    assert ended.returncode == 1
+    missing, notes = ended.stderr.splitlines()
+    assert missing == f"{tmp_path}/missing.png: No such file or directory (unreadable_file)"
+    assert notes.startswith(f"{tmp_path}/notes.txt: ")
