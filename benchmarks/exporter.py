@@ -1,0 +1,88 @@
+"""Exports a network of the zoo twice: `python -m benchmarks.exporter MODEL FOLDER PHOTOGRAPHS`.
+
+The only part of the bench that needs torch, so it is a process that ends before anything is measured.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.artifacts import FOVEA, PLAIN, weights_folder
+from models.artifact import Manifest, software_versions, write_manifest
+from models.export import export
+from models.normalise import Normalise
+from models.preprocess import prepare
+from models.spec import Preprocessing
+from models.weights.loading import LoadedWeights, build_with_weights
+from models.weights.published import NONE, resolve
+from models.weights.store import WeightsStore
+
+SEED = 0
+PARITY_IMAGES = 16
+
+
+def main(model: str, folder: Path, photographs: Path) -> None:
+    network, weights = _build(model)
+    network.eval()
+    paths = sorted(photographs.iterdir())[:PARITY_IMAGES]
+    images = np.stack([prepare(path, weights.preprocessing) for path in paths])
+    if weights.provenance["origin"] == NONE:
+        _fit_statistics(network, images, weights.preprocessing)
+    _export_plain(network, folder / PLAIN, weights.preprocessing)
+    _export_fovea(model, network, weights, images, folder / FOVEA)
+
+
+def _build(model: str) -> tuple[nn.Module, LoadedWeights]:
+    """With the published weights where their file lies in the weights folder, else with random ones."""
+    torch.manual_seed(SEED)
+    store = WeightsStore(weights_folder() or Path("weights"), offline=True)
+    published = store.has(resolve(model))
+    return build_with_weights(model, "imagenet" if published else NONE, store)
+
+
+def _fit_statistics(network: nn.Module, images: NDArray[np.uint8], preprocessing: Preprocessing) -> None:
+    """Batch normalisation as after training; without it activations shrink to values that may cost other times."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    network.train()
+    with torch.inference_mode():
+        network(Normalise(preprocessing, channels=3)(torch.from_numpy(images)))
+    network.eval()
+
+
+def _export_plain(network: nn.Module, path: Path, preprocessing: Preprocessing) -> None:
+    example = torch.zeros(1, 3, preprocessing.height, preprocessing.width)
+    program: Any = torch.onnx.export(network, (example,), dynamo=True, external_data=False, verbose=False)
+    program.save(path, external_data=False)
+
+
+def _export_fovea(
+    model: str, network: nn.Module, weights: LoadedWeights, images: NDArray[np.uint8], folder: Path
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = weights.labels or tuple(f"class {number}" for number in range(1000))
+    report = export(network, folder, preprocessing=weights.preprocessing, labels=labels, images=images)
+    write_manifest(
+        folder,
+        Manifest(
+            model=model,
+            labels=labels,
+            preprocessing=weights.preprocessing,
+            architecture=model,
+            weights=weights.provenance,
+            seed=SEED,
+            software=software_versions(),
+            parity=report.to_dict(),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,0 +1,208 @@
+"""The real service for the bench: two private Redis servers, the gateway and one inference worker.
+
+They are the processes and settings of `fovea up`, in a temporary folder, without the training worker and the
+supervisor, which are idle while images are classified.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import redis
+
+from benchmarks.artifacts import Artifacts
+from benchmarks.limit import FoveaClassifier
+from benchmarks.load import Target
+from cli.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
+from models.artifact import read_manifest
+from storage.blobs import BlobStore
+from storage.database import migrate, open_database
+from storage.registry import ModelRegistry
+from workers.contract import Queue
+
+MODULES = {"gateway": "service.main", "worker": "workers.inference.main"}
+START_S = 60.0
+STOP_S = 15.0
+PROBABILITY_TOLERANCE = 1e-4
+
+
+class ServiceFailed(Exception):
+    """The service did not start, ended, or answered wrongly; the text says which, with its log's end."""
+
+
+class Service:
+    """A running service with one published model. At the end of its block everything is stopped and removed."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self.artifacts = artifacts
+        self.port = free_port()
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stack = ExitStack()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def target(self) -> Target:
+        pids = {name: process.pid for name, process in self._processes.items()}
+        return Target(f"{self.base_url}/v1/models/bench/classify", pids)
+
+    def __enter__(self) -> "Service":
+        with ExitStack() as stack:
+            # A unix socket's path may have 107 characters at most, so not under some long TMPDIR.
+            short = "/tmp" if Path("/tmp").is_dir() else None
+            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-bench-", dir=short)))
+            stack.callback(self._stop)
+            self._start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def check(self, photographs: Sequence[Path]) -> None:
+        """Every photograph must be answered as the predictor alone answers it. Raises ServiceFailed."""
+        reference = FoveaClassifier(self.artifacts.folder)
+        with httpx.Client(timeout=60) as client:
+            for path in photographs:
+                data = path.read_bytes()
+                answer = client.post(self.target.url, content=data, headers={"Content-Type": "image/jpeg"})
+                if answer.status_code != 200:
+                    raise ServiceFailed(f"{path.name} was answered {answer.status_code}: {answer.text[:500]}")
+                best = answer.json()["predictions"][0]["classes"][0]
+                expected = reference.infer(reference.prepare(data))[0]
+                off = abs(float(expected[best["index"]]) - best["probability"])
+                if max(off, float(expected.max()) - float(expected[best["index"]])) > PROBABILITY_TOLERANCE:
+                    raise ServiceFailed(
+                        f"{path.name}: the service says class {best['index']} with {best['probability']:.5f}, the "
+                        f"predictor alone class {int(expected.argmax())} with {float(expected.max()):.5f}"
+                    )
+
+    def stages(self) -> Mapping[str, float]:
+        """The gateway's running sums: images, batches and seconds of each stage, from its metrics."""
+        text = httpx.get(f"{self.base_url}/metrics", timeout=10).text
+        sums: dict[str, float] = {}
+        for line in text.splitlines():
+            name, _, value = line.partition(" ")
+            if name.startswith("fovea_") and name.endswith(
+                ("_seconds_sum", "_seconds_count", "size_sum", "size_count")
+            ):
+                sums[name.removeprefix("fovea_")] = float(value)
+        return sums
+
+    def _start(self) -> None:
+        binary = find_redis()
+        sockets = {name: self._folder / f"{name}.sock" for name in ("broker", "transit")}
+        self._spawn("redis broker", broker_arguments(binary, sockets["broker"], self._folder))
+        self._spawn("redis transit", transit_arguments(binary, sockets["transit"]))
+        for path in sockets.values():
+            self._wait(partial(_answers, redis_url(path)), "Redis")
+        environment = {
+            "FOVEA_HOST": "127.0.0.1",
+            "FOVEA_PORT": str(self.port),
+            "FOVEA_DATA": str(self._folder),
+            "FOVEA_DATABASE_URL": f"sqlite:///{self._folder / 'fovea.db'}",
+            "FOVEA_BLOBS_URL": (self._folder / "blobs").as_uri(),
+            "FOVEA_BROKER_URL": redis_url(sockets["broker"]),
+            "FOVEA_TRANSIT_URL": redis_url(sockets["transit"]),
+            # The limit it is compared with runs on the processor.
+            "FOVEA_DEVICE": "cpu",
+            "PYTHONSAFEPATH": "1",
+        }
+        self._publish(environment["FOVEA_DATABASE_URL"], environment["FOVEA_BLOBS_URL"])
+        for name, module in MODULES.items():
+            self._spawn(name, [sys.executable, "-m", module], environment)
+        self._wait(self._ready, "the gateway and its worker")
+
+    def _publish(self, database_url: str, blobs_url: str) -> None:
+        migrate(database_url)
+        prefix = "models/bench/1/"
+        BlobStore(blobs_url).put_folder(prefix, self.artifacts.fovea)
+        database = open_database(database_url)
+        try:
+            size = sum(path.stat().st_size for path in self.artifacts.fovea.iterdir())
+            manifest = read_manifest(self.artifacts.fovea).to_dict()
+            ModelRegistry(database).add_version("bench", artifact=prefix, manifest=manifest, size_bytes=size)
+        finally:
+            database.close()
+
+    def _spawn(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._processes[name] = subprocess.Popen(
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _ready(self) -> bool:
+        """Its status would be 503 for want of a training worker."""
+        with suppress(httpx.TransportError):
+            workers = httpx.get(f"{self.base_url}/readyz", timeout=5).json()["workers"]
+            return any(Queue.INTERACTIVE.value in worker["queues"] for worker in workers)
+        return False
+
+    def _wait(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + START_S
+        while not holds():
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    raise ServiceFailed(f"{name} ended with code {process.returncode}:\n{self._log(name)}")
+            if time.monotonic() > deadline:
+                logs = "\n".join(self._log(name) for name in MODULES)
+                raise ServiceFailed(f"waited {START_S:.0f} s for {what}:\n{logs}")
+            time.sleep(0.05)
+
+    def _log(self, name: str) -> str:
+        path = self._folder / f"{name}.log"
+        return path.read_text(errors="replace")[-2000:] if path.exists() else ""
+
+    def _stop(self) -> None:
+        """Gateway and worker before the servers that they talk to."""
+        for process in reversed(list(self._processes.values())):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def mean_stages(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
+    """Mean batch size, and the mean milliseconds of each stage, between two looks at the metrics."""
+    change = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    means = {"batch": change["batch_size_sum"] / max(1.0, change["batch_size_count"])}
+    for stage in ("wait", "queue", "fetch", "decode", "inference"):
+        total, count = change.get(f"{stage}_seconds_sum", 0.0), change.get(f"{stage}_seconds_count", 0.0)
+        means[f"{stage}_ms"] = total / max(1.0, count) * 1e3
+    return means
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
