@@ -1,0 +1,38 @@
+"""Fixtures that several rooms share: the real test data, a real Redis, the real service."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.redis import RedisServer
+from support.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real weights and photographs; see CONTRIBUTING.md."""
+    folder = os.environ.get("FOVEA_TEST_DATA")
+    if not folder:
+        pytest.skip("FOVEA_TEST_DATA is not set: no real weights and photographs here")
+    return Path(folder)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    server = RedisServer().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Gateway and inference worker with the model `colours`, shared by a file's tests."""
+    service = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        service.start()
+        service.publish()
+        service.wait_until(lambda: service.workers() == 1, "a worker")
+        yield service
+    finally:
+        service.stop()

@@ -1,0 +1,136 @@
+"""The real service in real processes: Redis, gateway and inference worker, on a free port, in its own folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from support.colours import LABELS, make_colour_artifact
+from support.redis import RedisServer
+
+from models.artifact import read_manifest
+from storage.blobs import BlobStore
+from storage.database import migrate, open_database
+from storage.keys import KeyRing
+from storage.registry import ModelRegistry, Version
+
+
+@dataclass
+class Stack:
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    redis: RedisServer = field(default_factory=RedisServer)
+    port: int = 0
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.folder / 'fovea.db'}"
+
+    def start(self, *roles: str) -> "Stack":
+        self.redis.start()
+        self.prepare()
+        for role in roles or ("gateway", "inference"):
+            self.start_process(role)
+        self.wait_until(self.alive, "the gateway to answer")
+        return self
+
+    def prepare(self) -> None:
+        migrate(self.database_url)
+        self.port = free_port()
+
+    def start_process(self, role: str) -> None:
+        module = {"gateway": "service.main"}.get(role, f"workers.{role}.main")
+        environment = {
+            **os.environ,
+            "FOVEA_DATA": str(self.folder),
+            "FOVEA_BROKER_URL": self.redis.url,
+            "FOVEA_PORT": str(self.port),
+            "FOVEA_LOG_FORMAT": "json",
+            "PYTHONWARNINGS": "default",
+            **self.environment,
+        }
+        log = (self.folder / f"{role}.log").open("ab")
+        self.processes[role] = subprocess.Popen(
+            [sys.executable, "-m", module], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+
+    def stop_process(self, role: str, how: signal.Signals = signal.SIGTERM) -> int:
+        process = self.processes.pop(role)
+        process.send_signal(how)
+        return process.wait(20)
+
+    def stop(self) -> None:
+        for role in list(self.processes):
+            try:
+                self.stop_process(role)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.processes[role].pid, signal.SIGKILL)
+        self.redis.remove()
+
+    def log(self, role: str) -> str:
+        return (self.folder / f"{role}.log").read_text(errors="replace")
+
+    def alive(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/livez", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def workers(self) -> int:
+        workers: list[object] = httpx.get(f"{self.url}/readyz", timeout=5).json()["workers"]
+        return len(workers)
+
+    def wait_until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30) -> float:
+        """Seconds it took."""
+        started = time.monotonic()
+        while time.monotonic() - started < timeout_s:
+            if holds():
+                return time.monotonic() - started
+            for role, process in self.processes.items():
+                assert process.poll() is None, f"{role} ended with {process.returncode}:\n{self.log(role)[-3000:]}"
+            time.sleep(0.05)
+        raise TimeoutError(f"waited {timeout_s} s for {what}")
+
+    def publish(
+        self, artifact: str = "models/colours/1/", model: str = "colours", labels: tuple[str, ...] = LABELS
+    ) -> Version:
+        """Register an artifact made by `make_colour_artifact` as the model's next version."""
+        blobs = BlobStore((self.folder / "blobs").as_uri())
+        folder = self.folder / "made" / artifact
+        if not folder.exists():
+            make_colour_artifact(folder, labels=labels)
+        blobs.put_folder(artifact, folder)
+        database = open_database(self.database_url)
+        try:
+            return ModelRegistry(database).add_version(
+                model, artifact=artifact, manifest=read_manifest(folder).to_dict(), size_bytes=1
+            )
+        finally:
+            database.close()
+
+    def make_key(self, *scopes: str) -> str:
+        database = open_database(self.database_url)
+        try:
+            _, token = KeyRing(database).create("test", scopes)
+            return token
+        finally:
+            database.close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
