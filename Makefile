@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow lint fix bench lock clean
+.PHONY: help run demo test test-slow lint fix bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ fix: $(READY) ## Mend formatting and style where a tool can
 
 bench: $(READY) ## Measure against this machine's limit and the installed peers
 	@$(BIN)/python -m benchmarks.run
+
+docs: $(READY) ## Write the generated tables of the documentation anew
+	@PYTHONPATH=. $(BIN)/python docs/generate.py
+	@$(BIN)/python -m models.zoo.catalogue --write
 
 lock: $(READY) ## Compile the hash-pinned requirement files from pyproject.toml anew
 	@for role in dev gateway inference training; do \

@@ -23,12 +23,15 @@ class Sleepy(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     bodies: list[bytes]
     asked = 0
+    counting = threading.Lock()
 
     def do_POST(self) -> None:
-        type(self).asked += 1
+        with self.counting:  # two connections ask at once, and every second request must be the odd one
+            type(self).asked += 1
+            odd = self.asked % 2 == 1
         type(self).bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
         time.sleep(PAUSE_S)
-        status = 503 if self.path == "/broken" or (self.path == "/odd" and self.asked % 2) else 200
+        status = 503 if self.path == "/broken" or (self.path == "/odd" and odd) else 200
         answer = b'a "quoted"\nreason'
         self.send_response(status)
         self.send_header("Content-Length", str(len(answer)))

@@ -56,12 +56,13 @@ class RunningUp:
             time.sleep(0.05)
 
     def pid_of(self, module: str) -> int:
+        children = psutil.process_iter(["pid", "ppid", "cmdline"])  # a zombie has no command line, and is no error
         (found,) = (
             child.pid
-            for child in psutil.Process(self.process.pid).children()
-            if module in " ".join(child.cmdline())
+            for child in children
+            if child.info["ppid"] == self.process.pid and module in " ".join(child.info["cmdline"] or ())
         )
-        return found
+        return int(found)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Signal it and wait; the seconds that it took. Nothing that it started may be left."""

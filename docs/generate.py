@@ -1,0 +1,76 @@
+"""Writes the tables of the documentation that repeat the code: `python docs/generate.py [--check]`.
+
+The map of the files in `ARCHITECTURE.md` from the first lines of the modules, the settings in `docs/operations.md`
+from their fields. `--check` writes nothing and fails when a page is stale.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+from service.settings import GatewaySettings
+from workers.settings import WorkerSettings
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = {"gateway": GatewaySettings, "workers": WorkerSettings}
+
+
+def first_line(module: Path) -> str:
+    """The first sentence of a module's docstring, as far as it stands on the first line."""
+    docstring = ast.get_docstring(ast.parse(module.read_text("utf-8"))) or ""
+    return docstring.partition("\n")[0].partition(". ")[0].rstrip(".")
+
+
+def files(room: str) -> list[str]:
+    """A table row for each module of a room; migrations are named by their revisions and are left out."""
+    modules = (path.relative_to(ROOT / room) for path in (ROOT / room).rglob("*.py"))
+    told = (path for path in modules if path.name != "__init__.py" and "versions" not in path.parts)
+    rows = []
+    for path in sorted(told, key=lambda path: (len(path.parts), path.as_posix())):
+        folder = "" if path.parent == Path() else f"{path.parent.as_posix()}/"
+        rows.append(f"| {folder}`{path.name}` | {first_line(ROOT / room / path)} |")
+    return ["| file | what it is |", "|---|---|", *rows]
+
+
+def settings() -> list[str]:
+    """A table row for each setting that a process reads from its environment."""
+    readers: dict[str, list[str]] = {}
+    fields = {}
+    for process, kind in SETTINGS.items():
+        for name, field in kind.model_fields.items():
+            readers.setdefault(name, []).append(process)
+            fields[name] = field
+    rows = []
+    for name, field in fields.items():
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        rows.append(f"| `FOVEA_{name.upper()}` | {default} | {', '.join(readers[name])} | {field.description} |")
+    return ["| variable | default | read by | what it does |", "|---|---|---|---|", *rows]
+
+
+def filled(page: str) -> str:
+    """The page with every generated table anew: what stands between `<!-- generated: NAME -->` and `<!-- end -->`."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match["name"]
+        rows = settings() if name == "settings" else files(name)
+        return "\n".join([f"<!-- generated: {name} -->", *rows, "<!-- end -->"])
+
+    return re.sub(r"<!-- generated: (?P<name>[\w/]+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    stale = []
+    for name in ("ARCHITECTURE.md", "docs/operations.md"):
+        text = (ROOT / name).read_text("utf-8")
+        if filled(text) == text:
+            continue
+        stale.append(name)
+        if "--check" not in sys.argv:
+            (ROOT / name).write_text(filled(text), "utf-8")
+    if stale and "--check" in sys.argv:
+        sys.exit(f"stale: {', '.join(stale)}; write them anew with make docs")
+
+
+if __name__ == "__main__":
+    main()
