@@ -49,7 +49,7 @@ def settings() -> list[str]:
 
 
 def filled(page: str) -> str:
-    """The page with every generated table anew: what stands between `<!-- generated: NAME -->` and `<!-- end -->`."""
+    """The page with each table between `<!-- generated: NAME -->` and `<!-- end -->` written anew."""
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
