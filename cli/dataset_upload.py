@@ -1,6 +1,7 @@
 """A folder or an archive on its way to a running Fovea, which checks it. Knows nothing of what the check finds."""
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,27 @@ def create_dataset(client: ApiClient, source: Path, name: str | None = None, on_
     if dataset["state"] == "checking":
         require_success(job)
     return {**dataset, "report": client.get_report(dataset["id"])}
+
+
+def ready_dataset(client: ApiClient, source: Path, on_fault: str = "skip") -> str:
+    """The id of a dataset to learn from: sent and checked now, or the one there already of the same images.
+
+    Raises DatasetUnusable with the refusals, and what `create_dataset` raises.
+    """
+    created = create_dataset(client, source, on_fault=on_fault)
+    report = created["report"]
+    if created["state"] == "ready":
+        faults = sum((report.get("faults_by_code") or {}).values())
+        more = f"; {faults} faults: fovea datasets report {created['id']}" if faults else ""
+        _say(f"{created['id']} is ready: {report['images']} images, {len(created['labels'])} classes{more}")
+        return str(created["id"])
+    if same := report.get("duplicate_of"):
+        # Sent again only to start another fine-tune: this second, refused entry is of no use to anyone.
+        client.delete_dataset(created["id"])
+        _say(f"the same images are dataset {same} already; learning that one")
+        return str(same)
+    why = "; ".join(report.get("refusals") or ["see its report"])
+    raise DatasetUnusable(f"dataset {created['id']} is refused: {why}. All: fovea datasets report {created['id']}")
 
 
 def title_of(source: Path) -> str:
@@ -76,3 +98,7 @@ def _pieces(file: BinaryIO, tell: Callable[[int], None]) -> Iterator[bytes]:
 
 def _suffix(name: str) -> str:
     return next((suffix for suffix in _MEDIA_TYPES if name.lower().endswith(suffix)), "")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

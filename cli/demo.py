@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,17 @@ from cli.options import AsJson, Key, Url
 if TYPE_CHECKING:
     from cli.client import ApiClient, Json
 
+_MODEL = "digits-demo"
 _START_S = 180.0
-_STOP_S = 15.0
 _AT_ONCE = 8
+# Digits as they are: mirrored they would be others, and two lessons shall take seconds.
+_RECIPE = {
+    "epochs": 12,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "patience": None,
+    "augmentation": {"crop": "centre", "mirror": False, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+}
 
 
 def demo(
@@ -33,82 +40,51 @@ def demo(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start, learn handwritten digits, classify ones never seen, print the result, stop.
+    """Start, learn the digits 0 to 4, learn on to 0 to 9, classify ones never seen, print the result, stop.
 
-    With --url it uses the Fovea there; otherwise it starts one of its own and leaves nothing behind.
+    With --url it uses the Fovea there, which keeps the model; otherwise it starts one and leaves nothing.
     """
     from cli.client import ApiClient
     from cli.output import print_json
+    from cli.temporary_fovea import temporary_fovea
 
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fovea-demo-") as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)
         is_alive: Callable[[], None] = lambda: None  # noqa: E731
         if not url:
-            url, is_alive = stack.enter_context(started_fovea(folder))
+            url, is_alive = stack.enter_context(temporary_fovea(folder))
         client = stack.enter_context(ApiClient(url, key))
         report = run_demo(client, folder, per_digit, is_alive)
+    report["seconds"]["whole"] = round(time.monotonic() - started, 2)
     if as_json:
         print_json(report)
     else:
         _show(report)
 
 
-@contextlib.contextmanager
-def started_fovea(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A Fovea of its own in `folder`, ended with the context: its URL, and a check that it still runs.
-
-    The check raises StartFailed with its last lines.
-    """
-    from cli.address import claim_port, local_url
-    from cli.child import describe_exit, dying_with_parent
-    from cli.errors import StartFailed
-
-    port = claim_port("127.0.0.1", 0)
-    log, temporary = folder / "up.log", folder / "tmp"
-    temporary.mkdir()
-    options = ["--host", "127.0.0.1", "--port", str(port), "--data", str(folder / "data"), "--no-starter"]
-    with log.open("wb") as lines:
-        process = subprocess.Popen(
-            dying_with_parent([sys.executable, "-m", "cli.main", "up", *options]),
-            stdin=subprocess.DEVNULL,
-            stdout=lines,
-            stderr=subprocess.STDOUT,
-            # torch and ONNX Runtime leave files of their own among the temporary ones.
-            env={**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": str(temporary)},
-            process_group=0,  # Ctrl-C reaches only this process, which then ends the other in order
-        )
-
-    def require_alive() -> None:
-        if (code := process.poll()) is not None:
-            last = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-            raise StartFailed(f"the demo's Fovea ended ({describe_exit(code)}); its last lines:\n{last}")
-
-    try:
-        yield local_url("127.0.0.1", port), require_alive
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: Callable[[], None]) -> "Json":
-    """Wait, learn, classify; returns the numbers. Words about it go to stderr, images into `folder`."""
-    from cli.starter import has_starter
-
+    """The story; returns its numbers. Words about it go to stderr, images into `folder`."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "start", f"waiting for Fovea at {client.url}"):
         _await_ready(client, require_alive)
-    if not has_starter(client):
-        with _timed(seconds, "learn", "learning handwritten digits: LeNet-5 from nothing"):
-            _learn(client)
-    with _timed(seconds, "choose", "taking digits that it has never seen"):
-        images = _held_out(folder, per_digit)
-    with _timed(seconds, "classify", f"classifying {len(images)} of them"):
-        report = _classify(client, images)
-    return {**report, "seconds": {name: round(value, 2) for name, value in seconds.items()}}
+    with _timed(seconds, "draw", "writing scikit-learn's handwritten digits into folders, some kept back unseen"):
+        lessons = _lessons(folder, per_digit)
+    unseen = sorted((lessons / "unseen").glob("digit-*.png"))
+    known = [image for image in unseen if _label(image) in "01234"]
+    with _timed(seconds, "learn", "learning 0 to 4: LeNet-5 from nothing"):
+        first = _learn(client, lessons / "0-4", "none")
+    with _timed(seconds, "classify", f"classifying {len(known)} unseen digits from 0 to 4"):
+        first["unseen"] = _classify(client, f"{_MODEL}:{first['version']}", known)
+    with _timed(seconds, "learn_on", f"learning on to 0 to 9 from {_MODEL} version {first['version']}"):
+        second = _learn(client, lessons / "0-9", f"{_MODEL}:{first['version']}")
+    with _timed(seconds, "classify_all", f"classifying {len(unseen)} unseen digits from 0 to 9"):
+        second["unseen"] = _classify(client, f"{_MODEL}@production", unseen)
+    return {
+        "model": _MODEL,
+        "lessons": [first, second],
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
 
 
 def _await_ready(client: "ApiClient", require_alive: Callable[[], None]) -> None:
@@ -123,48 +99,68 @@ def _await_ready(client: "ApiClient", require_alive: Callable[[], None]) -> None
         time.sleep(0.2)
 
 
-def _learn(client: "ApiClient") -> None:
-    from rich.console import Console
-
-    from cli.progress import JobProgress
-    from cli.starter import follow_starter
-
-    with JobProgress("  fine-tune", Console(stderr=True), _say) as progress:
-        progress.follow(follow_starter(client))
-
-
-def _held_out(folder: Path, per_digit: int) -> list[Path]:
+def _lessons(folder: Path, per_digit: int) -> Path:
     from cli.errors import CliError
 
-    samples, dataset = folder / "samples", folder / "data" / "cache" / "builtin" / "digits"
-    command = [sys.executable, "-m", "cli.samples", str(samples), str(per_digit), str(dataset)]
+    lessons = folder / "lessons"
+    command = [sys.executable, "-m", "cli.lessons", str(lessons), str(per_digit), str(folder / "digits")]
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     written = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if written.returncode:
-        raise CliError(f"no digits to classify: {written.stderr.strip().splitlines()[-1]}")
-    return sorted(samples.glob("digit-*.png"))
+        raise CliError(f"no digits to learn from: {written.stderr.strip().splitlines()[-1]}")
+    return lessons
 
 
-def _classify(client: "ApiClient", images: list[Path]) -> "Json":
+def _learn(client: "ApiClient", images: Path, weights: str) -> "Json":
+    """Send a folder, learn it, serve it; the lesson's numbers."""
+    from cli.dataset_upload import ready_dataset
+    from cli.jobs import watch_job
+
+    dataset = ready_dataset(client, images)
+    request = {
+        "model": _MODEL,
+        "dataset": dataset,
+        "architecture": "lenet5",
+        "weights": weights,
+        "strategy": "full",
+        "recipe": _RECIPE,
+        "promote": "always",
+    }
+    job = client.finetune(request)
+    result = watch_job(client, job["id"], f"learning {images.name}")["result"]
+    version = client.get_version(_MODEL, result["version"])
+    return {
+        "dataset": dataset,
+        "job": job["id"],
+        "version": result["version"],
+        "labels": version["labels"],
+        "labels_kept": (version.get("manifest") or {}).get("weights", {}).get("labels_kept", []),
+        "accuracy": result["metrics"]["accuracy"],
+        "measured_on": f"{result['metrics']['images']} {result['metrics']['measured_on']} images",
+    }
+
+
+def _classify(client: "ApiClient", model: str, images: list[Path]) -> "Json":
     from cli.classify import classify_file
     from cli.errors import CliError
-    from cli.starter import NAME
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        outcomes = list(pool.map(lambda image: classify_file(client, image, NAME, 1), images))
+        outcomes = list(pool.map(lambda image: classify_file(client, image, model, 1), images))
     for outcome in outcomes:
         if outcome.code:
             raise CliError(f"{outcome.file} could not be classified: {outcome.detail} ({outcome.code})")
-    truth = [image.name.split("-")[1] for image in images]
+    truth = [_label(image) for image in images]
     right = Counter(label for label, o in zip(truth, outcomes, strict=True) if o.classes[0]["label"] == label)
     return {
-        "model": NAME,
-        "version": outcomes[0].version,
         "images": len(images),
         "correct": right.total(),
         "accuracy": right.total() / len(images),
         "per_digit": {label: {"images": n, "correct": right[label]} for label, n in Counter(truth).items()},
     }
+
+
+def _label(image: Path) -> str:
+    return image.name.split("-")[1]
 
 
 @contextlib.contextmanager
@@ -179,14 +175,26 @@ def _timed(seconds: dict[str, float], name: str, words: str) -> Iterator[None]:
 def _show(report: "Json") -> None:
     from cli.output import bar, percent, print_table
 
+    first, second = (lesson["unseen"] for lesson in report["lessons"])
     rows = [
-        (label, f"{c['correct']} of {c['images']}", bar(c["correct"] / c["images"]))
-        for label, c in sorted(report["per_digit"].items())
+        (label, _right(first["per_digit"].get(label)), _right(c), bar(c["correct"] / c["images"]))
+        for label, c in sorted(second["per_digit"].items())
     ]
-    print_table(("digit", "right", ""), rows)
-    each = 1000 * report["seconds"]["classify"] / report["images"]
-    score = f"{report['correct']} of {report['images']} held-out digits right ({percent(report['accuracy'])})"
-    print(f"\n{score}, {each:.1f} ms each, by {report['model']} version {report['version']}")
+    print_table(("digit", "after 0 to 4", "after 0 to 9", ""), rows)
+    print()
+    for lesson, learnt in zip(report["lessons"], ("learn", "learn_on"), strict=True):
+        unseen, labels = lesson["unseen"], lesson["labels"]
+        print(
+            f"{report['model']} version {lesson['version']} knows {labels[0]} to {labels[-1]}: "
+            f"{unseen['correct']} of {unseen['images']} unseen digits right ({percent(unseen['accuracy'])}), "
+            f"learnt in {report['seconds'][learnt]:.1f} s"
+        )
+    each = 1000 * report["seconds"]["classify_all"] / second["images"]
+    print(f"{each:.1f} ms for each classification; {report['seconds']['whole']:.0f} s in all")
+
+
+def _right(counted: "Json | None") -> str:
+    return f"{counted['correct']} of {counted['images']}" if counted else "not known"
 
 
 def _say(words: str) -> None:

@@ -1,7 +1,6 @@
 """`fovea finetune`: images in, a new version of a model out, through a running Fovea."""
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +104,7 @@ def read_recipe_option(text: str) -> "str | Json":
 
 def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: str) -> str:
     """The id to learn from; what is a folder or archive here is sent and checked first."""
-    from cli.dataset_upload import create_dataset
+    from cli.dataset_upload import ready_dataset
     from cli.errors import DatasetUnusable
 
     if dataset.startswith("builtin:") or (_DATASET_ID.fullmatch(dataset) and not Path(dataset).exists()):
@@ -113,20 +112,7 @@ def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: st
     if not Path(dataset).exists():
         raise DatasetUnusable(f"{dataset} is no dataset's id, and there is no folder or archive of that name")
     _check_before_sending(request)
-    created = create_dataset(client, Path(dataset), on_fault=on_fault)
-    if created["state"] == "ready":
-        faults = sum((created["report"].get("faults_by_code") or {}).values())
-        report = f"; {faults} faults: fovea datasets report {created['id']}" if faults else ""
-        images, classes = created["report"]["images"], len(created["labels"])
-        _say(f"{created['id']} is ready: {images} images, {classes} classes{report}")
-        return str(created["id"])
-    if same := created["report"].get("duplicate_of"):
-        # Sent again only to start another fine-tune: this second, refused entry is of no use to anyone.
-        client.delete_dataset(created["id"])
-        _say(f"the same images are dataset {same} already; learning that one")
-        return str(same)
-    why = "; ".join(created["report"].get("refusals") or ["see its report"])
-    raise DatasetUnusable(f"dataset {created['id']} is refused: {why}. All: fovea datasets report {created['id']}")
+    return ready_dataset(client, Path(dataset), on_fault)
 
 
 def _check_before_sending(request: "Json") -> None:
@@ -177,7 +163,3 @@ def _rows(result: "Json") -> list[tuple[str, str]]:
     if seconds := result.get("seconds"):
         rows.append(("time", clock(sum(seconds.values()))))
     return rows
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

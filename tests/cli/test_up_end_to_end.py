@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -142,14 +143,16 @@ def test_its_files_are_classified_in_a_table_and_as_json(up: RunningUp, folder: 
     assert broken["error"]["code"] == "image_unreadable"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_the_demo_uses_a_running_fovea(up: RunningUp) -> None:
     ended = fovea(up, "demo", "--json", "--url", up.url)
     assert ended.returncode == 0, ended.stderr
-    report = json.loads(ended.stdout)
-    assert report["images"] == 100
-    assert report["accuracy"] >= 0.95
-    assert "learn" not in report["seconds"]
+    check_story(json.loads(ended.stdout))
+    again = fovea(up, "demo", "--json", "--url", up.url)
+    assert again.returncode == 0, again.stderr
+    assert "learning that one" in again.stderr
+    assert [lesson["version"] for lesson in json.loads(again.stdout)["lessons"]] == [3, 4]
 
 
 def test_a_killed_worker_is_started_again_with_the_reason_and_serves(up: RunningUp, folder: Path) -> None:
@@ -214,10 +217,20 @@ def test_the_demo_runs_from_start_to_end_by_itself(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    report = json.loads(ended.stdout)
-    assert report["accuracy"] >= 0.95
-    assert report["seconds"].keys() == {"start", "learn", "choose", "classify"}
+    check_story(json.loads(ended.stdout))
     assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+def check_story(report: dict[str, Any]) -> None:
+    """Five digits first, then ten from the model of the five, each right about images that were never sent."""
+    first, second = report["lessons"]
+    assert (first["labels"], second["labels"]) == (list("01234"), list("0123456789"))
+    assert (first["version"], second["version"]) == (1, 2)
+    assert second["labels_kept"] == list("01234")
+    assert (first["unseen"]["images"], second["unseen"]["images"]) == (50, 100)
+    assert first["unseen"]["accuracy"] >= 0.95
+    assert second["unseen"]["accuracy"] >= 0.95
+    assert report["seconds"]["learn"] + report["seconds"]["learn_on"] < report["seconds"]["whole"]
 
 
 def fovea(up: RunningUp, *arguments: str) -> subprocess.CompletedProcess[str]:
