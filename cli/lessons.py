@@ -1,8 +1,8 @@
 """The demo's lessons, handwritten digits as a user's files: `python -m cli.lessons FOLDER PER_DIGIT DATASET`.
 
 In FOLDER: `0-4` and `0-9`, each with `train/` and `val/` over a folder for each digit, and `unseen`, up to
-PER_DIGIT test images of each digit as `digit-LABEL-NUMBER.png`, which are in neither. DATASET is where the digits lie
-as a dataset, or will. A process of its own, for scikit-learn has no business in the command line's.
+PER_DIGIT test images of each digit as `digit-LABEL-NUMBER.png`, which are in neither. DATASET is where the
+digits lie as a dataset, or will. A process of its own: scikit-learn has no business in the command line's.
 """
 
 import shutil

@@ -70,6 +70,16 @@ class Job:
 
 
 @dataclass(frozen=True)
+class JobCount:
+    """How many jobs of a kind are in a state, and since when the one that waits longest has been queued."""
+
+    kind: str
+    state: JobState
+    jobs: int
+    queued_since: datetime
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One run of a job by one worker: the job as it was taken, and the token that fences every write."""
 

@@ -18,7 +18,7 @@ from storage.errors import LeaseLost, NotFound
 from storage.events import tell, tell_progress, tell_state
 from storage.idempotency import claim, forget
 from storage.ids import new_id
-from storage.job import Attempt, Event, Idempotency, Job, JobState
+from storage.job import Attempt, Event, Idempotency, Job, JobCount, JobState
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.tables import DatasetRow, EventRow, JobRow
 from storage.text import contains, equals, is_text
@@ -129,6 +129,15 @@ class JobLedger:
         )
         with self._database.session(read_only=True) as session:
             return [Event.from_row(row) for row in session.scalars(query)]
+
+    def count(self) -> tuple[JobCount, ...]:
+        """How many jobs of each kind are in each state. Reads every row's kind and state: not for every request."""
+        query = select(JobRow.kind, JobRow.state, func.count(), func.min(JobRow.queued_at)).group_by(
+            JobRow.kind, JobRow.state
+        )
+        with self._database.session(read_only=True) as session:
+            rows = session.execute(query).all()
+        return tuple(JobCount(kind, JobState(state), jobs, since) for kind, state, jobs, since in rows)
 
     def request_cancel(self, job_id: str, on_cancel: str = "discard") -> Job:
         """Cancel a queued job at once, ask the holder of a running one to stop, leave one that has ended as it is.
