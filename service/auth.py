@@ -23,10 +23,11 @@ class Gatekeeper:
 
     keys: KeyRing
     required: bool
+    metrics_open: bool = False
     _seen: dict[str, tuple[float, Key | None]] = field(default_factory=dict, init=False)
 
-    async def admit(self, authorization: str | None, scope: Scope) -> None:
-        """Raises Problem 401 or 403."""
+    async def admit(self, authorization: str | None, scope: Scope | None) -> None:
+        """Raises Problem 401 or 403. Without a scope any key will do."""
         if not self.required:
             return
         kind, _, token = (authorization or "").partition(" ")
@@ -35,7 +36,7 @@ class Gatekeeper:
         key = await self._key(token.strip())
         if key is None or (key.expires_at and key.expires_at < datetime.now(UTC)):
             raise _unauthorized("The API key is unknown, expired or revoked.")
-        if scope not in key.scopes and "admin" not in key.scopes:
+        if scope and scope not in key.scopes and "admin" not in key.scopes:
             detail = f"The key has the scopes {', '.join(key.scopes)}; this call needs {scope}."
             raise Problem(403, "forbidden", detail)
 
@@ -58,6 +59,13 @@ def requires(scope: Scope) -> Callable[[Request], Awaitable[None]]:
         await gatekeeper.admit(request.headers.get("authorization"), scope)
 
     return check
+
+
+async def scrape(request: Request) -> None:
+    """A dependency of `/metrics`: any key, or none where the setting opens it."""
+    gatekeeper: Gatekeeper = request.app.state.parts.gatekeeper
+    if not gatekeeper.metrics_open:
+        await gatekeeper.admit(request.headers.get("authorization"), None)
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 from service.app import create_app
 from service.auth import Gatekeeper
 from service.batcher import Batcher
+from service.census import Registrar
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.metrics import Metrics
@@ -62,7 +63,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     ledger = JobLedger(database)
     metrics = Metrics()
     celery = make_celery(settings.broker_url, role="gateway")
-    workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s)
+    workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s, metrics.observe_start)
     exchange = CeleryExchange(
         celery,
         Redis.from_url(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15),
@@ -85,13 +86,14 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ledger=ledger,
         datasets=DatasetShelf(database),
         blobs=BlobStore(settings.blobs),
-        gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key),
+        gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key, settings.metrics_open),
         workforce=workforce,
         exchange=exchange,
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
         dispatcher=JobDispatcher(celery, ledger),
         metrics=metrics,
+        registrar=Registrar(ledger, celery, settings.data),
     )
 
 

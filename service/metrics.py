@@ -1,13 +1,18 @@
 """What Prometheus sees: the gateway's own figures and those that workers report with each reply."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from workers.contract import BatchTimings
+from service.census import Census
+from workers.contract import BatchTimings, Heartbeat, Queue
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+# Users name models, and every name is a time series for ever: beyond so many they are counted together.
+MOST_MODELS = 200
+OTHER_MODELS = "_other"  # no model can be called that
 
 
 @dataclass
@@ -20,6 +25,10 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
             return Histogram(f"fovea_{name}", text, buckets=buckets, registry=self.registry)
 
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"fovea_{name}", text, labels, registry=self.registry)
+
+        ProcessCollector(registry=self.registry)
         self.requests = Counter(
             "fovea_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
         )
@@ -43,14 +52,41 @@ class Metrics:
         self.fetch_seconds = histogram("fetch_seconds", "Reading a batch's bytes in the worker.")
         self.decode_seconds = histogram("decode_seconds", "Decoding and resizing a batch.")
         self.inference_seconds = histogram("inference_seconds", "Inference of a batch.")
-        self.waiting = Gauge("fovea_waiting_images", "Images admitted, not yet answered.", registry=self.registry)
-        self.workers = Gauge("fovea_workers", "Live workers.", ["queue"], registry=self.registry)
-        self.providers = Gauge(
-            "fovea_worker_provider",
-            "Live workers by the execution provider they really run.",
-            ["provider"],
+        self.waiting = gauge("waiting_images", "Images admitted, not yet answered.")
+        self.workers = gauge("workers", "Live workers.", "queue")
+        self.slots = gauge("worker_slots", "Messages that the live workers take at once.", "queue")
+        self.providers = gauge(
+            "worker_provider", "Live workers by the execution provider they really run.", "provider"
+        )
+        self.worker_disk = gauge("worker_disk_free_bytes", "Free disk of the worker that has least.", "queue")
+        self.worker_starts = Counter(
+            "fovea_worker_starts",
+            "Workers that began while this gateway looked: restarts, once all have started.",
+            ["queue"],
             registry=self.registry,
         )
+        self.part_up = gauge("part_up", "1 when the part answered at the last look, else 0.", "part")
+        self.queue_length = gauge("queue_length", "Messages that wait in the broker.", "queue")
+        self.queue_age = gauge("queue_age_seconds", "How long the oldest message or queued job waits.", "queue")
+        self.jobs = gauge("jobs", "Jobs on record.", "kind", "state")
+        self.disk_free = gauge("disk_free_bytes", "Free disk where the gateway's folder lies.", "folder")
+        self.disk_total = gauge("disk_total_bytes", "Size of that disk.", "folder")
+        self._models: set[str] = set()
+        for queue in Queue:
+            self.worker_starts.labels(queue.value)
+
+    def observe_images(self, model: str, images: int) -> None:
+        if model not in self._models:
+            if len(self._models) >= MOST_MODELS:
+                model = OTHER_MODELS
+            else:
+                self._models.add(model)
+        self.images.labels(model).inc(images)
+
+    def observe_start(self, worker: Heartbeat) -> None:
+        for queue in Queue:
+            if queue.value in worker.queues:
+                self.worker_starts.labels(queue.value).inc()
 
     def observe_batch(self, size: int, timings: BatchTimings) -> None:
         self.batch_size.observe(size)
@@ -61,6 +97,37 @@ class Metrics:
 
     def observe_wait(self, waited_ms: float) -> None:
         self.wait_seconds.observe(waited_ms / 1e3)
+
+    def set_workers(self, workers: Sequence[Heartbeat], *, reachable: bool) -> None:
+        self.part_up.labels("transit").set(reachable)
+        self.providers.clear()
+        self.worker_disk.clear()
+        for queue in Queue:
+            on = [worker for worker in workers if queue.value in worker.queues]
+            self.workers.labels(queue.value).set(len(on))
+            self.slots.labels(queue.value).set(sum(worker.slots for worker in on))
+            free = [worker.disk_free_bytes for worker in on if worker.disk_free_bytes is not None]
+            if free:
+                self.worker_disk.labels(queue.value).set(min(free))
+        for worker in workers:
+            for provider in worker.providers:
+                self.providers.labels(provider).inc()
+
+    def set_census(self, census: Census) -> None:
+        """What could not be counted has no value, rather than an old one."""
+        self.part_up.labels("database").set(census.jobs is not None)
+        self.part_up.labels("broker").set(census.backlog is not None)
+        for figure in (self.jobs, self.queue_length, self.queue_age, self.disk_free, self.disk_total):
+            figure.clear()
+        for count in census.jobs or ():
+            self.jobs.labels(count.kind, count.state.value).set(count.jobs)
+        for queue, length in (census.backlog.lengths if census.backlog else {}).items():
+            self.queue_length.labels(queue.value).set(length)
+        for queue, age_s in census.ages_s().items():
+            self.queue_age.labels(queue.value).set(age_s)
+        if census.disk:
+            self.disk_free.labels("data").set(census.disk.free)
+            self.disk_total.labels("data").set(census.disk.total)
 
     def exposition(self) -> bytes:
         """The text format of Prometheus."""

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from service.auth import Gatekeeper
 from service.batcher import Batcher
+from service.census import Registrar
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
@@ -35,6 +36,7 @@ class Parts:
     versions: VersionCache
     dispatcher: JobDispatcher
     metrics: Metrics
+    registrar: Registrar
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -31,6 +31,8 @@ class GatewaySettings(StorageSettings, QueueSettings):
     keep_jobs_days: float = Field(90.0, gt=0, description="How long the record of an ended job is kept.")
     heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
 
+    metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
+
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
     log_level: str = Field("INFO", description="The least level that is logged.")
 

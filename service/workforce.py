@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,17 +13,23 @@ from redis.asyncio import Redis
 from workers.contract import HEARTBEAT_PREFIX, Heartbeat, Queue, decode
 
 log = structlog.get_logger()
+MOST_REMEMBERED = 4096
 
 
 @dataclass
 class Workforce:
-    """The live workers at the last look. Redis forgets a worker that has been silent for its time to live."""
+    """The live workers at the last look. Redis forgets a worker that has been silent for its time to live.
+
+    `started` is told each worker that was not there before, from the second look on.
+    """
 
     transit: Redis
     poll_s: float
+    started: Callable[[Heartbeat], None] | None = None
     workers: tuple[Heartbeat, ...] = ()
     reachable: bool = False
     _seen_at: float = field(default=0.0, init=False)
+    _known: dict[str, None] | None = field(default=None, init=False)
 
     def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
         return tuple(worker for worker in self.workers if queue.value in worker.queues)
@@ -48,9 +55,23 @@ class Workforce:
         self._seen_at = time.monotonic()
         found = (decode(Heartbeat, json.loads(beat)) for beat in beats if beat is not None)
         self.workers = tuple(sorted(found, key=lambda beat: beat.worker))
+        self._greet()
 
     async def watch(self) -> None:
         """Look again and again until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(self.poll_s)
+
+    def _greet(self) -> None:
+        """A worker has its name for one process only, so that a new name is a start."""
+        first_look = self._known is None
+        known = self._known = self._known or {}
+        for worker in self.workers:
+            if worker.worker not in known and not first_look and self.started:
+                self.started(worker)
+            # Kept beyond its silence, in the order of the last sign: a paused worker that returns did not start.
+            known.pop(worker.worker, None)
+            known[worker.worker] = None
+        while len(known) > MOST_REMEMBERED:
+            del known[next(iter(known))]

@@ -71,12 +71,12 @@ class Job:
 
 @dataclass(frozen=True)
 class JobCount:
-    """How many jobs of a kind are in a state, and since when the one that waits longest has been queued."""
+    """How many jobs of a kind are in a state; `oldest_s` is how long ago the first of them was queued."""
 
     kind: str
     state: JobState
     jobs: int
-    queued_since: datetime
+    oldest_s: float
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,14 @@ class JobLedger:
             return [Event.from_row(row) for row in session.scalars(query)]
 
     def count(self) -> tuple[JobCount, ...]:
-        """How many jobs of each kind are in each state. Reads every row's kind and state: not for every request."""
-        query = select(JobRow.kind, JobRow.state, func.count(), func.min(JobRow.queued_at)).group_by(
-            JobRow.kind, JobRow.state
-        )
+        """How many jobs of each kind are in each state. It looks at every row: not for every request."""
+        query = select(JobRow.kind, JobRow.state, func.count(), func.min(JobRow.queued_at), now())
         with self._database.session(read_only=True) as session:
-            rows = session.execute(query).all()
-        return tuple(JobCount(kind, JobState(state), jobs, since) for kind, state, jobs, since in rows)
+            rows = session.execute(query.group_by(JobRow.kind, JobRow.state)).all()
+        return tuple(
+            JobCount(kind, JobState(state), jobs, max(0.0, (at - first).total_seconds()))
+            for kind, state, jobs, first, at in rows
+        )
 
     def request_cancel(self, job_id: str, on_cancel: str = "discard") -> Job:
         """Cancel a queued job at once, ask the holder of a running one to stop, leave one that has ended as it is.

@@ -121,7 +121,7 @@ class Heartbeat:
     """Written by a worker's consumer loop every fraction of a second, under a short time to live.
 
     `slots` is how many messages the worker handles at once. `providers` are the execution providers it really
-    runs, not those it asked for.
+    runs, not those it asked for. `disk_free_bytes` is what is left where its data folder lies.
     """
 
     worker: str
@@ -131,6 +131,7 @@ class Heartbeat:
     providers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     started_at: float = 0.0
+    disk_free_bytes: int | None = None
 
 
 Message = TypeVar("Message")

@@ -1,7 +1,9 @@
 """A worker's sign of life in Redis, given by its consumer loop: a worker that stopped consuming falls silent."""
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -43,3 +45,15 @@ def install_heartbeat(
                 timer.cancel()
 
     app.steps["consumer"].add(HeartbeatStep)
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What is left on the disk of `folder`, which may not be made yet; None where nobody can tell."""
+    for place in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None

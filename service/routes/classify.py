@@ -102,7 +102,7 @@ async def _answers(
         raise Problem(503, "broker_unavailable", detail, {"Retry-After": "2"}) from error
     except DeadlineExceeded as error:
         raise Problem(504, "deadline_exceeded", str(error)) from error
-    parts.metrics.images.labels(version.model).inc(len(sendable))
+    parts.metrics.observe_images(version.model, len(sendable))
     answers = [
         _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
     ]

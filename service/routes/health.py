@@ -3,10 +3,11 @@
 import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.auth import scrape
 from service.errors import problem_of
 from service.parts import Parts, parts_of
 from storage.errors import StorageError
@@ -55,17 +56,14 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(body, 503 if missing else 200)
 
 
-@router.get("/metrics", summary="Prometheus' text format")
+@router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(scrape)])
 async def metrics(request: Request) -> Response:
+    """Every figure of this gateway, its workers, its queues and its jobs."""
     parts = parts_of(request)
     figures = parts.metrics
+    figures.set_census(await parts.registrar.census())
+    figures.set_workers(parts.workforce.workers, reachable=parts.workforce.reachable)
     figures.waiting.set(parts.batcher.waiting)
-    for queue in Queue:
-        figures.workers.labels(queue.value).set(len(parts.workforce.on(queue)))
-    figures.providers.clear()
-    for worker in parts.workforce.workers:
-        for provider in worker.providers:
-            figures.providers.labels(provider).inc()
     return Response(figures.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -504,3 +504,22 @@ def test_old_jobs_are_pruned_with_their_events_and_keys(ledger: JobLedger) -> No
     assert [job.id for job in ledger.list(10).items] == [running.id]
     assert ledger.events(old.id) == []
     assert ledger.create("finetune", {}, idempotency=key).id != old.id
+
+
+def test_jobs_are_counted_by_kind_and_state(ledger: JobLedger) -> None:
+    assert ledger.count() == ()
+    first = ledger.create("finetune", {})
+    sleep(0.02)
+    ledger.create("finetune", {})
+    taken(ledger, ledger.create("ingest", {}))
+    counts = {(count.kind, count.state): count for count in ledger.count()}
+    assert {key: count.jobs for key, count in counts.items()} == {
+        ("finetune", JobState.QUEUED): 2,
+        ("ingest", JobState.RUNNING): 1,
+    }
+    # The age is that of the one that waits longest.
+    waits = counts["finetune", JobState.QUEUED].oldest_s
+    assert 0.02 <= waits < 60
+    ledger.request_cancel(first.id)
+    waiting = next(count for count in ledger.count() if count.state == JobState.QUEUED)
+    assert waiting.jobs == 1

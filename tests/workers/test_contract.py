@@ -73,6 +73,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "providers": ["CPUExecutionProvider"],
             "models": ["models/cats/j1/"],
             "started_at": 5.0,
+            "disk_free_bytes": None,
         },
     ),
 ]

@@ -18,7 +18,7 @@ from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery, run_consumer
 from workers.contract import Heartbeat, JobKind, Queue
-from workers.heartbeat import install_heartbeat
+from workers.heartbeat import free_bytes, install_heartbeat
 from workers.inference.bulk import BulkJobs, Work
 from workers.inference.classification import Classification
 from workers.inference.engine import Engine, predictor_loader
@@ -84,6 +84,7 @@ def run_worker(settings: WorkerSettings, provider: str) -> None:
             engine.providers() or (provider,),
             engine.loaded(),
             started_at,
+            free_bytes(settings.data),
         ),
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,

@@ -11,7 +11,7 @@ from redis import Redis
 
 from workers.celery_app import make_celery, run_consumer
 from workers.contract import Heartbeat, Queue
-from workers.heartbeat import install_heartbeat
+from workers.heartbeat import free_bytes, install_heartbeat
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
 from workers.training.tasks import register
@@ -33,7 +33,14 @@ def main() -> int:
     install_heartbeat(
         app,
         transit,
-        lambda: Heartbeat(worker, QUEUES, 1, settings.training_device, started_at=started_at),
+        lambda: Heartbeat(
+            worker,
+            QUEUES,
+            1,
+            settings.training_device,
+            started_at=started_at,
+            disk_free_bytes=free_bytes(settings.data),
+        ),
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,
     )
