@@ -1,46 +1,194 @@
-"""What the service promises of its accuracy, with the real published weights, through the REST API."""
+"""What the service promises of its accuracy, with real published weights and photographs, through the REST API."""
 
+import statistics
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from support.load import Reply, send_all
 from support.stack import Stack
 
 pytestmark = pytest.mark.data
 
+ARCHITECTURE = "mobilenet_v1_025"
+JOB_S = 60
 
-def test_published_mobilenet_names_61_of_100_photographs_first_and_81_among_five(
-    tmp_path: Path, test_data: Path
-) -> None:
-    service = Stack(tmp_path, {"FOVEA_WEIGHTS_DIR": str(test_data / "weights")})
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Iterator[Stack]:
+    service = Stack(tmp_path_factory.mktemp("acceptance"), {"FOVEA_WEIGHTS_DIR": str(test_data / "weights")})
     try:
         service.start("gateway", "inference", "training")
         service.wait_until(lambda: service.workers() == 2, "the workers")
-        publish(service)
-        expected = {path: int(path.name[:3]) for path in sorted((test_data / "imagenet/samples").glob("*.JPEG"))}
-        assert len(expected) == 100
-        first = among_five = 0
-        with httpx.Client(timeout=30) as client:
-            for path, index in expected.items():
-                answer = client.post(
-                    f"{service.url}/v1/models/imagenet/classify",
-                    content=path.read_bytes(),
-                    headers={"content-type": "image/jpeg"},
-                )
-                (prediction,) = answer.json()["predictions"]
-                found = [scored["index"] for scored in prediction["classes"]]
-                first += found[0] == index
-                among_five += index in found
-        assert abs(first - 61) <= 1
-        assert abs(among_five - 81) <= 1
+        yield service
     finally:
         service.stop()
 
 
-def publish(service: Stack) -> None:
-    wanted = {"architecture": "mobilenet_v1_025", "weights": "imagenet"}
-    accepted = httpx.post(f"{service.url}/v1/models/imagenet/versions", json=wanted)
+def test_published_mobilenet_names_61_of_100_photographs_first_and_81_among_five(
+    service: Stack, test_data: Path
+) -> None:
+    ended(service, post(service, "/v1/models/imagenet/versions", architecture=ARCHITECTURE, weights="imagenet"))
+    expected = {path: int(path.name[:3]) for path in sorted((test_data / "imagenet/samples").glob("*.JPEG"))}
+    assert len(expected) == 100
+    first = among_five = 0
+    with httpx.Client(timeout=30) as client:
+        for path, index in expected.items():
+            answer = client.post(
+                f"{service.url}/v1/models/imagenet/classify",
+                content=path.read_bytes(),
+                headers={"content-type": "image/jpeg"},
+            )
+            (prediction,) = answer.json()["predictions"]
+            found = [scored["index"] for scored in prediction["classes"]]
+            first += found[0] == index
+            among_five += index in found
+    assert abs(first - 61) <= 1
+    assert abs(among_five - 81) <= 1
+
+
+@pytest.fixture(scope="module")
+def ants_and_bees(service: Stack, test_data: Path) -> str:
+    """The dataset's id, uploaded as it was found."""
+    archive = (test_data / "hymenoptera.zip").read_bytes()
+    accepted = httpx.post(f"{service.url}/v1/datasets?name=ants-bees", content=archive, timeout=60).json()
+    ended(service, accepted["job"])
+    return str(accepted["id"])
+
+
+@pytest.fixture(scope="module")
+def learnt(service: Stack, ants_and_bees: str) -> list[dict[str, Any]]:
+    """Three fine-tunes with the default recipe, one for each seed; they are versions 1 to 3."""
+    return [finetuned(service, ants_and_bees, seed=seed, strategy="auto") for seed in (0, 1, 2)]
+
+
+@pytest.mark.slow
+def test_broken_names_and_files_are_in_the_report_and_not_in_the_way(service: Stack, ants_and_bees: str) -> None:
+    report = httpx.get(f"{service.url}/v1/datasets/{ants_and_bees}/report").json()
+    assert report["images"] == 397
+    assert {(fault["code"], fault["file"].rpartition("/")[2]) for fault in report["faults"]} == {
+        ("unsupported_format", "imageNotFound.gif"),
+        ("odd_name", "ant photos.jpg"),
+        ("odd_name", "F.pergan.28(f).jpg"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ants_and_bees_are_told_apart_by_the_default_recipe(learnt: list[dict[str, Any]]) -> None:
+    for job in learnt:
+        assert job["result"]["strategy"]["strategy"] == "head"
+        assert job["result"]["metrics"]["images"] == 153
+        assert sum(job["result"]["seconds"].values()) <= JOB_S
+    accuracies = [job["result"]["metrics"]["accuracy"] for job in learnt]
+    assert statistics.median(accuracies) >= 0.88, accuracies
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_without_weights_it_is_far_below_and_the_card_shows_both(
+    service: Stack, ants_and_bees: str, learnt: list[dict[str, Any]]
+) -> None:
+    accuracies = [job["result"]["metrics"]["accuracy"] for job in learnt]
+    recipe = {"epochs": 3, "warmup_epochs": 0}
+    scratch = finetuned(service, ants_and_bees, weights="none", recipe=recipe)["result"]
+    assert scratch["metrics"]["accuracy"] < statistics.median(accuracies) - 0.1
+    card = httpx.get(f"{service.url}/v1/models/ants-bees/versions/{scratch['version']}/card?format=md").text
+    assert f"| version 1 | {ARCHITECTURE} | imagenet | {100 * accuracies[0]:.1f} % |" in card
+    assert f"| this one | {ARCHITECTURE} | no weights | {100 * scratch['metrics']['accuracy']:.1f} % |" in card
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_promoting_and_rolling_back_under_half_the_machines_load_drops_and_mixes_nothing(
+    service: Stack, learnt: list[dict[str, Any]], test_data: Path
+) -> None:
+    photographs = bees_and_ants(test_data / "hymenoptera.zip", 8)
+    promote(service, 1)
+    alone = {version: answers(service, f"ants-bees:{version}", photographs) for version in (1, 2)}
+    assert alone[1] != alone[2]
+
+    started = time.monotonic()
+    load(service, photographs, requests=200)
+    per_second = 0.5 * 200 / (time.monotonic() - started)
+    replies: list[Reply] = []
+    thread = threading.Thread(
+        target=lambda: replies.extend(load(service, photographs, round(12 * per_second), per_second))
+    )
+    thread.start()
+    moves = 0
+    while thread.is_alive():
+        time.sleep(1)
+        promote(service, 2 if moves % 2 == 0 else 1)
+        moves += 1
+    thread.join()
+
+    assert moves >= 6
+    assert {reply.status for reply in replies} == {200}
+    assert {reply.body["version"] for reply in replies} == {1, 2}
+    for reply in replies:
+        classes = reply.body["predictions"][0]["classes"]
+        assert [scored["label"] for scored in classes] == [
+            label for label, _ in alone[reply.body["version"]][reply.request % len(photographs)]
+        ]
+        for scored, (_, probability) in zip(
+            classes, alone[reply.body["version"]][reply.request % len(photographs)], strict=True
+        ):
+            assert scored["probability"] == pytest.approx(probability, abs=1e-4)
+
+
+def load(service: Stack, photographs: list[bytes], requests: int, per_second: float = float("inf")) -> list[Reply]:
+    path = "/v1/models/ants-bees@production/classify"
+    return send_all(
+        service.port,
+        path,
+        photographs,
+        requests=requests,
+        at_once=8,
+        content_type="image/jpeg",
+        per_second=per_second,
+    )
+
+
+def bees_and_ants(archive: Path, count: int) -> list[bytes]:
+    with zipfile.ZipFile(archive) as members:
+        names = [name for name in sorted(members.namelist()) if "/val/" in name and name.endswith(".jpg")]
+        return [members.read(name) for name in names[:: len(names) // count][:count]]
+
+
+def answers(service: Stack, model: str, photographs: list[bytes]) -> list[list[tuple[str, float]]]:
+    """For each photograph labels and probabilities, when nothing else is asked."""
+    url = f"{service.url}/v1/models/{model}/classify"
+    said = (httpx.post(url, content=p, headers={"content-type": "image/jpeg"}).json() for p in photographs)
+    return [[(c["label"], c["probability"]) for c in answer["predictions"][0]["classes"]] for answer in said]
+
+
+def promote(service: Stack, version: int) -> None:
+    url = f"{service.url}/v1/models/ants-bees/aliases/production"
+    assert httpx.put(url, json={"version": version}, timeout=20).status_code == 200
+
+
+def finetuned(service: Stack, dataset: str, **fields: Any) -> dict[str, Any]:
+    request = {"model": "ants-bees", "dataset": dataset, "architecture": ARCHITECTURE, **fields}
+    return ended(service, post(service, "/v1/finetunes", **request))
+
+
+def post(service: Stack, path: str, **fields: Any) -> dict[str, Any]:
+    accepted = httpx.post(service.url + path, json=fields)
     assert accepted.status_code == 202, accepted.text
-    job = service.url + accepted.headers["location"]
-    service.wait_until(lambda: httpx.get(job).json()["state"] in ("succeeded", "failed"), "publishing", 180)
-    assert httpx.get(job).json()["state"] == "succeeded", httpx.get(job).text
+    job: dict[str, Any] = accepted.json()
+    return job
+
+
+def ended(service: Stack, job: dict[str, Any]) -> dict[str, Any]:
+    """The job as it is in the end, which has to be success."""
+    url = f"{service.url}/v1/jobs/{job['id']}"
+    service.wait_until(lambda: httpx.get(url).json()["state"] not in ("queued", "running"), "the job", 180)
+    found: dict[str, Any] = httpx.get(url).json()
+    assert found["state"] == "succeeded", found
+    return found

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +17,29 @@ class Reply:
 
 
 def send_all(
-    port: int, path: str, bodies: Sequence[bytes], *, requests: int, at_once: int, content_type: str = "image/png"
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    *,
+    requests: int,
+    at_once: int,
+    content_type: str = "image/png",
+    per_second: float = math.inf,
 ) -> list[Reply]:
-    """Send `requests` POSTs, `at_once` at a time, each with the next of `bodies`; replies in no order."""
+    """Send `requests` POSTs, `at_once` at a time, each with the next of `bodies`; replies in no order.
+
+    The load is steady where `per_second` is given, and as fast as the answers come otherwise.
+    """
 
     async def start() -> list[Reply]:
         numbers = iter(range(requests))
         replies: list[Reply] = []
-        clients = (_client(port, path, bodies, numbers, replies, content_type) for _ in range(at_once))
+        began = time.monotonic()
+
+        async def due(number: int) -> None:
+            await asyncio.sleep(max(0.0, began + number / per_second - time.monotonic()))
+
+        clients = (_client(port, path, bodies, numbers, replies, content_type, due) for _ in range(at_once))
         await asyncio.gather(*clients)
         return replies
 
@@ -36,10 +53,17 @@ def post(path: str, body: bytes, content_type: str) -> bytes:
 
 
 async def _client(
-    port: int, path: str, bodies: Sequence[bytes], numbers: Any, replies: list[Reply], content_type: str
+    port: int,
+    path: str,
+    bodies: Sequence[bytes],
+    numbers: Iterator[int],
+    replies: list[Reply],
+    content_type: str,
+    due: Callable[[int], Awaitable[None]],
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for number in numbers:
+        await due(number)
         body = bodies[number % len(bodies)]
         writer.write(post(path, body, content_type))
         answer = await reader.readuntil(b"\r\n\r\n")

@@ -8,7 +8,7 @@ torch's exporter uses one; the tests wait for its results.
 import multiprocessing
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.pool import AsyncResult
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def size_for(name: str) -> int:
 @pytest.fixture(scope="module")
 def checks(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[None]]]:
+) -> Iterator[dict[str, AsyncResult[None]]]:
     """The checks of every architecture that was selected, under way."""
     wanted = [
         item.callspec.params["name"]
@@ -57,10 +57,13 @@ def checks(
     folders = tmp_path_factory.mktemp("zoo")
     processes = min(os.cpu_count() or 1, MOST_PROCESSES)
     spawn = multiprocessing.get_context("spawn")
-    # A fresh process now and then gives back the memory that the largest networks took.
-    with ProcessPoolExecutor(processes, spawn, one_thread, max_tasks_per_child=8) as pool:
-        yield {name: pool.submit(check_whole, name, size_for(name), folders, params_for(name)) for name in wanted}
-        pool.shutdown(cancel_futures=True)
+    # A fresh process now and then gives back the memory that the largest networks took. Not ProcessPoolExecutor,
+    # which waits for ever when its processes have all had their last task (Python 3.11).
+    with spawn.Pool(processes, one_thread, maxtasksperchild=8) as pool:
+        yield {
+            name: pool.apply_async(check_whole, (name, size_for(name), folders, params_for(name)))
+            for name in wanted
+        }
 
 
 def test_only_two_architectures_are_too_large_for_one_onnx_file():
@@ -69,7 +72,7 @@ def test_only_two_architectures_are_too_large_for_one_onnx_file():
 
 @pytest.mark.parametrize("name", [*(name for name in NAMES if name not in TOO_LARGE), *FROM_TIMM])
 def test_it_builds_trains_keeps_its_weights_and_exports(name, checks):
-    checks[name].result()
+    checks[name].get()
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("regnet")])

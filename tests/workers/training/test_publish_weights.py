@@ -1,10 +1,16 @@
-"""Publishing the real MobileNet weights: the good path, a corrupted copy, and a file that is not there."""
+"""Publishing the real MobileNet weights: the good path, a corrupted copy, a file that is not there, and learning on."""
 
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.trainer import Trainer
 
+from models.dataset.folder import LabelledImage, write_dataset
+from models.errors import ImageError
+from models.preprocess import prepare
+from models.spec import Preprocessing
 from storage.jobs import Job, JobState
 
 FILE = "mobilenet_2_5_224_tf.h5"
@@ -59,3 +65,38 @@ def test_weights_that_are_not_there_fail_the_job_with_the_file_the_folder_and_th
         "https://storage.googleapis.com/tensorflow/keras-applications",
     ):
         assert said in ended.error["detail"]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_published_version_can_be_learnt_on_from(trainer: Trainer, test_data: Path) -> None:
+    """It has no copy of its weights: they are taken from where it took them."""
+    trainer.weights_folder.mkdir(parents=True)
+    (trainer.weights_folder / FILE).symlink_to(test_data / "weights" / FILE)
+    assert publish(trainer).state == JobState.SUCCEEDED
+    dataset = write_dataset(trainer.folder / "ants-bees", photographs(test_data / "hymenoptera.zip"))
+    job = trainer.create(
+        model="from-zoo",
+        dataset=trainer.add_dataset(dataset),
+        architecture="mobilenet_v1_025",
+        weights="imagenet:1",
+    )
+    ended = trainer.run(job)
+    assert ended.result is not None, ended.error
+    assert ended.result["metrics"]["accuracy"] > 0.85
+    assert trainer.registry.resolve("from-zoo").manifest["weights"]["labels_kept"] == []
+
+
+def photographs(archive: Path) -> Iterator[LabelledImage]:
+    """What of the archive decodes, with its own split."""
+    with zipfile.ZipFile(archive) as members:
+        for name in members.namelist():
+            *_, split, label, file = ["", "", *name.split("/")]
+            if split not in ("train", "val") or not file:
+                continue
+            data = members.read(name)
+            try:
+                prepare(data, Preprocessing(8, 8, 8))
+            except ImageError:
+                continue
+            yield LabelledImage(data, label, "train" if split == "train" else "val", name)
