@@ -7,11 +7,13 @@ from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from service.errors import install_error_handlers
-from service.middleware import RequestContext
+from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
 from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
+from workers.traces import Tracer
 
 SMALL_BODY_BYTES = 2**20
 TIDY_INTERVAL_S = 3600.0
@@ -54,12 +56,15 @@ def create_app(parts: Parts) -> FastAPI:
         await parts.exchange.replies.aclose()
         parts.exchange.close()
         parts.database.close()
+        if parts.tracer:
+            await asyncio.to_thread(parts.tracer.close)
 
     app = FastAPI(
         title="Fovea",
         version=version("fovea"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        telemetry=_telemetry(parts.tracer),
     )
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
@@ -67,5 +72,18 @@ def create_app(parts: Parts) -> FastAPI:
     for routes in (models, jobs, finetunes, architectures, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_error_handlers(app)
-    app.add_middleware(RequestContext, metrics=parts.metrics)
+    app.add_middleware(RequestContext, metrics=parts.metrics, tracer=parts.tracer)
     return app
+
+
+def _telemetry(tracer: Tracer | None) -> TelemetryConfig:
+    """FastAPI makes each request's span itself, and takes up the trace of a client's `traceparent`."""
+    return {
+        "tracing": tracer is not None,
+        "tracer_provider": tracer.provider if tracer else None,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "auto_configure": False,
+        "exclude": lambda scope: scope["path"] in QUIET_PATHS,
+    }

@@ -19,6 +19,7 @@ import structlog
 from service.exchange import BrokerUnavailable, Exchange, ReplyInterrupted
 from service.metrics import Metrics
 from workers.contract import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
+from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class Waiting:
     top_k: int
     deadline: float
     request_id: str
+    traceparent: str | None
     answered: asyncio.Future[Answer]
     since: float
     sendings: int = 0
@@ -92,6 +94,7 @@ class Batcher:
     max_batch_bytes: int
     max_waiting: int
     max_waiting_bytes: int
+    tracer: Tracer | None = None
     patience_s: float = 4.0
     silence_s: float = 0.5
     _lanes: dict[VersionKey, Lane] = field(default_factory=dict, init=False)
@@ -102,7 +105,14 @@ class Batcher:
     _last_reply: float = field(default=0.0, init=False)
 
     async def classify(
-        self, version: VersionKey, images: Sequence[bytes], *, top_k: int, timeout_s: float, request_id: str
+        self,
+        version: VersionKey,
+        images: Sequence[bytes],
+        *,
+        top_k: int,
+        timeout_s: float,
+        request_id: str,
+        traceparent: str | None = None,
     ) -> list[Answer]:
         """The answers to `images`, in their order. If the caller is cancelled, images not yet sent never are.
 
@@ -113,7 +123,10 @@ class Batcher:
         now = time.time()
         loop = asyncio.get_running_loop()
         lane = self._lanes.setdefault(version, Lane())
-        mine = [Waiting(data, top_k, now + timeout_s, request_id, loop.create_future(), now) for data in images]
+        mine = [
+            Waiting(data, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
+            for data in images
+        ]
         for waiting in mine:
             self._under_way.add(waiting)
             self._bytes += len(waiting.data)
@@ -205,7 +218,8 @@ class Batcher:
     async def _carry(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
         """Send a batch and hand out its reply; holds one of the lane's slots for at most `patience_s`."""
         sent_at = time.time()
-        asking = asyncio.ensure_future(self._ask(version, batch, sent_at))
+        span = self._span(self.tracer, version, batch, sent_at) if self.tracer else None
+        asking = asyncio.ensure_future(self._ask(version, batch, sent_at, span))
         try:
             await asyncio.wait([asking], timeout=self.patience_s)
         finally:
@@ -225,13 +239,40 @@ class Batcher:
                 _fail(waiting, error)
         finally:
             asking.cancel()
+            if span:
+                span.end(error=_failure_of(asking))
 
-    async def _ask(self, version: VersionKey, batch: list[Waiting], sent_at: float) -> ClassifyReply:
-        message = self._message(version, batch, sent_at, max(waiting.deadline for waiting in batch))
+    def _span(self, tracer: Tracer, version: VersionKey, batch: list[Waiting], sent_at: float) -> Span | None:
+        """A batch is in the trace of its first request and links the others; the wait of each links the batch."""
+        since: dict[str, float] = {}
+        for waiting in batch:
+            if waiting.traceparent:
+                since.setdefault(waiting.traceparent, waiting.since)
+        if not since:
+            return None
+        first, *others = since
+        attributes: Attributes = {"model": version.model, "version": version.version, "images": len(batch)}
+        span = tracer.start(
+            "batch", parent=first, links=others, at=sent_at, kind="producer", attributes=attributes
+        )
+        for traceparent, began in since.items():
+            tracer.record("wait", began, sent_at, parent=traceparent, links=[span.traceparent])
+        return span
+
+    async def _ask(
+        self, version: VersionKey, batch: list[Waiting], sent_at: float, span: Span | None
+    ) -> ClassifyReply:
+        deadline = max(waiting.deadline for waiting in batch)
+        message = self._message(version, batch, sent_at, deadline, span.traceparent if span else None)
         return await self.exchange.ask(message, [waiting.data for waiting in batch])
 
     def _message(
-        self, version: VersionKey, batch: list[Waiting], sent_at: float, deadline: float
+        self,
+        version: VersionKey,
+        batch: list[Waiting],
+        sent_at: float,
+        deadline: float,
+        traceparent: str | None = None,
     ) -> ClassifyBatch:
         reply_to, names = self.exchange.names(len(batch))
         return ClassifyBatch(
@@ -245,6 +286,7 @@ class Batcher:
             top_k=max((waiting.top_k for waiting in batch), default=1),
             deadline=deadline,
             sent_at=sent_at,
+            traceparent=traceparent,
         )
 
     def _hand_out(self, batch: list[Waiting], reply: ClassifyReply, sent_at: float) -> None:
@@ -275,3 +317,11 @@ class Batcher:
 def _fail(waiting: Waiting, error: Exception) -> None:
     if not waiting.answered.done():
         waiting.answered.set_exception(error)
+
+
+def _failure_of(asking: "asyncio.Future[ClassifyReply]") -> str | None:
+    """Why the batch has no answers; None when it has them."""
+    if asking.cancelled() or not asking.done():
+        return "abandoned"
+    error = asking.exception()
+    return type(error).__name__ if error else asking.result().error

@@ -27,6 +27,7 @@ from storage.registry import ModelRegistry
 from workers.celery_app import make_celery
 from workers.contract import Queue
 from workers.logs import configure_logging
+from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
 # A restart must not wait for an event stream that a browser holds open.
@@ -36,7 +37,11 @@ GRACE_S = 5
 def main() -> int:
     settings = GatewaySettings()
     configure_logging("gateway", form=settings.log_format, level=settings.log_level)
-    parts = build_parts(settings)
+    try:
+        parts = build_parts(settings)
+    except TracingUnavailable as error:
+        log.error("gateway.refused", reason=str(error))
+        return 2
     if settings.requires_key and not parts.gatekeeper.keys.any():
         log.error(
             "gateway.refused",
@@ -62,6 +67,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     registry = ModelRegistry(database)
     ledger = JobLedger(database)
     metrics = Metrics()
+    tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway")
     workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s, metrics.observe_start)
     exchange = CeleryExchange(
@@ -78,6 +84,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         max_batch_bytes=settings.max_batch_bytes,
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes,
+        tracer=tracer,
     )
     return Parts(
         settings=settings,
@@ -94,6 +101,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         dispatcher=JobDispatcher(celery, ledger),
         metrics=metrics,
         registrar=Registrar(ledger, celery, settings.data),
+        tracer=tracer,
     )
 
 

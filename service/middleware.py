@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import body_too_large, problem_response
 from service.metrics import Metrics
+from workers.traces import Tracer
 
 log = structlog.get_logger()
 SAFE_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -19,9 +20,10 @@ QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 class RequestContext:
     """Gives each request an id (the client's `X-Request-ID` where it is sane), measures it and logs it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
         self.app = app
         self.metrics = metrics
+        self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,7 +50,10 @@ class RequestContext:
                 return
             await send_with_id(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        names = {"request_id": request_id}
+        if self.tracer and (traceparent := self.tracer.current()):
+            names["trace_id"] = traceparent.split("-")[1]
+        with structlog.contextvars.bound_contextvars(**names):
             try:
                 await self.app(scope, receive, send_problem)
             finally:

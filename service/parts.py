@@ -19,6 +19,7 @@ from storage.database import Database
 from storage.datasets import DatasetShelf
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
+from workers.traces import Tracer
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Parts:
     dispatcher: JobDispatcher
     metrics: Metrics
     registrar: Registrar
+    tracer: Tracer | None = None
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -46,3 +48,9 @@ class Parts:
 def parts_of(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
+
+
+def traceparent_of(request: Request) -> str | None:
+    """Where the request stands in its trace; None when it has none."""
+    tracer = parts_of(request).tracer
+    return tracer.current() if tracer else None

@@ -7,9 +7,10 @@ from pydantic import Field
 from storage.settings import StorageSettings
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
+from workers.traces import TraceSettings
 
 
-class GatewaySettings(StorageSettings, QueueSettings):
+class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")

@@ -45,6 +45,7 @@ class Job:
     lease_until: datetime | None
     worker: str | None
     request_id: str | None
+    traceparent: str | None
 
     @classmethod
     def from_row(cls, row: JobRow) -> "Job":
@@ -66,6 +67,7 @@ class Job:
             lease_until=row.lease_until,
             worker=row.worker,
             request_id=row.request_id,
+            traceparent=row.traceparent,
         )
 
 

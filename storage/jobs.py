@@ -51,6 +51,7 @@ class JobLedger:
         *,
         idempotency: Idempotency | None = None,
         request_id: str | None = None,
+        traceparent: str | None = None,
         max_attempts: int = 3,
     ) -> Job:
         """A new queued job; with an idempotency key seen in the last 24 hours, the job it made then.
@@ -82,6 +83,7 @@ class JobLedger:
                     max_attempts=max_attempts,
                     cancel_requested=False,
                     request_id=request_id,
+                    traceparent=traceparent,
                     events=1,
                     created_at=now(),
                     queued_at=now(),

@@ -103,6 +103,8 @@ class JobRow(Base):
     cancel_requested: Mapped[bool]
     on_cancel: Mapped[str | None]
     request_id: Mapped[str | None]
+    # Where the request that made the job stands in its trace, as W3C writes it.
+    traceparent: Mapped[str | None]
     # How many events the job has had; the next one's number.
     events: Mapped[int]
     created_at: Mapped[datetime]

@@ -55,6 +55,7 @@ class ClassifyBatch:
 
     `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
     `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
+    `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced.
     """
 
     batch: str
@@ -67,6 +68,7 @@ class ClassifyBatch:
     top_k: int
     deadline: float
     sent_at: float
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from pydantic import Field
 from storage.settings import StorageSettings
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
+from workers.traces import TraceSettings
 
 Device = Literal["auto", "cpu", "cuda"]
 
 
-class WorkerSettings(StorageSettings, QueueSettings):
+class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
 
     weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")

@@ -16,7 +16,7 @@ from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.exchange import BrokerUnavailable
 from service.idempotency import idempotency
 from service.images import SentImage, read_images
-from service.parts import Parts, parts_of
+from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
 from service.routes.jobs import accepted
 from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
@@ -87,6 +87,7 @@ async def _answers(
             top_k=top_k,
             timeout_s=timeout_s,
             request_id=request_id_of(request),
+            traceparent=traceparent_of(request),
         )
     )
     try:
@@ -183,6 +184,7 @@ async def _start_job(
         },
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
+        traceparent=traceparent_of(request),
     )
     if job.request["prefix"] != prefix:
         # A repeated request: the first one's job has the images already.

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from service.auth import requires
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency_of
-from service.parts import Parts, parts_of
+from service.parts import Parts, parts_of, traceparent_of
 from service.routes.jobs import job_out
 from service.schemas import ARCHIVE_BODY, DatasetAccepted, DatasetDetail, DatasetOut, Listing
 from service.uploads import Upload, received
@@ -126,6 +126,7 @@ async def _keep(
                 asked,
                 idempotency=idempotency_of(request, upload.sha256),
                 request_id=request_id_of(request),
+                traceparent=traceparent_of(request),
             )
         )
     except Exception:

@@ -9,7 +9,7 @@ from service.auth import requires
 from service.checks import check_dataset, check_recipe, check_weights
 from service.errors import request_id_of
 from service.idempotency import idempotency
-from service.parts import parts_of
+from service.parts import parts_of, traceparent_of
 from service.routes.jobs import accepted
 from service.schemas import FinetuneRequest, JobOut
 from workers.contract import JobKind
@@ -30,6 +30,7 @@ async def start(request: Request, body: FinetuneRequest) -> JSONResponse:
         body.model_dump(),
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
+        traceparent=traceparent_of(request),
     )
     await parts.dispatcher.dispatch(job)
     return accepted(job)

@@ -12,7 +12,7 @@ from service.batcher import VersionKey
 from service.checks import check_weights
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency
-from service.parts import parts_of
+from service.parts import parts_of, traceparent_of
 from service.routes.jobs import accepted
 from service.schemas import (
     AliasRequest,
@@ -85,6 +85,7 @@ async def publish(request: Request, name: str, body: PublishRequest) -> JSONResp
         {"model": name, **body.model_dump()},
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
+        traceparent=traceparent_of(request),
     )
     await parts.dispatcher.dispatch(job)
     return accepted(job)

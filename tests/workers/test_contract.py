@@ -35,6 +35,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "top_k": 5,
             "deadline": 20.5,
             "sent_at": 10.5,
+            "traceparent": None,
         },
     ),
     (

@@ -13,6 +13,7 @@ from storage.errors import BlobsUnavailable, DatabaseUnavailable, LeaseLost, Sto
 from storage.job import Attempt
 from storage.jobs import JobLedger
 from workers.contract import JobKind
+from workers.traces import Tracer
 
 log = structlog.get_logger()
 # Not the job's own fault: a full disk, a database or a store that is away.
@@ -65,6 +66,7 @@ class BulkJobs:
     works: Mapping[JobKind, Work]
     worker: str
     lease_s: float
+    tracer: Tracer | None = None
 
     def run(self, job_id: str) -> None:
         """Take the job and end it; does nothing when it is another worker's, ended or cancelled."""
@@ -72,24 +74,33 @@ class BulkJobs:
         if attempt is None:
             return
         held = Held(self.ledger, attempt, self.lease_s)
+        span = self.tracer.start_attempt(attempt.job) if self.tracer else None
+        failed: str | None = None
         try:
             with _renewed(held):
                 result = self.works[JobKind(attempt.job.kind)](held)
             self.ledger.succeed(attempt, result)
         except LeaseLost:
+            failed = "lease_lost"
             log.warning("job.lease_lost", job=job_id)
         except Cancelled:
             self.ledger.cancelled(attempt)
         except PASSING as error:
+            failed = failure_code(error)
             log.warning("job.failed_for_now", job=job_id, reason=str(error))
-            self.ledger.fail(attempt, failure_code(error), str(error), retry=True)
+            self.ledger.fail(attempt, failed, str(error), retry=True)
         except (ModelError, StorageError) as error:
+            failed = failure_code(error)
             log.info("job.failed", job=job_id, reason=str(error))
-            self.ledger.fail(attempt, failure_code(error), str(error))
+            self.ledger.fail(attempt, failed, str(error))
         except Exception as error:
+            failed = "internal"
             # Whatever it is, the job's user shall learn that it happened; the log has the rest.
             log.exception("job.crashed", job=job_id)
-            self.ledger.fail(attempt, "internal", f"{type(error).__name__}: {error}")
+            self.ledger.fail(attempt, failed, f"{type(error).__name__}: {error}")
+        finally:
+            if span:
+                span.end(error=failed)
 
 
 def failure_code(error: Exception) -> str:

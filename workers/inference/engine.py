@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +31,30 @@ class LoadedModel:
     evicted: bool = False
 
 
+class PartTimes(NamedTuple):
+    """When a part of a batch was begun, decoded and done, by `time.perf_counter`."""
+
+    images: int
+    began: float
+    decoded: float
+    inferred: float
+
+
 @dataclass
 class BatchResult:
-    """One outcome per image in the order given; milliseconds of work, summed over the threads that shared it."""
+    """One outcome per image in the order given, and the times of the parts, which threads shared."""
 
     outcomes: list[ImageOutcome]
     provider: str
-    decode_ms: float
-    inference_ms: float
+    parts: list[PartTimes]
+
+    @property
+    def decode_ms(self) -> float:
+        return sum(part.decoded - part.began for part in self.parts) * 1e3
+
+    @property
+    def inference_ms(self) -> float:
+        return sum(part.inferred - part.decoded for part in self.parts) * 1e3
 
 
 @dataclass
@@ -70,11 +87,10 @@ class Engine:
         with self.model(artifact) as predictor:
             size = CPU_PART if predictor.provider == CPU else max(1, len(images))
             parts = [images[start : start + size] for start in range(0, len(images), size)]
-            whole = BatchResult([], predictor.provider, 0.0, 0.0)
+            whole = BatchResult([], predictor.provider, [])
             for part in self._runners.map(lambda part: self._classify_part(predictor, part, top_k), parts):
                 whole.outcomes += part.outcomes
-                whole.decode_ms += part.decode_ms
-                whole.inference_ms += part.inference_ms
+                whole.parts += part.parts
             return whole
 
     def loaded(self) -> tuple[str, ...]:
@@ -111,7 +127,7 @@ class Engine:
             return error
 
     def _classify_part(self, predictor: Predictor, images: Sequence[bytes], top_k: int) -> BatchResult:
-        started = time.perf_counter()
+        began = time.perf_counter()
         # A GPU's part is the whole batch, and one thread could not decode as quickly as the GPU infers.
         each = map if predictor.provider == CPU else self._decoders.map
         prepared = list(each(lambda data: self._prepare(data, predictor), images))
@@ -120,7 +136,7 @@ class Engine:
         scores = iter(_scores(predictor, readable, top_k))
         inferred = time.perf_counter()
         outcomes = [_failure(p) if isinstance(p, ImageError) else ImageOutcome(next(scores)) for p in prepared]
-        return BatchResult(outcomes, predictor.provider, (decoded - started) * 1e3, (inferred - decoded) * 1e3)
+        return BatchResult(outcomes, predictor.provider, [PartTimes(len(images), began, decoded, inferred)])
 
     def _acquire(self, artifact: str) -> LoadedModel:
         while True:

@@ -26,6 +26,7 @@ from workers.inference.ingestion import Ingestion
 from workers.inference.tasks import register_batches, register_jobs
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
+from workers.traces import Tracer, TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
 QUEUES = (Queue.INTERACTIVE.value, Queue.BULK.value)
@@ -36,14 +37,15 @@ def main() -> int:
     configure_logging("inference", form=settings.log_format, level=settings.log_level)
     try:
         provider = resolve(settings.device)[0]
-    except DeviceUnavailable as error:
+        tracer = open_tracer("inference", settings)
+    except (DeviceUnavailable, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
-    run_worker(settings, provider)
+    run_worker(settings, provider, tracer)
     return 0
 
 
-def run_worker(settings: WorkerSettings, provider: str) -> None:
+def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> None:
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     blobs = BlobStore(settings.blobs)
     engine = Engine(
@@ -66,12 +68,12 @@ def run_worker(settings: WorkerSettings, provider: str) -> None:
     slots = max(2, settings.concurrent_inferences)
 
     app = make_celery(settings.broker_url, role="inference")
-    register_batches(app, engine, transit, worker)
+    register_batches(app, engine, transit, worker, tracer)
     works: dict[JobKind, Work] = {
         JobKind.CLASSIFY: Classification(ModelRegistry(database), blobs, engine),
         JobKind.INGEST: Ingestion(DatasetShelf(database), blobs, settings.cache / "ingest"),
     }
-    register_jobs(app, BulkJobs(JobLedger(database), works, worker, settings.lease_s).run)
+    register_jobs(app, BulkJobs(JobLedger(database), works, worker, settings.lease_s, tracer).run)
     started_at = time.time()
     install_heartbeat(
         app,
@@ -95,6 +97,8 @@ def run_worker(settings: WorkerSettings, provider: str) -> None:
     finally:
         engine.close()
         database.close()
+        if tracer:
+            tracer.close()
 
 
 if __name__ == "__main__":

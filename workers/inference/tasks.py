@@ -22,13 +22,16 @@ from workers.contract import (
     TaskName,
     decode,
 )
-from workers.inference.engine import Engine
+from workers.inference.engine import BatchResult, Engine
+from workers.traces import Attributes, Span, Tracer
 
 REPLY_TTL_S = 60
 log = structlog.get_logger()
 
 
-def register_batches(app: Celery, engine: Engine, transit: Redis, worker: str) -> None:
+def register_batches(
+    app: Celery, engine: Engine, transit: Redis, worker: str, tracer: Tracer | None = None
+) -> None:
     """Answer `ClassifyBatch` messages from the images that lie in `transit`."""
 
     @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True)
@@ -38,7 +41,11 @@ def register_batches(app: Celery, engine: Engine, transit: Redis, worker: str) -
             # A redelivered or overtaken message: its clients have their answer, an error, already.
             log.info("batch.expired", batch=batch.batch, late_s=round(time.time() - batch.deadline, 3))
             return
-        send_reply(transit, batch, answer(engine, transit, batch, worker))
+        span = _span(tracer, batch, worker) if tracer else None
+        reply = answer(engine, transit, batch, worker, span)
+        send_reply(transit, batch, reply)
+        if span:
+            span.end(error=reply.error)
 
 
 def register_jobs(app: Celery, run: Callable[[str], None]) -> None:
@@ -49,7 +56,9 @@ def register_jobs(app: Celery, run: Callable[[str], None]) -> None:
         run(decode(RunJob, payload).job)
 
 
-def answer(engine: Engine, transit: Redis, batch: ClassifyBatch, worker: str) -> ClassifyReply:
+def answer(
+    engine: Engine, transit: Redis, batch: ClassifyBatch, worker: str, span: Span | None = None
+) -> ClassifyReply:
     """The reply to a batch; whatever fails is in the reply, for somebody waits for it."""
     taken = time.time()
     try:
@@ -66,6 +75,8 @@ def answer(engine: Engine, transit: Redis, batch: ClassifyBatch, worker: str) ->
         decode_ms=result.decode_ms,
         inference_ms=result.inference_ms,
     )
+    if span:
+        _tell_stages(span, taken, fetched, result)
     failed = [outcome.detail for outcome in result.outcomes if outcome.error]
     level = log.info if failed else log.debug
     level(
@@ -107,6 +118,31 @@ def send_reply(transit: Redis, batch: ClassifyBatch, reply: ClassifyReply) -> No
             pipe.execute()
 
     Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=6).call_with_retry(send, lambda _: None)
+
+
+def _span(tracer: Tracer, batch: ClassifyBatch, worker: str) -> Span | None:
+    """The worker's part of a traced batch, and the wait in the queue before it."""
+    if batch.traceparent is None:
+        return None
+    taken = time.time()
+    tracer.record("queue", batch.sent_at, taken, parent=batch.traceparent)
+    return tracer.start(
+        "classify_batch",
+        parent=batch.traceparent,
+        at=taken,
+        kind="consumer",
+        attributes={"worker": worker, "images": len(batch.images)},
+    )
+
+
+def _tell_stages(span: Span, taken: float, fetched: float, result: BatchResult) -> None:
+    """Each part is decoded and inferred by a thread of its own, so that the spans of parts overlap."""
+    span.child("fetch", taken, fetched)
+    epoch = time.time() - time.perf_counter()
+    for part in result.parts:
+        attributes: Attributes = {"images": part.images, "provider": result.provider}
+        span.child("decode", epoch + part.began, epoch + part.decoded, attributes)
+        span.child("inference", epoch + part.decoded, epoch + part.inferred, attributes)
 
 
 def _code(error: Exception) -> str:

@@ -14,6 +14,7 @@ from workers.contract import Heartbeat, Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
+from workers.traces import TracingUnavailable, open_tracer
 from workers.training.tasks import register
 
 log = structlog.get_logger()
@@ -25,6 +26,14 @@ def main() -> int:
     configure_logging("training", form=settings.log_format, level=settings.log_level)
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     app = make_celery(settings.broker_url, role="training")
+    try:
+        # The trainers make the spans; a setting that cannot work shall be told now and not by each of them.
+        tracer = open_tracer("training", settings)
+    except TracingUnavailable as error:
+        log.error("worker.refused", reason=str(error))
+        return 2
+    if tracer:
+        tracer.close()
     register(app, settings, worker)
     transit = Redis.from_url(
         settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15

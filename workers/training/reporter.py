@@ -8,6 +8,7 @@ import structlog
 
 from storage.errors import DatabaseUnavailable
 from storage.jobs import Attempt, JobLedger
+from workers.traces import Span
 from workers.training.lease import Lease
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class Reporter:
     the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is for the phase.
     """
 
-    def __init__(self, ledger: JobLedger, attempt: Attempt, lease: Lease) -> None:
-        self._ledger, self._attempt, self._lease = ledger, attempt, lease
+    def __init__(self, ledger: JobLedger, attempt: Attempt, lease: Lease, span: Span | None = None) -> None:
+        self._ledger, self._attempt, self._lease, self._span = ledger, attempt, lease, span
         self._started = self._phase_started = self._images_since = time.monotonic()
         self._written = 0.0
         self._images = 0
@@ -54,8 +55,13 @@ class Reporter:
         self._write(force=True)
 
     def end_phase(self) -> None:
+        """Does nothing between phases."""
         if self._now:
-            self.seconds[self._now["phase"]] = round(time.monotonic() - self._phase_started, 3)
+            phase, spent = self._now["phase"], time.monotonic() - self._phase_started
+            self.seconds[phase] = round(spent, 3)
+            if self._span:
+                self._span.child(phase, time.time() - spent, time.time())
+        self._now = {}
 
     def check(self) -> None:
         self._lease.check()
@@ -113,6 +119,12 @@ class Reporter:
         if self.mirror is not None:
             # The last word before the process ends: the next attempt may be on another machine.
             self.mirror(checkpoints, self._lease.is_terminated)
+
+    def close(self, error: str | None = None) -> None:
+        """The attempt is over; `error` is the code of why it has no result."""
+        self.end_phase()
+        if self._span:
+            self._span.end(error=error)
 
     def _write(self, *, force: bool = False) -> None:
         self._lease.check()

@@ -28,6 +28,7 @@ from storage.registry import ModelRegistry
 from workers.contract import JobKind
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
+from workers.traces import open_tracer
 from workers.training.context import Context
 from workers.training.failure import failure_of
 from workers.training.housekeeping import bound, sweep_work
@@ -56,6 +57,7 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
     signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
     die_with_parent()
     database = open_database(settings.database)
+    tracer = open_tracer("trainer", settings)
     try:
         ledger = JobLedger(database)
         try:
@@ -71,7 +73,8 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
             signal.signal(signal.SIGTERM, lambda *_: lease.terminate())
             if terminated:
                 lease.terminate()
-            reporter = Reporter(ledger, attempt, lease)
+            span = tracer.start_attempt(attempt.job) if tracer else None
+            reporter = Reporter(ledger, attempt, lease, span)
             context = Context(
                 settings=settings,
                 attempt=attempt,
@@ -91,6 +94,8 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
             return attempt_once(context)
     finally:
         database.close()
+        if tracer:
+            tracer.close()
 
 
 def attempt_once(context: Context) -> int:
@@ -106,12 +111,15 @@ def attempt_once(context: Context) -> int:
         else:
             ledger.succeed(attempt, result)
         log.info("training.ended", model=result["model"], version=result["version"])
+        context.reporter.close()
         clean_up(context)
     except Interrupted as interruption:
+        context.reporter.close(interruption.reason)
         _end_interrupted(context, interruption)
     except LeaseLost as error:
         # Whoever holds the job now decides about it; this attempt's work is void.
         log.warning("training.lease_lost", reason=str(error))
+        context.reporter.close("lease_lost")
     except Exception as error:  # noqa: BLE001  # whatever it is, the job's user shall learn that it happened
         _end_failed(context, error)
     return 0
@@ -149,6 +157,7 @@ def _end_interrupted(context: Context, interruption: Interrupted) -> None:
 
 def _end_failed(context: Context, error: Exception) -> None:
     failure = failure_of(error)
+    context.reporter.close(failure.code)
     log.error("training.failed", code=failure.code, detail=failure.detail, exc_info=error)
     try:
         context.ledger.fail(context.attempt, failure.code, failure.detail, retry=failure.retry)
