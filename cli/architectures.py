@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson
+from cli.options import AsJson, Params, read_object
 
 if TYPE_CHECKING:
     from models.layer_table import Summary
@@ -52,6 +52,7 @@ def show(
     classes: Annotated[int, typer.Option(min=1, help="Number of classes.")] = 1000,
     channels: Annotated[int, typer.Option(min=1, max=64, help="3 for colour, 1 for grey.")] = 3,
     pattern: Annotated[str | None, typer.Option(help="The layers of `convnet`.")] = None,
+    params: Params = None,
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -63,10 +64,12 @@ def show(
     from models.zoo.catalogue import describe
 
     entry = describe(name)
-    params: dict[str, Any] = {} if pattern is None else {"pattern": pattern}
+    values: dict[str, Any] = {} if params is None else read_object(params, "--params")
+    if pattern is not None:
+        values["pattern"] = pattern
     if input_size is not None and (parameter := entry["input"].get("parameter")):
-        params[parameter] = input_size
-    summary = _summary(entry, input_size, batch, classes, channels, params)
+        values[parameter] = input_size
+    summary = _summary(entry, input_size, batch, classes, channels, values)
     if as_json or form == "json":
         print_json({**entry, "totals": summary.totals(), "layers": summary.to_dict()["layers"]})
         return

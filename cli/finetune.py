@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.options import AsJson, Key, Url
+from cli.options import AsJson, Key, Params, Url, read_object
 
 if TYPE_CHECKING:
     from cli.client import ApiClient, Json
@@ -27,6 +27,7 @@ def finetune(
     architecture: Annotated[
         str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
     ],
+    params: Params = None,
     weights: Annotated[
         str, typer.Option("--weights", "-w", help="What to start from: imagenet, none, an id, or NAME@ALIAS.")
     ] = "imagenet",
@@ -65,6 +66,8 @@ def finetune(
         "seed": seed,
         "promote": promote,
     }
+    if params is not None:
+        request["architecture_params"] = read_object(params, "--params")
     if validation_fraction is not None:
         request["validation"] = {"fraction": validation_fraction}
     with ApiClient(url, key) as client:
@@ -82,24 +85,8 @@ def finetune(
 
 def read_recipe_option(text: str) -> "str | Json":
     """A preset's name as it is, JSON or a file of it as an object. Raises BadParameter."""
-    import json
-
-    source = text
-    if text.startswith("@"):
-        try:
-            source = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = getattr(exc, "strerror", None) or exc
-            raise typer.BadParameter(f"{text[1:]} cannot be read: {reason}", param_hint="--recipe") from exc
-    elif not text.lstrip().startswith("{"):
-        return text
-    try:
-        recipe = json.loads(source)
-    except ValueError as exc:
-        raise typer.BadParameter(f"{text!r} is not JSON: {exc}", param_hint="--recipe") from exc
-    if not isinstance(recipe, dict):
-        raise typer.BadParameter(f"{text!r} is JSON but no object", param_hint="--recipe")
-    return recipe
+    is_name = not text.startswith("@") and not text.lstrip().startswith("{")
+    return text if is_name else read_object(text, "--recipe")
 
 
 def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: str) -> str:

@@ -1,9 +1,13 @@
 """Options that many commands share."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cli.client import Json
 
 Url = Annotated[
     str | None,
@@ -14,4 +18,26 @@ Key = Annotated[
     typer.Option("--key", envvar="FOVEA_KEY", help="API key; not needed on the machine that Fovea runs on."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Params = Annotated[
+    str | None,
+    typer.Option("--params", help="The architecture's parameters: a JSON object, or @FILE with one."),
+]
 Data = Annotated[Path, typer.Option("--data", envvar="FOVEA_DATA", help="Folder of everything that Fovea keeps.")]
+
+
+def read_object(text: str, option: str) -> "Json":
+    """A JSON object, given as it is or as `@FILE`. Raises BadParameter."""
+    source = text
+    if text.startswith("@"):
+        try:
+            source = Path(text[1:]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = getattr(exc, "strerror", None) or exc
+            raise typer.BadParameter(f"{text[1:]} cannot be read: {reason}", param_hint=option) from exc
+    try:
+        found = json.loads(source)
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is not JSON: {exc}", param_hint=option) from exc
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{text!r} is JSON but no object", param_hint=option)
+    return found

@@ -24,6 +24,18 @@ def check_recipe(recipe: object) -> None:
         raise wrong_field(error.field, error.detail) from error
 
 
+def check_architecture(name: str, params: dict[str, Any]) -> None:
+    """Raises UnknownArchitecture, and Problem 422 that names a parameter which it does not have.
+
+    What timm's networks take is timm's to say: that is told by the job.
+    """
+    known: dict[str, str] | None = describe(name).get("parameters")
+    for param in params:
+        if known is not None and param not in known:
+            has = f"{name} has {', '.join(known)}" if known else f"{name} has no parameters"
+            raise wrong_field(f"architecture_params.{param}", f"no such parameter; {has}")
+
+
 async def check_dataset(parts: Parts, dataset: str) -> None:
     """Raises NotFound, and Problem 409 while it is being checked or when it was refused."""
     if dataset in BUILTIN_DATASETS:

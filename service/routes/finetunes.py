@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from service.auth import requires
-from service.checks import check_dataset, check_recipe, check_weights
+from service.checks import check_architecture, check_dataset, check_recipe, check_weights
 from service.errors import request_id_of
 from service.idempotency import idempotency
 from service.parts import parts_of, traceparent_of
@@ -22,6 +22,7 @@ async def start(request: Request, body: FinetuneRequest) -> JSONResponse:
     """A `finetune` job: watch it under `/v1/jobs/{id}/events`; its result names the new version."""
     parts = parts_of(request)
     check_recipe(body.recipe)
+    check_architecture(body.architecture, body.architecture_params)
     await check_weights(parts, body.architecture, body.weights)
     await check_dataset(parts, body.dataset)
     job = await asyncio.to_thread(

@@ -38,6 +38,7 @@ def test_a_repeated_request_returns_the_same_job(stack: Stack) -> None:
         ({"dataset": ""}, 422, "body.dataset"),
         ({"dataset": "ds_none"}, 404, "ds_none"),
         ({"architecture": "lenet6"}, 404, "lenet5"),
+        ({"architecture_params": {"depth": 3}}, 422, "body.architecture_params.depth"),
         ({"weights": "imagenet"}, 422, "body.weights"),
         ({"weights": "nothing@production"}, 404, "nothing"),
         ({"strategy": "magic"}, 422, "body.strategy"),
