@@ -1,18 +1,25 @@
 """Writes the tables of the documentation that repeat the code: `python docs/generate.py [--check]`.
 
 The map of the files in `ARCHITECTURE.md` from the first lines of the modules, the settings in `docs/operations.md`
-from their fields. `--check` writes nothing and fails when a page is stale.
+from their fields, faults and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails when a page
+is stale.
 """
 
 import ast
+import json
 import re
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from models.dataset.report import ERRORS, FATAL, FaultCode
+from models.training.recipe import PRESETS
 from service.settings import GatewaySettings
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
+PAGES = ("ARCHITECTURE.md", "docs/operations.md", "docs/teach.md")
 SETTINGS = {"gateway": GatewaySettings, "workers": WorkerSettings}
 
 
@@ -48,12 +55,41 @@ def settings() -> list[str]:
     return ["| variable | default | read by | what it does |", "|---|---|---|---|", *rows]
 
 
+def faults() -> list[str]:
+    """A table row for each way in which a dataset can be faulty."""
+    rows = []
+    for code in FaultCode:
+        ends = "the dataset is refused" if code in FATAL else "the file is left out, or the dataset refused"
+        rows.append(f"| `{code.value}` | {ends if code in ERRORS else 'told, no more'} |")
+    return ["| fault | what happens |", "|---|---|", *rows]
+
+
+def recipe() -> list[str]:
+    """A table row for each field of a recipe, with its values in every preset."""
+    presets = {name: _flat(preset.to_dict()) for name, preset in PRESETS.items()}
+    rows = [
+        f"| `{field}` | {' | '.join(f'`{json.dumps(preset[field])}`' for preset in presets.values())} |"
+        for field in presets["default"]
+    ]
+    return [f"| field | {' | '.join(f'`{name}`' for name in presets)} |", f"|---{'|---' * len(presets)}|", *rows]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {"settings": settings, "faults": faults, "recipe": recipe}
+
+
 def filled(page: str) -> str:
     """The page with each table between `<!-- generated: NAME -->` and `<!-- end -->` written anew."""
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
-        rows = settings() if name == "settings" else files(name)
+        rows = TABLES[name]() if name in TABLES else files(name)
         return "\n".join([f"<!-- generated: {name} -->", *rows, "<!-- end -->"])
 
     return re.sub(r"<!-- generated: (?P<name>[\w/]+) -->.*?<!-- end -->", table, page, flags=re.DOTALL)
@@ -61,7 +97,7 @@ def filled(page: str) -> str:
 
 def main() -> None:
     stale = []
-    for name in ("ARCHITECTURE.md", "docs/operations.md"):
+    for name in PAGES:
         text = (ROOT / name).read_text("utf-8")
         if filled(text) == text:
             continue
