@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.census import Census
-from workers.contract import BatchTimings, Heartbeat, Queue
+from storage.job import JobState
+from workers.contract import BatchTimings, Heartbeat, JobKind, Queue
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
@@ -119,6 +121,10 @@ class Metrics:
         self.part_up.labels("broker").set(census.backlog is not None)
         for figure in (self.jobs, self.queue_length, self.queue_age, self.disk_free, self.disk_total):
             figure.clear()
+        if census.jobs is not None:
+            # A series that begins at its first failure would hide that failure from a rate.
+            for kind, state in product(JobKind, JobState):
+                self.jobs.labels(kind.value, state.value).set(0)
         for count in census.jobs or ():
             self.jobs.labels(count.kind, count.state.value).set(count.jobs)
         for queue, length in (census.backlog.lengths if census.backlog else {}).items():
