@@ -1,8 +1,8 @@
 """Writes the tables of the documentation that repeat the code: `python docs/generate.py [--check]`.
 
 The map of the files in `ARCHITECTURE.md` from the first lines of the modules, the settings in `docs/operations.md`
-from their fields, faults and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails when a page
-is stale.
+from their fields, faults and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails when a
+page is stale.
 """
 
 import ast

@@ -157,7 +157,7 @@ def load(service: Stack, photographs: list[bytes], requests: int, per_second: fl
 
 def bees_and_ants(archive: Path, count: int) -> list[bytes]:
     with zipfile.ZipFile(archive) as members:
-        names = [name for name in sorted(members.namelist()) if "/val/" in name and name.endswith(".jpg")]
+        names = [name for name in sorted(members.namelist()) if name.startswith("val/") and name.endswith(".jpg")]
         return [members.read(name) for name in names[:: len(names) // count][:count]]
 
 

@@ -1,4 +1,4 @@
-"""Publishing the real MobileNet weights: the good path, a corrupted copy, a file that is not there, and learning on."""
+"""Publishing the real MobileNet weights: the good path, a corrupted copy, an absent file, and learning on."""
 
 import zipfile
 from collections.abc import Iterator
