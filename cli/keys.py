@@ -94,14 +94,15 @@ def _ring(data: Path, database_url: str | None) -> "Iterator[KeyRing]":
     from cli.errors import CliError
     from storage.database import migrate, open_database
     from storage.keys import KeyRing
+    from storage.settings import StorageSettings
 
-    if not database_url:
-        file = data.absolute() / "fovea.db"
-        if not data.is_dir():
-            raise CliError(f"there is no data folder {data.absolute()}; name it with --data, or start Fovea once")
-        database_url = f"sqlite:///{file}"
-    migrate(database_url)
-    database = open_database(database_url)
+    # A container's database is named by a secret file.
+    named = database_url or StorageSettings().database_url
+    if not named and not data.is_dir():
+        raise CliError(f"there is no data folder {data.absolute()}; name it with --data, or start Fovea once")
+    url = named or StorageSettings(data=data).database
+    migrate(url)
+    database = open_database(url)
     try:
         yield KeyRing(database)
     finally:

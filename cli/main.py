@@ -14,6 +14,8 @@ from cli.classify import classify
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.finetune import finetune
+from cli.init import init
+from cli.migrate import migrate
 from cli.options import Data
 
 app = typer.Typer(
@@ -75,6 +77,8 @@ app.add_typer(architectures.app, name="architectures")
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
 app.command()(doctor)
+app.command()(init)
+app.command()(migrate)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, insert, or_, select, update
 
 from storage.clock import now
 from storage.database import Database
-from storage.errors import NotFound
+from storage.errors import Conflict, NotFound, StorageError
 from storage.tables import KeyRow
 from storage.text import check_title, equals
 
@@ -47,7 +47,7 @@ class KeyRing:
     def create(self, name: str, scopes: Iterable[str], expires_at: datetime | None = None) -> tuple[Key, str]:
         """A new key and its token. The token cannot be had again. Raises InvalidName."""
         check_title(name)
-        prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        prefix, secret = new_token().removeprefix("fov_").split(".")
         row = insert(KeyRow).values(
             prefix=prefix,
             # The secret has 256 random bits, so a plain digest cannot be searched, and verifying stays quick.
@@ -60,6 +60,35 @@ class KeyRing:
         with self._database.session() as session:
             made = session.scalars(row.returning(KeyRow)).one()
             return _key(made), f"fov_{prefix}.{secret}"
+
+    def admit(self, token: str, name: str, scopes: Iterable[str]) -> Key:
+        """The key of a token that was made elsewhere, recorded unless its prefix is known already.
+
+        So a key that was revoked stays revoked. Raises StorageError for what is no token, Conflict when another
+        key has its prefix, InvalidName.
+        """
+        check_title(name)
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            raise StorageError(
+                f"What was given for the key {name!r} ({len(token)} characters) is no key: expected fov_, "
+                "12 characters a-z 0-9, a dot, and 43 characters of base64url. `fovea init` makes one."
+            )
+        prefix, secret = match.groups()
+        row = self._database.insert(KeyRow).values(
+            prefix=prefix,
+            digest=_digest(secret),
+            name=name,
+            scopes=list(dict.fromkeys(scopes)),
+            created_at=now(),
+            expires_at=None,
+        )
+        with self._database.session() as session:
+            session.execute(row.on_conflict_do_nothing(index_elements=["prefix"]))
+            known = session.scalars(select(KeyRow).where(KeyRow.prefix == prefix)).one()
+        if not hmac.compare_digest(known.digest, _digest(secret)):
+            raise Conflict(f"Another key has the prefix {prefix} of the one for {name!r}; make a new one.")
+        return _key(known)
 
     def verify(self, token: str) -> Key | None:
         """The key of that token, or None when it is unknown, wrong, expired or revoked.
@@ -99,6 +128,11 @@ class KeyRing:
         usable = and_(KeyRow.revoked_at.is_(None), or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now()))
         with self._database.session(read_only=True) as session:
             return session.scalar(select(KeyRow.prefix).where(usable).limit(1)) is not None
+
+
+def new_token() -> str:
+    """A random token that no database knows yet."""
+    return f"fov_{secrets.token_hex(6)}.{secrets.token_urlsafe(32)}"
 
 
 def _digest(secret: str) -> str:

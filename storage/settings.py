@@ -1,20 +1,56 @@
 """Where the database and the blobs lie, as every process that opens them reads it from its environment."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+# Where Docker and others mount secrets as files.
+SECRETS_FOLDER = "/run/secrets"
 
 
-class StorageSettings(BaseSettings):
-    """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
+class Settings(BaseSettings):
+    """Every field is read from the variable `FOVEA_...` of its name, else from a secret file of that name.
+
+    A URL with a password does not belong into a container's environment, which `docker inspect` shows.
+    """
 
     model_config = SettingsConfigDict(env_prefix="FOVEA_", extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = Path(os.environ.get("FOVEA_SECRETS_DIR", SECRETS_FOLDER))
+        if not folder.is_dir():
+            return init_settings, env_settings
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, folder)
+
+
+class StorageSettings(Settings):
+    """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
 
     data: Path = Field(Path("data"), description="Folder of caches and, by default, database, blobs and weights.")
     database_url: str = Field("", description="SQLAlchemy URL; SQLite under `data` when empty.")
     blobs_url: str = Field(
         "", description="fsspec URL of artifacts and datasets; a folder under `data` when empty."
+    )
+
+    artifact_cache_bytes: int = Field(
+        20 * 2**30,
+        gt=0,
+        description="Budget of copies of remote artifacts and datasets; least recently used go first.",
     )
 
     @property

@@ -10,17 +10,15 @@ from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging
 from kombu import Queue as KombuQueue
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from storage.settings import Settings
 from workers.contract import QUEUE_OF_TASK, Queue
 
 KEY_PREFIX = "fovea:queue:"
 
 
-class QueueSettings(BaseSettings):
+class QueueSettings(Settings):
     """The two Redis servers, which may be one: what is queued must survive, what is in transit need not."""
-
-    model_config = SettingsConfigDict(env_prefix="FOVEA_", extra="ignore")
 
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the queues (append-only).")
     transit_url: str = Field("", description="Redis of images, replies, heartbeats; the broker's when empty.")

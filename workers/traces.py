@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from storage.job import Job
+from storage.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -30,10 +30,8 @@ CLOSING_S = 3.0
 PROTOCOL_PATH = "/v1/traces"
 
 
-class TraceSettings(BaseSettings):
+class TraceSettings(Settings):
     """Headers, certificates and resource attributes are read from OpenTelemetry's own `OTEL_...` variables."""
-
-    model_config = SettingsConfigDict(env_prefix="FOVEA_", extra="ignore")
 
     traces_url: str = Field("", description="OTLP/HTTP collector of traces, `http://host:4318`; off when empty.")
     traces_ratio: float = Field(

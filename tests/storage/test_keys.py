@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import text
 
 from storage.database import Database
-from storage.errors import InvalidName, NotFound
-from storage.keys import KeyRing
+from storage.errors import Conflict, InvalidName, NotFound, StorageError
+from storage.keys import KeyRing, new_token
 
 
 @pytest.fixture
@@ -90,3 +90,41 @@ def test_a_key_without_a_name_is_refused(ring: KeyRing) -> None:
     for name in ("", "  ", "a\x00", "a\nb", "\ud800", "a" * 201):
         with pytest.raises(InvalidName):
             ring.create(name, ["admin"])
+
+
+def test_a_token_made_elsewhere_opens_once_it_is_admitted_however_often(ring: KeyRing) -> None:
+    token = new_token()
+    assert ring.verify(token) is None
+
+    key = ring.admit(token, "first", ["admin"])
+
+    assert ring.admit(token, "first", ["admin"]) == key
+    assert ring.verify(token) == key
+    assert ring.list() == [key]
+
+
+def test_an_admitted_key_that_was_revoked_stays_revoked(ring: KeyRing) -> None:
+    token = new_token()
+    ring.revoke(ring.admit(token, "first", ["admin"]).prefix)
+
+    assert ring.admit(token, "first", ["admin"]).revoked_at is not None
+    assert ring.verify(token) is None
+
+
+def test_what_is_no_token_is_not_admitted_and_not_repeated(ring: KeyRing) -> None:
+    with pytest.raises(StorageError, match="'first' .9 characters. is no key: expected fov_") as raised:
+        ring.admit("my-secret", "first", ["admin"])
+
+    assert "my-secret" not in str(raised.value)
+    assert ring.list() == []
+
+
+def test_another_secret_under_a_known_prefix_is_not_admitted(ring: KeyRing) -> None:
+    key, token = ring.create("laptop", ["classify"])
+    other = f"fov_{key.prefix}.{new_token().split('.')[1]}"
+
+    with pytest.raises(Conflict, match=key.prefix):
+        ring.admit(other, "first", ["admin"])
+
+    assert ring.verify(other) is None
+    assert ring.verify(token) == key

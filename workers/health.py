@@ -1,0 +1,34 @@
+"""Whether this machine's worker lives: `python -m workers.health` ends with 0 if one of its heartbeats is heard."""
+
+import socket
+import sys
+from collections.abc import Iterator
+
+from redis import Redis, RedisError
+
+from workers.contract import HEARTBEAT_PREFIX
+from workers.settings import WorkerSettings
+
+
+def main() -> int:
+    host = socket.gethostname()
+    with Redis.from_url(WorkerSettings().transit, socket_timeout=3, socket_connect_timeout=3) as transit:
+        try:
+            heard = next(heartbeats(transit, host), None)
+        except RedisError as error:
+            print(f"the transit Redis cannot be asked for heartbeats: {error}", file=sys.stderr)
+            return 1
+    if heard is None:
+        print(f"no worker of {host} has given a heartbeat lately", file=sys.stderr)
+        return 1
+    return 0
+
+
+def heartbeats(transit: "Redis", host: str) -> Iterator[bytes]:
+    """The keys of the heartbeats of the workers on `host`; Redis forgets a worker that has fallen silent."""
+    # A worker is named ROLE@HOST:PID:RANDOM. A host's name has none of the characters that a pattern knows.
+    yield from transit.scan_iter(match=f"{HEARTBEAT_PREFIX}*@{host}:*", count=500)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
