@@ -23,7 +23,6 @@ def init(
 ) -> None:
     """Write `.env` and `secrets/` for docker compose, with random passwords and keys. Never overwrites."""
     from cli.errors import CliError, FileNotWritten
-    from cli.machine import usable_cores
 
     folder = folder.absolute()
     if not (folder / TEMPLATE).is_file():
@@ -34,7 +33,7 @@ def init(
         (folder / "secrets").chmod(PRIVATE_FOLDER)
         for name, value in _secrets(folder / "secrets"):
             _write_once(folder, f"secrets/{name}", value + "\n", READABLE)
-        settings = (folder / TEMPLATE).read_text("utf-8").replace("@cores@", str(usable_cores()))
+        settings = (folder / TEMPLATE).read_text("utf-8").replace("@cores@", str(os.cpu_count() or 1))
         _write_once(folder, ".env", settings, 0o644)
     except OSError as error:
         raise FileNotWritten(f"{error.filename} cannot be written: {error.strerror}") from error
