@@ -66,6 +66,10 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
 }
 
 
+# In a request's scope: the code of the error that it was answered with.
+CODE = "fovea.code"
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem a client is shown for an error, by the table above."""
     if isinstance(error, Problem):
@@ -107,18 +111,16 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem.status == 500:
             log.error("request.failed", exc_info=error)
-        return problem_response(problem, request_id_of(request))
+        return _told(problem, request)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         if error.status_code == 413:
-            return problem_response(body_too_large(request.scope), request_id_of(request))
+            return _told(body_too_large(request.scope), request)
         code = PHRASES[error.status_code].lower().replace(" ", "_")
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return problem_response(
-            Problem(error.status_code, code, detail, error.headers or {}), request_id_of(request)
-        )
+        return _told(Problem(error.status_code, code, detail, error.headers or {}), request)
 
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
@@ -128,15 +130,19 @@ def install_error_handlers(app: FastAPI) -> None:
             for fault in error.errors()
         ]
         detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-        return problem_response(
-            Problem(422, "invalid_request", detail, extra={"errors": faults}), request_id_of(request)
-        )
+        return _told(Problem(422, "invalid_request", detail, extra={"errors": faults}), request)
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
     for kind in (Problem, ClientDisconnect, model_errors.ModelError, storage_errors.StorageError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
+
+
+def _told(problem: Problem, request: Request) -> Response:
+    """The answer, its code left where the request's metrics find it."""
+    request.scope[CODE] = problem.code
+    return problem_response(problem, request_id_of(request))
 
 
 def request_id_of(request: Request) -> str:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import body_too_large, problem_response
+from service.errors import CODE, body_too_large, problem_of, problem_response
 from service.metrics import Metrics
 from workers.traces import Tracer
 
@@ -46,7 +46,9 @@ class RequestContext:
             if status == 413 and message["type"] == "http.response.body" and message.get("body") == BARE_413:
                 return
             if message["type"] == "http.response.start" and _is_bare_413(message):
-                await problem_response(body_too_large(scope), request_id)(scope, receive, send_with_id)
+                problem = body_too_large(scope)
+                scope[CODE] = problem.code
+                await problem_response(problem, request_id)(scope, receive, send_with_id)
                 return
             await send_with_id(message)
 
@@ -56,6 +58,11 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(**names):
             try:
                 await self.app(scope, receive, send_problem)
+            except Exception as error:
+                # It is answered outside of here.
+                problem = problem_of(error)
+                status, scope[CODE] = status or problem.status, problem.code
+                raise
             finally:
                 self._record(scope, status, time.perf_counter() - started)
 
@@ -65,6 +72,8 @@ class RequestContext:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         self.metrics.requests.labels(route, method, status).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
+        if CODE in scope:
+            self.metrics.failures.labels(scope[CODE]).inc()
         # Status 0: the client left before its answer.
         level = log.debug if scope["path"] in QUIET_PATHS or 0 < status < 400 else log.info
         level("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1e3, 1))

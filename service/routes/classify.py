@@ -108,7 +108,8 @@ async def _answers(
         _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
     ]
     for answer in answers:
-        if answer["error"]:
+        # A single image's error becomes the request's, and is counted there.
+        if answer["error"] and len(images) > 1:
             parts.metrics.failures.labels(answer["error"]["code"]).inc()
     return answers
 

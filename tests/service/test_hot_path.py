@@ -213,7 +213,7 @@ def test_the_request_id_reaches_the_workers_log(client: httpx.Client, stack: Sta
     broken = client.post("/v1/models/colours/classify", content=picture("red")[:60], headers=headers)
     assert broken.status_code == 422
     stack.wait_until(lambda: "find-me-17" in stack.log("inference"), "the worker's log line", 5)
-    assert "find-me-17" in stack.log("gateway")
+    stack.wait_until(lambda: "find-me-17" in stack.log("gateway"), "the gateway's log line", 5)
 
 
 @pytest.mark.parametrize(

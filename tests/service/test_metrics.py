@@ -1,5 +1,6 @@
 """What Prometheus reads of the real service, and what it costs."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -8,10 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Receive, Scope, Send
 from support.colours import picture
 from support.stack import Stack
 
 from service.metrics import MOST_MODELS, OTHER_MODELS, Metrics
+from service.middleware import RequestContext
 from storage.database import open_database
 from storage.jobs import JobLedger
 
@@ -132,6 +135,41 @@ def test_metrics_need_a_key_where_others_can_reach_them_unless_they_are_opened(
     assert httpx.get(url).status_code == (200 if is_open else 401)
     assert httpx.get(url, headers={"authorization": f"Bearer {key}"}).status_code == 200
     assert httpx.get(f"{lone_stack.url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "code"),
+    [
+        (PATH, b"no image", "not_an_image"),
+        (PATH, picture("red")[:60], "image_unreadable"),
+        ("/v1/models/nobody/classify", picture("red"), "unknown_model"),
+        (f"{PATH}?top_k=0", picture("red"), "invalid_request"),
+        ("/v1/nowhere", b"", "not_found"),
+    ],
+)
+def test_each_failed_request_is_counted_once_under_its_code(
+    stack: Stack, path: str, content: bytes, code: str
+) -> None:
+    before = sample(stack, "fovea_failures_total", code=code) or 0
+    answer = httpx.post(stack.url + path, content=content, headers=PNG)
+    assert answer.json()["code"] == code
+    assert sample(stack, "fovea_failures_total", code=code) == before + 1
+
+
+def test_an_error_of_ours_is_counted_as_one() -> None:
+    async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise ZeroDivisionError
+
+    async def call() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
+        with pytest.raises(ZeroDivisionError):
+            await RequestContext(broken, metrics)(scope, None, None)  # type: ignore[arg-type]
+
+    metrics = Metrics()
+    asyncio.run(call())
+    text = metrics.exposition().decode()
+    assert 'fovea_requests_total{method="GET",route="unmatched",status="500"} 1.0' in text
+    assert 'fovea_failures_total{code="internal"} 1.0' in text
 
 
 def test_however_many_models_there_are_their_series_are_bounded() -> None:
