@@ -130,6 +130,11 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest.from_dict(values)
 
 
+def checksums(folder: Path) -> dict[str, str]:
+    """The sha256 of each file by its name, as the manifest lists them. Raises what `read_manifest` raises."""
+    return {name: entry["sha256"] for name, entry in read_manifest(folder).files.items()}
+
+
 def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
     """Read the manifest and compare the files, or only those of `names`, with it.
 

@@ -50,7 +50,7 @@ class StorageSettings(Settings):
     artifact_cache_bytes: int = Field(
         20 * 2**30,
         gt=0,
-        description="Budget of copies of remote artifacts and datasets; least recently used go first.",
+        description="Budget of remote artifacts and datasets copied here; least recent go first.",
     )
 
     @property

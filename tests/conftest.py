@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.redis import RedisServer
+from support.s3 import S3Server, running_s3
 from support.stack import Stack
 
 
@@ -23,6 +24,20 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer().start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place on S3 that this process and its children can reach."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.make_bucket()
 
 
 @pytest.fixture(scope="module")

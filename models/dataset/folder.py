@@ -89,6 +89,11 @@ class DatasetFolder:
                 raise DatasetCorrupt(f"{sample.name}: its file {file_name(sample.sha256)} has another checksum")
 
 
+def checksums(path: Path) -> dict[str, str]:
+    """The sha256 of each picture by its file's name. Raises what `DatasetFolder.open` raises."""
+    return {file_name(sample.sha256): sample.sha256 for sample in DatasetFolder.open(path).samples}
+
+
 @dataclass(frozen=True)
 class LabelledImage:
     """A picture on its way into a dataset: the bytes of a JPEG, PNG or WebP file."""

@@ -1,13 +1,10 @@
 """One suite for every place that blobs can lie in: a folder, memory, and S3 where s3fs and moto are installed."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,32 +13,14 @@ from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, NotFound, StorageError
 
 
-@pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A real HTTP server that speaks S3 and keeps its objects in memory."""
-    missing = [name for name in ("s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"{', '.join(missing)} not installed: `uv pip install s3fs 'moto[server]'` to test S3")
-    threaded = importlib.import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    threaded.start()
-    host, port = threaded.get_host_and_port()
-    yield f"http://{host}:{port}"
-    threaded.stop()
-
-
 @pytest.fixture(params=["file", "memory", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "file":
         return (tmp_path / "blobs with a space").as_uri()
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}"
-    endpoint = request.getfixturevalue("s3_endpoint")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    bucket = uuid.uuid4().hex
-    importlib.import_module("s3fs").S3FileSystem().mkdir(bucket)
-    return f"s3://{bucket}/fovea"
+    url: str = request.getfixturevalue("s3_url")
+    return url
 
 
 @pytest.fixture
@@ -178,22 +157,37 @@ def test_no_key_leads_out_of_the_root(blobs: BlobStore, artifact: Path, tmp_path
         lambda: blobs.size(key),
         lambda: blobs.delete(key),
         lambda: blobs.delete_prefix(key),
-        lambda: blobs.fetch_folder(key, tmp_path / "cache"),
+        lambda: blobs.folder_of(key),
+        lambda: blobs.sizes(key) if key else blobs.folder_of(key),
+        lambda: blobs.get_files([(key, tmp_path / "copy")]),
     ):
         with pytest.raises(StorageError, match="not a key"):
             call()
     assert blobs.list() == []
 
 
-def test_a_folder_is_put_and_fetched(blobs: BlobStore, artifact: Path, tmp_path: Path) -> None:
+def test_a_folder_is_put_and_got(blobs: BlobStore, artifact: Path, tmp_path: Path) -> None:
     blobs.put_folder("models/ants/1/", artifact)
 
     assert blobs.list("models/ants/1") == [
         f"models/ants/1/{name}" for name in ("manifest.json", "model.onnx", "plots/roc.png")
     ]
-    fetched = blobs.fetch_folder("models/ants/1/", tmp_path / "cache")
-    assert (fetched / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
-    assert (fetched / "plots" / "roc.png").read_bytes() == b"png"
+    assert blobs.sizes("models/ants/1") == {
+        f"models/ants/1/{name}": size
+        for name, size in (("manifest.json", 2), ("model.onnx", 4000), ("plots/roc.png", 3))
+    }
+    blobs.get_files(
+        [("models/ants/1/model.onnx", tmp_path / "a"), ("models/ants/1/plots/roc.png", tmp_path / "b")]
+    )
+    assert (tmp_path / "a").read_bytes() == (artifact / "model.onnx").read_bytes()
+    assert (tmp_path / "b").read_bytes() == b"png"
+
+
+def test_a_file_that_is_not_there_is_not_got(blobs: BlobStore, tmp_path: Path) -> None:
+    blobs.put_bytes("a", b"x")
+
+    with pytest.raises(NotFound):
+        blobs.get_files([("a", tmp_path / "a"), ("b", tmp_path / "b")])
 
 
 def test_a_folder_without_its_last_file_is_not_put(blobs: BlobStore, artifact: Path) -> None:
@@ -202,21 +196,6 @@ def test_a_folder_without_its_last_file_is_not_put(blobs: BlobStore, artifact: P
     with pytest.raises(StorageError, match=r"no manifest\.json"):
         blobs.put_folder("a", artifact)
     assert blobs.list() == []
-
-
-def test_a_folder_without_its_last_file_is_not_fetched(blobs: BlobStore, tmp_path: Path) -> None:
-    blobs.put_bytes("a/model.onnx", b"x")
-    for prefix in ("a", "nothing"):
-        with pytest.raises(NotFound) as caught:
-            blobs.fetch_folder(prefix, tmp_path / "cache")
-        assert caught.value.kind == "folder"
-
-
-def test_the_last_file_may_have_another_name(blobs: BlobStore, artifact: Path, tmp_path: Path) -> None:
-    (artifact / "manifest.json").rename(artifact / "dataset.json")
-    blobs.put_folder("a", artifact, last="dataset.json")
-
-    assert (blobs.fetch_folder("a", tmp_path / "cache", last="dataset.json") / "model.onnx").exists()
 
 
 def test_a_folder_put_again_has_the_new_files_only(blobs: BlobStore, artifact: Path) -> None:
@@ -230,7 +209,7 @@ def test_a_folder_put_again_has_the_new_files_only(blobs: BlobStore, artifact: P
 
 
 def test_while_a_folder_is_put_it_is_not_complete(
-    blobs: BlobStore, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blobs: BlobStore, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when an older one was complete there before."""
     blobs.put_folder("a", artifact)
@@ -244,53 +223,11 @@ def test_while_a_folder_is_put_it_is_not_complete(
     with pytest.raises(KeyboardInterrupt):
         blobs.put_folder("a", artifact)
     assert blobs.exists("a/model.onnx")
-    with pytest.raises(NotFound):
-        blobs.fetch_folder("a", tmp_path / "cache")
+    assert not blobs.exists("a/manifest.json")
 
     monkeypatch.setattr(blobs, "put_file", put_file)
     blobs.put_folder("a", artifact)
-    assert blobs.fetch_folder("a", tmp_path / "cache").is_dir()
-
-
-def test_a_folder_is_fetched_once_by_many(
-    blobs: BlobStore, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blobs.put_folder("a", artifact)
-    downloads: list[str] = []
-    download = blobs._download
-
-    def counted(prefix: str, copy: Path) -> None:
-        downloads.append(prefix)
-        time.sleep(0.1)
-        download(prefix, copy)
-
-    monkeypatch.setattr(blobs, "_download", counted)
-    with ThreadPoolExecutor(8) as pool:
-        fetched = set(pool.map(lambda _: blobs.fetch_folder("a", tmp_path / "cache"), range(8)))
-
-    assert len(fetched) == 1
-    assert (fetched.pop() / "plots" / "roc.png").read_bytes() == b"png"
-    assert downloads == ([] if blobs.url.startswith("file:") else ["a"])
-
-
-@pytest.mark.parametrize("url", ["memory", "s3"], indirect=True)
-def test_a_broken_download_is_begun_anew(
-    blobs: BlobStore, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blobs.put_folder("a", artifact)
-    listing = blobs.list
-    monkeypatch.setattr(blobs, "list", lambda prefix: [*listing(prefix), "a/vanished"])
-    with pytest.raises(NotFound):
-        blobs.fetch_folder("a", tmp_path / "cache")
-    monkeypatch.undo()
-
-    fetched = blobs.fetch_folder("a", tmp_path / "cache")
-
-    assert sorted(path.name for path in fetched.rglob("*") if path.is_file()) == [
-        "manifest.json",
-        "model.onnx",
-        "roc.png",
-    ]
+    assert blobs.exists("a/manifest.json")
 
 
 # A folder
@@ -303,12 +240,9 @@ def test_a_folder_needs_no_url(tmp_path: Path) -> None:
     assert BlobStore((tmp_path / "a%20b").as_uri()).list() == ["x"]
 
 
-def test_a_fetched_folder_is_the_folder_itself(tmp_path: Path, artifact: Path) -> None:
-    blobs = BlobStore(str(tmp_path / "blobs"))
-    blobs.put_folder("models/1", artifact)
-
-    assert blobs.fetch_folder("models/1", tmp_path / "cache") == tmp_path / "blobs" / "models" / "1"
-    assert not (tmp_path / "cache").exists()
+def test_a_prefix_has_a_folder_of_its_own_only_on_this_machine(tmp_path: Path) -> None:
+    assert BlobStore(str(tmp_path / "blobs")).folder_of("models/1/") == tmp_path / "blobs" / "models" / "1"
+    assert BlobStore("memory://x").folder_of("models/1") is None
 
 
 def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from models.devices import CPU, Device
 from models.errors import ImageError, ImageTooManyPixels
 from models.predictor import Predictor
 from models.preprocess import prepare
+from storage.cache import Held
 from workers.contract import ClassScore, ImageOutcome
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
@@ -187,17 +188,25 @@ class Engine:
 
 
 def predictor_loader(
-    fetch: Callable[[str], Path], *, device: Device, intra_op_threads: int, cuda_memory_bytes: int
+    hold: Callable[[str], Held], *, device: Device, intra_op_threads: int, cuda_memory_bytes: int
 ) -> Callable[[str], Predictor]:
-    """How an engine loads artifacts: `fetch` brings the artifact's folder to this machine."""
+    """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded."""
 
     def load(artifact: str) -> Predictor:
-        return Predictor(
-            fetch(artifact),
-            device=device,
-            intra_threads=intra_op_threads,
-            gpu_mem_limit=cuda_memory_bytes or None,
-        )
+        held = hold(artifact)
+        try:
+            predictor = Predictor(
+                held.path,
+                device=device,
+                intra_threads=intra_op_threads,
+                gpu_mem_limit=cuda_memory_bytes or None,
+            )
+        except BaseException:
+            held.release()
+            raise
+        # A model that is loaded is in use, however long ago its files were read: another copy goes from the disk.
+        weakref.finalize(predictor, held.release)
+        return predictor
 
     return load
 

@@ -9,9 +9,11 @@ from uuid import uuid4
 import structlog
 from redis import Redis
 
+from models.artifact import checksums
 from models.devices import resolve
 from models.errors import DeviceUnavailable
 from storage.blobs import BlobStore
+from storage.cache import FolderCache
 from storage.database import open_database
 from storage.datasets import DatasetShelf
 from storage.jobs import JobLedger
@@ -48,9 +50,10 @@ def main() -> int:
 def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> None:
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     blobs = BlobStore(settings.blobs)
+    folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
     engine = Engine(
         load=predictor_loader(
-            lambda artifact: blobs.fetch_folder(artifact, settings.cache / "artifacts"),
+            lambda artifact: folders.hold(artifact, checksums),
             device=settings.device,
             intra_op_threads=settings.intra_op_threads,
             cuda_memory_bytes=settings.cuda_memory_bytes,

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
+from storage.cache import FolderCache
 from storage.datasets import DatasetShelf
 from storage.jobs import Attempt, JobLedger
 from storage.registry import ModelRegistry
@@ -23,6 +24,7 @@ class Context:
     registry: ModelRegistry
     shelf: DatasetShelf
     blobs: BlobStore
+    folders: FolderCache
     weights: WeightsStore
     lease: Lease
     reporter: Reporter

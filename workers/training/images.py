@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from models.dataset.folder import MANIFEST as DATASET_MANIFEST
-from models.dataset.folder import DatasetFolder
+from models.dataset.folder import DatasetFolder, checksums
 from models.spec import Preprocessing
 from models.training.data import ImageList, Pixels, Plan, canvas_of, decode
 from models.training.digits import BUILTIN, open_digits
@@ -32,9 +32,7 @@ def open_dataset(context: Context, name: str) -> DatasetFolder:
     row = context.shelf.get(name)
     if row.state != DatasetState.READY:
         raise InvalidRequest("dataset", f"{name} is {row.state}; only a dataset that is ready can be learnt from")
-    return DatasetFolder.open(
-        context.blobs.fetch_folder(row.prefix, context.settings.cache / "datasets", last=DATASET_MANIFEST)
-    )
+    return DatasetFolder.open(context.folders.keep(row.prefix, checksums, last=DATASET_MANIFEST))
 
 
 def prepare_images(context: Context, division: Plan, preprocessing: Preprocessing) -> Images:

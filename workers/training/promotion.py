@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.artifact import checksums
 from models.predictor import Predictor
 from models.training.data import ImageList, decode
 from models.training.evaluate import cross_entropy
@@ -78,7 +79,7 @@ def _compare(context: Context, current: Version, work: Work) -> Promotion:
 
 def score_of(context: Context, version: Version, labels: tuple[str, ...], images: ImageList) -> Score:
     """How a served version does on these images, prepared as that version asks; its answers count by label."""
-    folder = context.blobs.fetch_folder(version.artifact, context.settings.cache / "artifacts")
+    folder = context.folders.keep(version.artifact, checksums)
     predictor = Predictor(folder, device="cpu", intra_threads=usable_cores())
     try:
         pixels = decode(

@@ -20,6 +20,7 @@ import structlog
 from models.training.interruption import Interrupted
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
+from storage.cache import FolderCache
 from storage.database import open_database
 from storage.datasets import DatasetShelf
 from storage.errors import LeaseLost, NotFound, StorageError
@@ -69,7 +70,9 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
             log.info("training.not_to_be_run")
             return 0
         hand_over(attempt)
-        with Lease(ledger, attempt, settings.lease_s) as lease:
+        blobs = BlobStore(settings.blobs)
+        folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
+        with Lease(ledger, attempt, settings.lease_s) as lease, contextlib.closing(folders):
             signal.signal(signal.SIGTERM, lambda *_: lease.terminate())
             if terminated:
                 lease.terminate()
@@ -81,7 +84,8 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
                 ledger=ledger,
                 registry=ModelRegistry(database),
                 shelf=DatasetShelf(database),
-                blobs=BlobStore(settings.blobs),
+                blobs=blobs,
+                folders=folders,
                 weights=WeightsStore(
                     settings.weights, settings.weights_url or None, settings.offline, reporter.download
                 ),

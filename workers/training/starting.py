@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.artifact import Manifest, verify
+from models.artifact import Manifest, checksums, verify
 from models.errors import UnknownWeights, WeightsNotFound
 from models.spec import Preprocessing
 from models.training.transfer import learn_on
@@ -63,7 +63,7 @@ def _from_version(context: Context, request: FinetuneRequest, version: Version, 
             "architecture",
             f"got {request.architecture!r}, but {name}, to learn on from, is {version.architecture!r}",
         )
-    folder = context.blobs.fetch_folder(version.artifact, context.settings.cache / "artifacts")
+    folder = context.folders.keep(version.artifact, checksums)
     manifest = verify(folder)
     params = manifest.architecture_params
     state = _state(context, folder, manifest)

@@ -64,7 +64,8 @@ def test_a_dataset_becomes_a_served_version(trainer: Trainer, dataset: str) -> N
     assert job.result["strategy"]["strategy"] == "full"
     version = trainer.registry.resolve("colours")
     assert version.aliases == ("production",)
-    folder = trainer.blobs.fetch_folder(version.artifact, trainer.settings.cache)
+    folder = trainer.blobs.folder_of(version.artifact)
+    assert folder is not None
     manifest = verify(folder)
     assert set(manifest.files) == {"model.onnx", "weights.safetensors", "card.md", "card.html"}
     predictor = Predictor(folder, device="cpu")
