@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.postgres import PostgresServer, running_postgres
 from support.redis import RedisServer
 from support.s3 import S3Server, running_s3
 from support.stack import Stack
@@ -24,6 +25,12 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer().start()
     yield server
     server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
