@@ -1,7 +1,7 @@
 #!/bin/sh
 # Inside a build: installs what training needs, with the torch of the pins or that of another index (TORCH_INDEX).
 set -eu
-pins=/requirements/training.txt
+pins=/requirements.txt
 install() { uv pip install --system --no-cache --system-certs --compile-bytecode --no-deps "$@"; }
 
 if [ -z "${TORCH_INDEX:-}" ]; then

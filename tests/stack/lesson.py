@@ -1,0 +1,82 @@
+"""Real handwritten digits as a user's files, and what is done with them through the published port."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from log import StepFailed, require
+from project import Project, wait_until
+
+from cli.client import is_over
+from cli.dataset_upload import ready_dataset
+
+MODEL = "digits"
+# Enough epochs to be killed in the midst of.
+LONG = {"epochs": 150, "patience": None}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    folder: Path
+
+    @classmethod
+    def write(cls, folder: Path) -> "Lesson":
+        subprocess.run([sys.executable, "-m", "cli.lessons", folder, "2", folder / "cache"], check=True)
+        return cls(folder)
+
+    def upload(self, project: Project) -> str:
+        with project.client() as client:
+            return ready_dataset(client, self.folder / "0-9")
+
+    def unseen(self) -> list[tuple[str, bytes]]:
+        """Test images with their labels."""
+        return [(path.name.split("-")[1], path.read_bytes()) for path in sorted((self.folder / "unseen").iterdir())]
+
+    def classify(self, project: Project, model: str = MODEL) -> int:
+        """How many of the unseen digits are named rightly."""
+        right = 0
+        with project.client() as client:
+            for label, image in self.unseen():
+                (prediction,) = client.classify(image, model, top_k=1)["predictions"]
+                right += prediction["classes"][0]["label"] == label
+        return right
+
+    def check(self, project: Project, model: str = MODEL) -> None:
+        right, images = self.classify(project, model), len(self.unseen())
+        require(right >= 0.8 * images, f"{model} named {right} of {images} digits rightly")
+
+
+def finetune(project: Project, dataset: str, **fields: Any) -> str:
+    """The id of a new job."""
+    request = {"model": MODEL, "dataset": dataset, "architecture": "lenet5", "weights": "none", **fields}
+    with project.client() as client:
+        return str(client.finetune(request)["id"])
+
+
+def wait_for_epoch(project: Project, job: str, epoch: int) -> None:
+    def trained() -> bool:
+        with project.client() as client:
+            now = client.get_job(job)
+        if is_over(now):
+            raise StepFailed(f"job {job} was over before it could be killed: {now['state']} {now['error']}")
+        return bool(now["progress"].get("epoch", 0) >= epoch)
+
+    wait_until(trained, f"epoch {epoch} of {job}", 90)
+
+
+def wait_for_success(project: Project, job: str, *, attempts: int, timeout_s: float = 180) -> dict[str, Any]:
+    """The job's result; it has to have taken so many attempts, neither fewer nor more."""
+
+    def over() -> bool:
+        with project.client() as client:
+            return is_over(client.get_job(job))
+
+    wait_until(over, f"the end of {job}", timeout_s)
+    with project.client() as client:
+        ended = client.get_job(job)
+    require(ended["state"] == "succeeded", f"job {job} ended as {ended['state']}: {ended['error']}")
+    require(ended["attempt"] == attempts, f"job {job} took {ended['attempt']} attempts, not {attempts}")
+    result: dict[str, Any] = ended["result"]
+    return result
