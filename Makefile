@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow lint fix bench docs lock clean
+.PHONY: help run demo test test-slow stack-test lint fix bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes no
 fix: $(READY) ## Mend formatting and style where a tool can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+stack-test: $(READY) ## Build the images and drive the compose project in a Docker engine of its own
+	@PYTHONPATH=. $(BIN)/python tests/stack/run.py
 
 bench: $(READY) ## Measure against this machine's limit and the installed peers
 	@$(BIN)/python -m benchmarks.run
