@@ -1,4 +1,4 @@
-"""Whether this machine's worker lives: `python -m workers.health` ends with 0 if one of its heartbeats is heard."""
+"""Whether this machine's worker lives: `python -m workers.health` ends with 0 if one was heard lately."""
 
 import socket
 import sys
@@ -10,18 +10,15 @@ from workers.contract import HEARTBEAT_PREFIX
 from workers.settings import WorkerSettings
 
 
-def main() -> int:
+def main() -> str | None:
+    """What is wrong, or None."""
     host = socket.gethostname()
     with Redis.from_url(WorkerSettings().transit, socket_timeout=3, socket_connect_timeout=3) as transit:
         try:
             heard = next(heartbeats(transit, host), None)
         except RedisError as error:
-            print(f"the transit Redis cannot be asked for heartbeats: {error}", file=sys.stderr)
-            return 1
-    if heard is None:
-        print(f"no worker of {host} has given a heartbeat lately", file=sys.stderr)
-        return 1
-    return 0
+            return f"the transit Redis cannot be asked for heartbeats: {error}"
+    return None if heard else f"no worker of {host} has given a heartbeat lately"
 
 
 def heartbeats(transit: "Redis", host: str) -> Iterator[bytes]:

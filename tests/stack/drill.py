@@ -67,7 +67,9 @@ class Drill:
             require(self._status("/v1/models", "fov_000000000000." + "A" * 43) == 401, "any key opens")
             metrics = (project.folder / "secrets/metrics_key").read_text().strip()
             require(self._status("/metrics", metrics) == 200, "the metrics key does not open /metrics")
-            require(self._status(f"/v1/models/{MODEL}", metrics) == 403, "the metrics key opens more than /metrics")
+            require(
+                self._status(f"/v1/models/{MODEL}", metrics) == 403, "the metrics key opens more than /metrics"
+            )
         with step("every container: not root, read-only, no capabilities, limits, no secret in its environment"):
             for service in (*OURS, *SERVERS):
                 check_rights(project, service)
@@ -94,7 +96,9 @@ class Drill:
             require(project.containers("worker-training")[0]["RestartCount"], "it was not killed")
         with step("the inference worker dies; it is served again"):
             project.kill_inside("worker-inference")
-            took = wait_until(lambda: project.workers("inference") == 1 and self._classifies(), "an inference worker")
+            took = wait_until(
+                lambda: project.workers("inference") == 1 and self._classifies(), "an inference worker"
+            )
         say(f"      {took:.1f} s until it answered again")
         with step("the inference worker is frozen: unhealthy, and healthy again"):
             name = project.containers("worker-inference")[0]["Name"].lstrip("/")

@@ -32,7 +32,9 @@ class Lesson:
 
     def unseen(self) -> list[tuple[str, bytes]]:
         """Test images with their labels."""
-        return [(path.name.split("-")[1], path.read_bytes()) for path in sorted((self.folder / "unseen").iterdir())]
+        return [
+            (path.name.split("-")[1], path.read_bytes()) for path in sorted((self.folder / "unseen").iterdir())
+        ]
 
     def classify(self, project: Project, model: str = MODEL) -> int:
         """How many of the unseen digits are named rightly."""

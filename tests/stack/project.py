@@ -59,7 +59,7 @@ class Project:
         return self.exec(service, "python", "-c", program).stdout.strip()
 
     def kill_inside(self, service: str) -> None:
-        """As a crash: every process of the container at once. `docker kill` would count as a wish and stay down."""
+        """As a crash: every process of the container at once. `docker kill` counts as a wish and is obeyed."""
         self.exec(service, "sh", "-c", "kill -9 -1", check=False)
 
     def services(self) -> list[str]:

@@ -26,13 +26,17 @@ FREE_GB = 30
 def main() -> int:
     with ExitStack() as stack:
         kept = os.environ.get("FOVEA_STACK_FOLDER")
-        work = Path(kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-stack-", dir="/var/tmp")))
+        work = Path(
+            kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-stack-", dir="/var/tmp"))
+        )
         work.mkdir(parents=True, exist_ok=True)
         environment = {"FOVEA_PORT": os.environ.get("FOVEA_STACK_PORT", "18080"), "COMPOSE_PROGRESS": "quiet"}
         try:
             if os.environ.get("FOVEA_STACK_ENGINE") != "host":
                 free = shutil.disk_usage(work).free // 10**9
-                require(free >= FREE_GB, f"{free} GB are free in {work}; {FREE_GB} are needed (FOVEA_STACK_FOLDER)")
+                require(
+                    free >= FREE_GB, f"{free} GB are free in {work}; {FREE_GB} are needed (FOVEA_STACK_FOLDER)"
+                )
                 with step("a Docker engine of its own"):
                     environment |= stack.enter_context(private_engine(work))
                 with step("stand-ins for the public base images"):
@@ -111,7 +115,9 @@ def place_working_tree(folder: Path) -> None:
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout
     there = b"\0".join(name for name in names.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists())
-    pack = subprocess.run(["tar", "--null", "-T", "-", "-cf", "-"], cwd=ROOT, input=there, capture_output=True, check=True)
+    pack = subprocess.run(
+        ["tar", "--null", "-T", "-", "-cf", "-"], cwd=ROOT, input=there, capture_output=True, check=True
+    )
     subprocess.run(["tar", "-xf", "-"], cwd=folder, input=pack.stdout, check=True)
 
 
