@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cli import architectures, datasets, jobs, keys, models, weights
+from cli.backup import backup, restore
 from cli.classify import classify
 from cli.demo import demo
 from cli.doctor import doctor
@@ -79,6 +80,8 @@ app.add_typer(keys.app, name="keys")
 app.command()(doctor)
 app.command()(init)
 app.command()(migrate)
+app.command(no_args_is_help=True)(backup)
+app.command(no_args_is_help=True)(restore)
 
 
 def main() -> None:

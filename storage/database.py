@@ -76,8 +76,10 @@ def open_database(url: str) -> Database:
     return Database(_engine(_parse(url)))
 
 
-def migrate(url: str) -> None:
-    """Bring the tables up to this release; does nothing when they are. Safe in several processes at once.
+def migrate(url: str, target: str = "head") -> None:
+    """Bring the tables up to this release, or to an older `target` where they are older still.
+
+    Does nothing when they are there. Safe in several processes at once.
 
     Raises SchemaMismatch when the tables are of a newer release, which this one would damage.
     """
@@ -89,7 +91,7 @@ def migrate(url: str) -> None:
         with translated(engine.url), engine.begin() as connection:  # on SQLite this takes the write lock
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            upgrade(connection)
+            upgrade(connection, target)
     finally:
         engine.dispose()
 

@@ -10,6 +10,8 @@ StorageError
 ├── LeaseLost            the attempt no longer holds its job; whatever it made is void
 ├── SchemaMismatch       the database's tables are not those this release knows
 ├── DatabaseUnavailable  the database cannot be reached, is full, or gave up waiting
+├── BackupUnusable       a backup is damaged, not whole, or none
+├── NotEmpty             a backup would be restored over something
 └── BlobsUnavailable     the files cannot be reached, or the disk is full
 """
 
@@ -71,3 +73,17 @@ class DatabaseUnavailable(StorageError):
 
 class BlobsUnavailable(StorageError):
     """The files cannot be read or written now; the same call may work later."""
+
+
+class BackupUnusable(StorageError):
+    """The file is no whole backup, or it was damaged; the text says what was found."""
+
+
+class NotEmpty(StorageError):
+    """There are models, datasets, jobs or files already, which a restore without force does not touch."""
+
+    def __str__(self) -> str:
+        return (
+            "There are models, datasets, jobs or files here already. Restore into an empty Fovea, or have "
+            "everything here replaced: --force."
+        )

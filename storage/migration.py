@@ -14,17 +14,21 @@ from storage.errors import SchemaMismatch
 _SCRIPTS = Path(__file__).with_name("migrations")
 
 
-def upgrade(connection: Connection) -> None:
-    """Run the missing migrations in the connection's transaction. Raises SchemaMismatch for a newer database."""
+def upgrade(connection: Connection, target: str = "head") -> None:
+    """Run the migrations up to `target` that are missing, in the connection's transaction.
+
+    Raises SchemaMismatch for a database, or a target, of a newer release.
+    """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     scripts = ScriptDirectory.from_config(config)
     current = MigrationContext.configure(connection).get_current_revision()
-    try:
-        scripts.get_revision(current or "base")
-    except CommandError as error:
-        raise SchemaMismatch(
-            f"The database was migrated to {current!r} by a newer Fovea; this one knows up to "
-            f"{scripts.get_current_head()!r}. Start that release, or restore a backup made before it."
-        ) from error
-    command.upgrade(config, "head")
+    for revision in (current or "base", target):
+        try:
+            scripts.get_revision(revision)
+        except CommandError as error:
+            raise SchemaMismatch(
+                f"The revision {revision!r} was made by a newer Fovea; this one knows up to "
+                f"{scripts.get_current_head()!r}. Start that release, or restore a backup made before it."
+            ) from error
+    command.upgrade(config, target)
