@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from hardening import check_no_way_out, check_published, check_rights
+from hardening import check_no_way_out, check_published, check_rights, has_default_route
 from lesson import LONG, MODEL, Lesson, finetune, wait_for_epoch, wait_for_success
 from load import Load
 from log import require, say, step
@@ -79,10 +79,10 @@ class Drill:
             for service in ("worker-inference", "worker-training"):
                 check_no_way_out(project, service)
             for service in SERVERS:
-                routes = project.exec(service, "cat", "/proc/net/route").stdout
-                require("\t00000000\t" not in routes, f"{service} has a default route")
-            routes = project.exec("gateway", "cat", "/proc/net/route").stdout
-            require("\t00000000\t" in routes, "the gateway has no default route: the check above proves nothing")
+                require(not has_default_route(project, service), f"{service} has a default route")
+            require(
+                has_default_route(project, "gateway"), "not even the gateway has one: this check proves nothing"
+            )
         with step("weights that are not there: refused with what to do, and not fetched in secret"):
             self._refuses_to_fetch()
 

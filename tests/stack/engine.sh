@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # engine.sh up DIR    start a private Docker engine whose state is all under DIR; exit 3 where this machine cannot
-# engine.sh down DIR  stop it, and take back what it changed on this machine
+# engine.sh down DIR  stop it, and take back what it changed on this machine; its images stay in DIR/data
 # Its socket is DIR/docker.sock, its log DIR/dockerd.log.
 set -euo pipefail
 command=${1:?up or down}
@@ -72,7 +72,7 @@ down() {
         cat "$dir/ip_forward.before" > /proc/sys/net/ipv4/ip_forward
     fi
     find /sys/fs/cgroup -depth -type d -path "/sys/fs/cgroup/*$cgroup*" -exec rmdir {} \; 2> /dev/null || true
-    rm -rf --one-file-system "$dir/data" "$dir/exec"
+    rm -rf --one-file-system "$dir/exec"
     rm -f "$dir"/*.pid "$dir"/docker.sock "$dir"/*.before
 }
 

@@ -48,10 +48,15 @@ def check_published(project: Project) -> None:
                 require(not bound, f"{service} is published at {bound}")
 
 
+def has_default_route(project: Project, service: str) -> bool:
+    routes = project.exec(service, "cat", "/proc/net/route").stdout.splitlines()[1:]
+    require(routes, f"{service} has no network at all")
+    return any(route.split()[1] == "00000000" for route in routes)
+
+
 def check_no_way_out(project: Project, service: str) -> None:
     """No default route, and no connection to anywhere outside or to the engine's own host."""
-    routes = project.exec(service, "cat", "/proc/net/route").stdout.splitlines()[1:]
-    require(routes and all(line.split()[1] != "00000000" for line in routes), f"{service} has a way out: {routes}")
+    require(not has_default_route(project, service), f"{service} has a default route")
     for host, port in (ANYWHERE, ("198.18.0.1", 22)):
         said = project.python(service, OUTWARD.format(host=host, port=port))
         require(said.startswith("refused"), f"{service} reached {host}:{port}")

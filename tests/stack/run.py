@@ -2,7 +2,7 @@
 
 FOVEA_STACK=required makes a machine that cannot run a Docker engine a failure; else it is told and passed over.
 FOVEA_STACK_ENGINE=host takes the engine of DOCKER_HOST and the public base images instead of making both.
-FOVEA_STACK_FOLDER keeps tools and base images for the next run; FOVEA_STACK_PORT is where the gateway listens.
+FOVEA_STACK_FOLDER keeps tools, images and build cache for the next run; FOVEA_STACK_PORT is the gateway's.
 """
 
 import os
@@ -62,7 +62,7 @@ def test(folder: Path, environment: dict[str, str]) -> None:
         previous = previous_commit()
         if previous:
             with step(f"the images of {previous[:9]}, from which it will be upgraded"):
-                unpack(["git", "archive", previous], folder)
+                unpack(["git", "-c", "tar.umask=0022", "archive", previous], folder)
                 build(project)
         else:
             warn("no earlier commit with images here: the upgrade is not tested")
