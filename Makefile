@@ -44,7 +44,7 @@ docs: $(READY) ## Write the generated tables of the documentation anew
 	@$(BIN)/python -m models.zoo.catalogue --write
 
 lock: $(READY) ## Compile the hash-pinned requirement files from pyproject.toml anew
-	@for role in dev gateway inference-cpu inference-cuda training; do \
+	@for role in dev gateway inference-cpu inference-cuda training debug; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$role --extra client --extra s3 --extra tracing -o requirements/$$role.txt --universal --upgrade \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet || exit 1; \
 	done

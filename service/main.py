@@ -68,7 +68,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     ledger = JobLedger(database)
     metrics = Metrics()
     tracer = open_tracer("gateway", settings)
-    celery = make_celery(settings.broker_url, role="gateway")
+    celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
     workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s, metrics.observe_start)
     exchange = CeleryExchange(
         celery,

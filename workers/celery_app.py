@@ -23,6 +23,10 @@ class QueueSettings(Settings):
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the queues (append-only).")
     transit_url: str = Field("", description="Redis of images, replies, heartbeats; the broker's when empty.")
 
+    task_events: bool = Field(
+        False, description="Tell Celery's events and take its commands, for Flower; costs messages for each task."
+    )
+
     @property
     def transit(self) -> str:
         return self.transit_url or self.broker_url
@@ -33,11 +37,12 @@ def make_celery(
     *,
     role: str = "gateway",
     visibility_timeout: timedelta = timedelta(seconds=60),
+    events: bool = False,
 ) -> Celery:
     """An application bound to the broker at `broker_url` (`redis://`, `rediss://` or `unix:///path?db=0`).
 
     `role` keeps the unacknowledged messages of each class of worker apart: among applications that share them,
-    the shortest visibility timeout would win for all.
+    the shortest visibility timeout would win for all. With `events` it can be watched by Celery's own tools.
     """
     app = Celery("fovea", broker=_kombu_url(broker_url), set_as_current=False)
     app.conf.update(
@@ -54,8 +59,9 @@ def make_celery(
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
+        worker_enable_remote_control=events,
+        worker_send_task_events=events,
+        task_send_sent_event=events,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -94,7 +100,7 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> N
         loglevel="WARNING",
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=not app.conf.worker_send_task_events,
         quiet=True,
     ).start()
 

@@ -70,7 +70,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     # batches would be smaller and their fixed costs weigh more.
     slots = max(2, settings.concurrent_inferences)
 
-    app = make_celery(settings.broker_url, role="inference")
+    app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, transit, worker, tracer)
     works: dict[JobKind, Work] = {
         JobKind.CLASSIFY: Classification(ModelRegistry(database), blobs, engine),

@@ -25,7 +25,7 @@ def main() -> int:
     settings = WorkerSettings()
     configure_logging("training", form=settings.log_format, level=settings.log_level)
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
-    app = make_celery(settings.broker_url, role="training")
+    app = make_celery(settings.broker_url, role="training", events=settings.task_events)
     try:
         # The trainers make the spans; a setting that cannot work shall be told now and not by each of them.
         tracer = open_tracer("training", settings)
