@@ -89,12 +89,13 @@ def require_answer(url: str) -> None:
     """Raises RedisUnavailable, without the URL's password, when no Redis answers there."""
     import redis
 
+    from workers.redis_url import connect, shown
+
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=3, socket_timeout=3) as server:
+        with connect(url, socket_connect_timeout=3, socket_timeout=3) as server:
             server.ping()
     except (redis.RedisError, ValueError) as exc:
-        shown = re.sub(r"//[^@/]*@", "//", url)
-        raise RedisUnavailable(f"no Redis answers at {shown}: {exc}") from exc
+        raise RedisUnavailable(f"no Redis answers at {shown(url)}: {exc}") from exc
 
 
 def _common_arguments(binary: RedisBinary, socket_path: Path) -> list[str]:

@@ -4,7 +4,6 @@ import sys
 
 import structlog
 import uvicorn
-from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.app import create_app
@@ -27,6 +26,7 @@ from storage.registry import ModelRegistry
 from workers.celery_app import make_celery
 from workers.contract import Queue
 from workers.logs import configure_logging
+from workers.redis_url import InvalidRedisUrl, connect, connect_async
 from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
@@ -39,7 +39,7 @@ def main() -> int:
     configure_logging("gateway", form=settings.log_format, level=settings.log_level)
     try:
         parts = build_parts(settings)
-    except TracingUnavailable as error:
+    except (TracingUnavailable, InvalidRedisUrl) as error:
         log.error("gateway.refused", reason=str(error))
         return 2
     if settings.requires_key and not parts.gatekeeper.keys.any():
@@ -72,7 +72,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s, metrics.observe_start)
     exchange = CeleryExchange(
         celery,
-        Redis.from_url(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15),
+        connect(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15),
         _async_redis(settings),
         ttl_s=settings.classify_timeout_s * 2,
     )
@@ -106,9 +106,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
 
 
 def _async_redis(settings: GatewaySettings) -> AsyncRedis:
-    return AsyncRedis.from_url(
-        settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15
-    )
+    return connect_async(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15)
 
 
 if __name__ == "__main__":

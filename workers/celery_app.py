@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
-from urllib.parse import parse_qs, urlsplit
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
@@ -13,6 +12,7 @@ from pydantic import Field
 
 from storage.settings import Settings
 from workers.contract import QUEUE_OF_TASK, Queue
+from workers.redis_url import kombu_broker
 
 KEY_PREFIX = "fovea:queue:"
 
@@ -39,12 +39,13 @@ def make_celery(
     visibility_timeout: timedelta = timedelta(seconds=60),
     events: bool = False,
 ) -> Celery:
-    """An application bound to the broker at `broker_url` (`redis://`, `rediss://` or `unix:///path?db=0`).
+    """An application bound to the broker at `broker_url`, in one of the forms of `workers.redis_url`.
 
     `role` keeps the unacknowledged messages of each class of worker apart: among applications that share them,
     the shortest visibility timeout would win for all. With `events` it can be watched by Celery's own tools.
     """
-    app = Celery("fovea", broker=_kombu_url(broker_url), set_as_current=False)
+    broker, transport_options = kombu_broker(broker_url)
+    app = Celery("fovea", broker=broker, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -81,6 +82,7 @@ def make_celery(
             "unacked_key": f"unacked.{role}",
             "unacked_index_key": f"unacked_index.{role}",
             "unacked_mutex_key": f"unacked_mutex.{role}",
+            **transport_options,
         },
     )
     return app
@@ -107,12 +109,3 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> N
 
 def _keep_logging(**_: object) -> None:
     return None
-
-
-def _kombu_url(url: str) -> str:
-    """redis-py spells a socket `unix:///path?db=0`, kombu `redis+socket:///path?virtual_host=0`."""
-    parts = urlsplit(url)
-    if parts.scheme != "unix":
-        return url
-    (database,) = parse_qs(parts.query).get("db", ["0"])
-    return f"redis+socket://{parts.path}?virtual_host={database}"

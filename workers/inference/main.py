@@ -7,7 +7,6 @@ import time
 from uuid import uuid4
 
 import structlog
-from redis import Redis
 
 from models.artifact import checksums
 from models.devices import resolve
@@ -27,6 +26,7 @@ from workers.inference.engine import Engine, predictor_loader
 from workers.inference.ingestion import Ingestion
 from workers.inference.tasks import register_batches, register_jobs
 from workers.logs import configure_logging
+from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import Tracer, TracingUnavailable, open_tracer
 
@@ -38,9 +38,10 @@ def main() -> int:
     settings = WorkerSettings()
     configure_logging("inference", form=settings.log_format, level=settings.log_level)
     try:
+        check(settings.broker_url, settings.transit)
         provider = resolve(settings.device)[0]
         tracer = open_tracer("inference", settings)
-    except (DeviceUnavailable, TracingUnavailable) as error:
+    except (InvalidRedisUrl, DeviceUnavailable, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
     run_worker(settings, provider, tracer)
@@ -62,9 +63,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
         memory_budget=settings.model_memory_bytes,
         max_pixels=settings.max_pixels,
     )
-    transit = Redis.from_url(
-        settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15
-    )
+    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     database = open_database(settings.database)
     # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
     # batches would be smaller and their fixed costs weigh more.

@@ -7,12 +7,12 @@ import time
 from uuid import uuid4
 
 import structlog
-from redis import Redis
 
 from workers.celery_app import make_celery, run_consumer
 from workers.contract import Heartbeat, Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.logs import configure_logging
+from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import TracingUnavailable, open_tracer
 from workers.training.tasks import register
@@ -25,19 +25,18 @@ def main() -> int:
     settings = WorkerSettings()
     configure_logging("training", form=settings.log_format, level=settings.log_level)
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
-    app = make_celery(settings.broker_url, role="training", events=settings.task_events)
     try:
+        check(settings.broker_url, settings.transit)
         # The trainers make the spans; a setting that cannot work shall be told now and not by each of them.
         tracer = open_tracer("training", settings)
-    except TracingUnavailable as error:
+    except (InvalidRedisUrl, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
     if tracer:
         tracer.close()
+    app = make_celery(settings.broker_url, role="training", events=settings.task_events)
     register(app, settings, worker)
-    transit = Redis.from_url(
-        settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15
-    )
+    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     started_at = time.time()
     install_heartbeat(
         app,
