@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from service.archives import zipped
 from service.auth import requires
 from service.batcher import VersionKey
-from service.checks import check_weights
+from service.checks import check_architecture, check_weights
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency
 from service.parts import parts_of, traceparent_of
@@ -78,6 +78,7 @@ async def publish(request: Request, name: str, body: PublishRequest) -> JSONResp
     """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served."""
     parts = parts_of(request)
     check_model_name(name)
+    check_architecture(body.architecture, body.architecture_params)
     await check_weights(parts, body.architecture, body.weights)
     job = await asyncio.to_thread(
         parts.ledger.create,
