@@ -15,6 +15,7 @@ from pathlib import Path
 
 from drill import Drill
 from engine import EngineUnavailable, make_bases, private_engine
+from fleet import two_hosts
 from log import StepFailed, require, say, step, warn
 from project import Project
 
@@ -79,6 +80,7 @@ def test(folder: Path, environment: dict[str, str]) -> None:
         drill.go_through()
         say(f"sizes: {sizes(project)}")
         drill.take_down()
+        two_hosts(project, drill.lesson)
     except StepFailed:
         print(project.compose("ps", "--all", check=False))
         print(project.compose("logs", "--tail", "30", "--no-color", check=False))
