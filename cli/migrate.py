@@ -8,7 +8,8 @@ import typer
 
 def migrate(
     admin_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A key made by `fovea init`, admitted with the scope admin.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A key made by `fovea init`, admitted with the scope admin."),
     ] = None,
     metrics_key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The same, without a scope: it opens /metrics alone.")
