@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -119,6 +121,28 @@ def test_what_cannot_be_asked_has_no_figures(lone_stack: Stack) -> None:
     assert sample(lone_stack, "fovea_queue_age_seconds", queue="inference.interactive") is None
     assert sample(lone_stack, "fovea_part_up", part="database") == 1
     assert sample(lone_stack, "fovea_queue_age_seconds", queue="training") == 0
+
+
+def test_a_part_that_hangs_holds_up_neither_the_scrape_nor_anybody_else(lone_stack: Stack) -> None:
+    lone_stack.start("gateway")
+    assert lone_stack.redis.process
+    lone_stack.redis.process.send_signal(signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as scraper:
+            started = time.monotonic()
+            scrape = scraper.submit(sample, lone_stack, "fovea_part_up", part="broker")
+            time.sleep(0.5)
+            asked = time.monotonic()
+            assert lone_stack.alive()
+            assert time.monotonic() - asked < 1
+            assert not scrape.done()
+            assert scrape.result() == 0
+            assert time.monotonic() - started < 8
+    finally:
+        lone_stack.redis.process.send_signal(signal.SIGCONT)
+    lone_stack.wait_until(
+        lambda: sample(lone_stack, "fovea_part_up", part="broker") == 1, "the broker's return", 40
+    )
 
 
 @pytest.mark.parametrize("is_open", [False, True])
