@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from redis import Redis, RedisError
 
 from workers.contract import HEARTBEAT_PREFIX
+from workers.redis_url import connect
 from workers.settings import WorkerSettings
 
 
 def main() -> str | None:
     """What is wrong, or None."""
     host = socket.gethostname()
-    with Redis.from_url(WorkerSettings().transit, socket_timeout=3, socket_connect_timeout=3) as transit:
+    with connect(WorkerSettings().transit, socket_timeout=3, socket_connect_timeout=3) as transit:
         try:
             heard = next(heartbeats(transit, host), None)
         except RedisError as error:
