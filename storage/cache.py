@@ -4,6 +4,7 @@ Threads and processes share one cache. Who uses a copy has a shared lock, which 
 dead; who makes room takes the exclusive one or leaves the copy alone. Knows no content.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import shutil
@@ -165,10 +166,11 @@ class FolderCache:
                     log.info("cache.forgotten", folder=copy.name, bytes=sizes[copy])
 
     def _sweep(self) -> None:
-        """What users that were killed have left; nothing takes a day."""
+        """What users that were killed have left; nothing takes a day. Those at work end theirs meanwhile."""
         for leftover in [*self._folder.glob(".*.partial"), *self._folder.glob(".*.gone")]:
-            if leftover.stat().st_mtime < time.time() - 24 * 3600:
-                shutil.rmtree(leftover, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < time.time() - 24 * 3600:
+                    shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _remove(copy: Path, use: Path) -> bool:

@@ -206,6 +206,7 @@ def test_the_next_start_is_quick_and_trains_nothing(up: RunningUp, folder: Path)
         assert again.end() < 10
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(700)
 def test_the_demo_runs_from_start_to_end_by_itself(tmp_path: Path) -> None:
     ended = subprocess.run(

@@ -39,6 +39,7 @@ def begun(trainer: Trainer, digits: Path, epoch: int) -> tuple[str, subprocess.P
     return job.id, process
 
 
+@pytest.mark.slow
 def test_killed_in_its_middle_epoch_it_resumes_to_the_bit(trainer: Trainer, digits: Path, unbroken: str) -> None:
     job_id, process = begun(trainer, digits, EPOCHS // 2)
     assert end(process) == -signal.SIGKILL
