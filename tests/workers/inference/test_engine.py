@@ -1,5 +1,6 @@
 """Loaded models: loaded once, warmed, kept within a budget, never closed under a user; on real ONNX artifacts."""
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,8 @@ from support.colours import LABELS, make_colour_artifact, picture
 
 from models.errors import ArtifactNotFound
 from models.predictor import Predictor
-from workers.inference.engine import Engine
+from storage.cache import Held
+from workers.inference.engine import Engine, predictor_loader
 
 
 class Loader:
@@ -151,3 +153,32 @@ def test_batches_run_at_once_without_mixing_their_answers(make_engine: MakeEngin
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_loaded_model_keeps_its_folder_until_it_is_evicted(tmp_path: Path) -> None:
+    """Another copy is to go from the disk, however long ago this one was read."""
+    in_use: set[str] = set()
+
+    class Noted(Held):
+        def release(self) -> None:
+            in_use.discard(self.path.name)
+
+    def hold(artifact: str) -> Held:
+        in_use.add(artifact)
+        return Noted(tmp_path / artifact)
+
+    for artifact in "ab":
+        make_colour_artifact(tmp_path / artifact)
+    load = predictor_loader(hold, device="cpu", intra_op_threads=1, cuda_memory_bytes=0)
+    engine = Engine(load, concurrency=1, memory_budget=1, max_pixels=10_000)
+    engine.classify("a", [picture("red")], 1)
+    assert in_use == {"a"}
+    engine.classify("b", [picture("red")], 1)
+    assert in_use == {"b"}
+    with pytest.raises(ArtifactNotFound):
+        engine.classify("none", [picture("red")], 1)
+    assert in_use == {"b"}
+    engine.close()
+    del engine
+    gc.collect()
+    assert in_use == set()
