@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 from hardening import check_no_way_out, check_published, check_rights, has_default_route
-from lesson import LONG, MODEL, Lesson, finetune, wait_for_epoch, wait_for_success
+from lesson import LONG, MODEL, Lesson, finetune, first_epoch, wait_for_epoch, wait_for_success
 from load import Load
 from log import require, say, step
 from project import Project, wait_until
@@ -94,6 +94,7 @@ class Drill:
             project.kill_inside("worker-training")
             wait_for_success(project, job, attempts=2)
             require(project.containers("worker-training")[0]["RestartCount"], "it was not killed")
+            require(first_epoch(project, job, 2) > 5, "the second attempt began anew")
         with step("the inference worker dies; it is served again"):
             project.kill_inside("worker-inference")
             took = wait_until(

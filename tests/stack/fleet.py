@@ -53,7 +53,7 @@ def two_hosts(project: Project, lesson: Lesson) -> None:
                 lesson.check(first)
             with step("the other host dies in the midst of a fine-tune; this one goes on with it, and serves"):
                 job = finetune(first, dataset, recipe=LONG)
-                wait_for_epoch(first, job, 20)
+                wait_for_epoch(first, job, 5)
                 other.compose("kill")
                 first.up()
                 wait_for_success(first, job, attempts=2)

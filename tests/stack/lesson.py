@@ -1,5 +1,6 @@
 """Real handwritten digits as a user's files, and what is done with them through the published port."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from cli.client import is_over
 from cli.dataset_upload import ready_dataset
 
 MODEL = "digits"
-# Enough epochs to be killed in the midst of.
-LONG = {"epochs": 150, "patience": None}
+# Enough epochs to be killed in the midst of, about a minute of two cores.
+LONG = {"epochs": 40, "patience": None}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,22 @@ def wait_for_epoch(project: Project, job: str, epoch: int) -> None:
         return bool(now["progress"].get("epoch", 0) >= epoch)
 
     wait_until(trained, f"epoch {epoch} of {job}", 90)
+
+
+def first_epoch(project: Project, job: str, attempt: int) -> int:
+    """The first epoch that the attempt ended, by the log of the training worker."""
+    taken = False
+    (container,) = project.containers("worker-training")
+    for line in project.run("docker", "logs", container["Id"]).stderr.splitlines():
+        if not line.startswith("{"):
+            continue
+        said = json.loads(line)
+        if said.get("job") != job:
+            continue
+        taken = taken or (said["event"] == "training.taken" and said["attempt"] == attempt)
+        if taken and said["event"] == "training.epoch":
+            return int(said["epoch"])
+    raise StepFailed(f"attempt {attempt} of {job} ended no epoch")
 
 
 def wait_for_success(project: Project, job: str, *, attempts: int, timeout_s: float = 180) -> dict[str, Any]:

@@ -84,8 +84,9 @@ def test(folder: Path, environment: dict[str, str]) -> None:
     except StepFailed:
         print(project.compose("ps", "--all", check=False))
         print(project.compose("logs", "--tail", "30", "--no-color", check=False))
-        project.compose("down", "--volumes", "--timeout", "5", check=False)
         raise
+    finally:
+        project.compose("down", "--volumes", "--timeout", "5", check=False)
 
 
 def build(project: Project) -> None:
