@@ -14,8 +14,8 @@ from cli.client import is_over
 from cli.dataset_upload import ready_dataset
 
 MODEL = "digits"
-# Enough epochs to be killed in the midst of, about a minute of two cores.
-LONG = {"epochs": 40, "patience": None}
+# Enough epochs to be killed in the midst of.
+LONG = {"epochs": 25, "patience": None}
 
 
 @dataclass(frozen=True)
