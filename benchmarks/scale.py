@@ -7,7 +7,6 @@ from these and from the bench's cost of an image in worker and gateway. Nothing 
 
 import argparse
 import asyncio
-import json
 import math
 import subprocess
 import sys
@@ -22,11 +21,14 @@ from typing import Any
 from cli.redis_server import find_redis, redis_url, transit_arguments
 from service.workforce import Workforce
 from workers.celery_app import make_celery, run_consumer
-from workers.contract import HEARTBEAT_PREFIX, Heartbeat, Queue, TaskName, encode
+from workers.contract import Heartbeat, Queue, TaskName
+from workers.heartbeat import beat_once
 from workers.redis_url import connect, connect_async
 
 BATCH = 8
 REPLY_BYTES = 600
+# Images that lie in the transit server while the workers are looked for.
+IN_TRANSIT = 5000
 # How full a core, or a link, may be before waiting times grow without a bound.
 FULL = 0.7
 LINK_BYTES = 10e9 / 8
@@ -187,11 +189,15 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
         for n in range(workers)
     ]  # fmt: skip
     rounds = max(1, 4000 // workers)
+    with connect(url) as client, client.pipeline(transaction=False) as pipe:
+        for number in range(IN_TRANSIT):
+            pipe.set(f"image:{number}", b"x")
+        pipe.execute()
     meter = _Meter(url)
     with connect(url) as client:
         for _ in range(rounds):
             for beat in beats:
-                client.set(HEARTBEAT_PREFIX + beat.worker, json.dumps(encode(beat)), px=600_000)
+                beat_once(client, beat, ttl_s=600)
     beat_us = meter.used()["us"] / (rounds * workers)
 
     async def look(times: int) -> float:

@@ -10,10 +10,12 @@ import structlog
 from redis import RedisError
 from redis.asyncio import Redis
 
-from workers.contract import HEARTBEAT_PREFIX, Heartbeat, Queue, decode
+from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, Queue, decode
 
 log = structlog.get_logger()
 MOST_REMEMBERED = 4096
+# Looks between two searches through all keys, which cost with every image in transit: ten seconds.
+SEARCH_EVERY = 40
 
 
 @dataclass
@@ -28,6 +30,8 @@ class Workforce:
     started: Callable[[Heartbeat], None] | None = None
     workers: tuple[Heartbeat, ...] = ()
     reachable: bool = False
+    _looks: int = field(default=0, init=False)
+    _found: set[bytes] = field(default_factory=set, init=False)
     _seen_at: float = field(default=0.0, init=False)
     _known: dict[str, None] | None = field(default=None, init=False)
 
@@ -41,8 +45,12 @@ class Workforce:
     async def look(self) -> None:
         """Read every heartbeat once."""
         try:
-            keys = [key async for key in self.transit.scan_iter(match=HEARTBEAT_PREFIX + "*", count=500)]
-            beats = await self.transit.mget(keys) if keys else []
+            names = await self._names()
+            beats = await self.transit.mget([HEARTBEAT_PREFIX.encode() + name for name in names]) if names else []
+            if gone := [name for name, beat in zip(names, beats, strict=True) if beat is None]:
+                # One that is only late puts itself back with its next beat.
+                self._found.difference_update(gone)
+                await self.transit.srem(WORKERS_KEY, *gone)
         except RedisError as error:
             if self.reachable:
                 log.warning("transit.unreachable", reason=str(error))
@@ -56,6 +64,17 @@ class Workforce:
         found = (decode(Heartbeat, json.loads(beat)) for beat in beats if beat is not None)
         self.workers = tuple(sorted(found, key=lambda beat: beat.worker))
         self._greet()
+
+    async def _names(self) -> list[bytes]:
+        """Of all workers that may live; those of the release before are in no set and are searched for at times."""
+        if self._looks % SEARCH_EVERY == 0:
+            prefix = HEARTBEAT_PREFIX.encode()
+            self._found = {
+                key.removeprefix(prefix) async for key in self.transit.scan_iter(match=prefix + b"*", count=500)
+            }
+        self._looks += 1
+        named = await self.transit.smembers(WORKERS_KEY)
+        return sorted(self._found | {name for name in named if isinstance(name, bytes)})
 
     async def watch(self) -> None:
         """Look again and again until cancelled."""

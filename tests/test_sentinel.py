@@ -56,6 +56,8 @@ def test_classification_goes_on_with_the_master_that_the_sentinels_choose(
     sentinels.start_server(first, replica_of=second)
     sentinels._wait(lambda: sentinels._followers(second or 0) == 1, "the old master to follow")
     assert classified(service, "blue")
+    told = httpx.get(f"{service.url}/metrics", timeout=10).text
+    assert 'fovea_queue_length{queue="inference.bulk"} 0.0' in told
     for role in ("gateway", "inference"):
         log = service.log(role)
         assert not any(secret in log for secret in (sentinels.password, sentinels.sentinel_password, "serv%2Fer"))

@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 HEARTBEAT_PREFIX = "fovea:worker:"
+# The set of the names that heartbeats are kept under: a search for them would pass every image in transit.
+WORKERS_KEY = "fovea:workers"
 REPLY_PREFIX = "fovea:reply:"
 IMAGE_PREFIX = "fovea:image:"
 

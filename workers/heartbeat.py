@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery, bootsteps
 from redis import Redis, RedisError
 
-from workers.contract import HEARTBEAT_PREFIX, Heartbeat, encode
+from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, encode
 
 
 def install_heartbeat(
@@ -20,14 +20,16 @@ def install_heartbeat(
     def say(_consumer: object = None) -> None:
         heartbeat = beat()
         try:
-            transit.set(HEARTBEAT_PREFIX + heartbeat.worker, json.dumps(encode(heartbeat)), px=int(ttl_s * 1e3))
+            beat_once(transit, heartbeat, ttl_s)
         except RedisError:
             # Nobody hears a worker that cannot reach Redis; the next beat tries again.
             return
 
     def fall_silent() -> None:
         try:
-            transit.delete(HEARTBEAT_PREFIX + beat().worker)
+            name = beat().worker
+            transit.delete(HEARTBEAT_PREFIX + name)
+            transit.srem(WORKERS_KEY, name)
         except RedisError:
             return
 
@@ -45,6 +47,14 @@ def install_heartbeat(
                 timer.cancel()
 
     app.steps["consumer"].add(HeartbeatStep)
+
+
+def beat_once(transit: Redis, heartbeat: Heartbeat, ttl_s: float) -> None:
+    """Both commands every time, for the server forgets everything when it restarts."""
+    with transit.pipeline(transaction=False) as pipe:
+        pipe.set(HEARTBEAT_PREFIX + heartbeat.worker, json.dumps(encode(heartbeat)), px=int(ttl_s * 1e3))
+        pipe.sadd(WORKERS_KEY, heartbeat.worker)
+        pipe.execute()
 
 
 def free_bytes(folder: Path) -> int | None:
