@@ -66,7 +66,7 @@ class Workforce:
         self._greet()
 
     async def _names(self) -> list[bytes]:
-        """Of all workers that may live; those of the release before are in no set and are searched for at times."""
+        """Of all workers that may live; those of the release before are in no set and searched for at times."""
         if self._looks % SEARCH_EVERY == 0:
             prefix = HEARTBEAT_PREFIX.encode()
             self._found = {
