@@ -21,7 +21,7 @@ MODULES = {
     "inference": "workers.inference.main",
     "training": "workers.training.main",
 }
-KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+KEPT = ("PATH", "LANG", "LC_ALL", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 
 
 @dataclass
@@ -74,6 +74,7 @@ class Fleet:
         own = {name: os.environ[name] for name in KEPT if name in os.environ}
         own |= {
             "HOME": str(folder),
+            "TMPDIR": str(folder),
             "FOVEA_DATA": str(folder / "data"),
             "FOVEA_LOG_FORMAT": "json",
             "PYTHONSAFEPATH": "1",
