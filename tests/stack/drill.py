@@ -94,7 +94,7 @@ class Drill:
             project.kill_inside("worker-training")
             wait_for_success(project, job, attempts=2)
             require(project.containers("worker-training")[0]["RestartCount"], "it was not killed")
-            require(first_epoch(project, job, 2) > 5, "the second attempt began anew")
+            require(first_epoch(project, job, 2) > 1, "the second attempt began anew")
         with step("the inference worker dies; it is served again"):
             project.kill_inside("worker-inference")
             took = wait_until(
