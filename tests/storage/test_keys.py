@@ -112,7 +112,7 @@ def test_an_admitted_key_that_was_revoked_stays_revoked(ring: KeyRing) -> None:
 
 
 def test_what_is_no_token_is_not_admitted_and_not_repeated(ring: KeyRing) -> None:
-    with pytest.raises(StorageError, match="'first' .9 characters. is no key: expected fov_") as raised:
+    with pytest.raises(StorageError, match=r"'first' .9 characters. is no key: expected fov_") as raised:
         ring.admit("my-secret", "first", ["admin"])
 
     assert "my-secret" not in str(raised.value)
