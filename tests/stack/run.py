@@ -16,7 +16,7 @@ from pathlib import Path
 from drill import Drill
 from engine import EngineUnavailable, make_bases, private_engine
 from fleet import two_hosts
-from log import StepFailed, require, say, step, warn
+from log import StepFailed, say, step, warn
 from project import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,10 +34,7 @@ def main() -> int:
         environment = {"FOVEA_PORT": os.environ.get("FOVEA_STACK_PORT", "18080"), "COMPOSE_PROGRESS": "quiet"}
         try:
             if os.environ.get("FOVEA_STACK_ENGINE") != "host":
-                free = shutil.disk_usage(work).free // 10**9
-                require(
-                    free >= FREE_GB, f"{free} GB are free in {work}; {FREE_GB} are needed (FOVEA_STACK_FOLDER)"
-                )
+                require_room(work)
                 with step("a Docker engine of its own"):
                     environment |= stack.enter_context(private_engine(work))
                 with step("stand-ins for the public base images"):
@@ -52,6 +49,13 @@ def main() -> int:
         with step("everything taken down"):
             stack.close()
     return 0
+
+
+def require_room(work: Path) -> None:
+    """Raises EngineUnavailable."""
+    free = shutil.disk_usage(work).free // 10**9
+    if free < FREE_GB:
+        raise EngineUnavailable(f"{free} GB are free in {work}; {FREE_GB} are needed (FOVEA_STACK_FOLDER)")
 
 
 def test(folder: Path, environment: dict[str, str]) -> None:
@@ -114,8 +118,12 @@ def previous_commit() -> str | None:
 
 
 def place_working_tree(folder: Path) -> None:
-    """The files of the working tree, as they would be committed."""
+    """The files of the working tree, as they would be committed; all of an export that is no repository."""
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    if not (ROOT / ".git").exists():
+        unused = [f"--exclude=./{name}" for name in (".venv", "data", ".mypy_cache", ".ruff_cache")]
+        unpack(["tar", *unused, "-cf", "-", "."], folder)
+        return
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout
     there = b"\0".join(name for name in names.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists())
     pack = subprocess.run(
