@@ -24,6 +24,7 @@ import redis
 from benchmarks.artifacts import Artifacts
 from benchmarks.limit import FoveaClassifier
 from benchmarks.load import Target
+from cli.launch import GATEWAY_ENVIRONMENT
 from cli.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 from models.artifact import read_manifest
 from storage.blobs import BlobStore
@@ -125,7 +126,8 @@ class Service:
         }
         self._publish(environment["FOVEA_DATABASE_URL"], environment["FOVEA_BLOBS_URL"])
         for name, module in MODULES.items():
-            self._spawn(name, [sys.executable, "-m", module], environment)
+            own = GATEWAY_ENVIRONMENT if name == "gateway" else {}
+            self._spawn(name, [sys.executable, "-m", module], {**environment, **own})
         self._wait(self._ready, "the gateway and its worker")
 
     def _publish(self, database_url: str, blobs_url: str) -> None:
