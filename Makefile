@@ -43,9 +43,9 @@ docs: $(READY) ## Write the generated tables of the documentation anew
 	@PYTHONPATH=. $(BIN)/python docs/generate.py
 	@$(BIN)/python -m models.zoo.catalogue --write
 
-lock: $(READY) ## Compile the hash-pinned requirement files from pyproject.toml anew
+lock: $(READY) ## Compile the hash-pinned requirement files; UPGRADE=--upgrade for newer releases
 	@for role in dev gateway inference-cpu inference-cuda training debug; do \
-	  $(BIN)/uv pip compile pyproject.toml --extra $$role --extra client --extra s3 --extra tracing -o requirements/$$role.txt --universal --upgrade \
+	  $(BIN)/uv pip compile pyproject.toml --extra $$role --extra client --extra s3 --extra tracing -o requirements/$$role.txt --universal $(UPGRADE) \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet || exit 1; \
 	done
 

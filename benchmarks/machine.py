@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from workers.settings import usable_cores
+from system.cores import usable_cores
 
 SHOWN = ("onnxruntime", "onnxruntime-gpu", "pillow", "numpy", "celery", "fastapi", "uvicorn", "redis")
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from cli.data_folder import holder_of
 from cli.errors import RedisUnavailable
-from cli.machine import memory_limit_bytes, usable_cores
 from cli.output import size
 from cli.redis_server import find_redis
+from system.cores import core_quota, memory_limit_bytes
 
 _GIB = 1 << 30
 _DISK_NEEDED = _GIB // 2
@@ -130,7 +130,7 @@ def check_redis(search_path: str | None = None) -> Finding:
 
 
 def check_processor() -> Finding:
-    cores, host = usable_cores(), os.cpu_count() or 1
+    cores, host = core_quota(), os.cpu_count() or 1
     detail = f"{cores:g} of {host} cores usable" if cores < host else f"{host} cores"
     level = Level.WARNING if cores < 1 else Level.OK
     fix = "give the container at least one core" if cores < 1 else ""

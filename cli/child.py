@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +12,8 @@ from enum import IntEnum
 
 import psutil
 
-# A program before the program: `preexec_fn` would run Python in a fork of a process that has threads.
-_PR_SET_PDEATHSIG = 1
-_DIE_WITH_PARENT = f"""
-import ctypes, os, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)})
-if os.getppid() != int(sys.argv[1]):
-    sys.exit(1)
-try:
-    os.execvp(sys.argv[2], sys.argv[2:])
-except OSError as error:
-    sys.exit(f"{{sys.argv[2]}} cannot be started: {{error.strerror}}")
-"""
+from system.parent import dying_with_parent
+
 _LAST_LINES = 20
 _LONGEST_LINE = 1 << 20
 # The child cannot run with these settings or arguments, so starting it again changes nothing.
@@ -149,13 +138,6 @@ def describe_exit(code: int) -> str:
     except ValueError:
         name = f"signal {-code}"
     return f"killed by {name}" + (" (perhaps out of memory)" if name == "SIGKILL" else "")
-
-
-def dying_with_parent(command: Sequence[str]) -> list[str]:
-    """The command, such that the kernel ends it when the thread that starts it is gone; unchanged off Linux."""
-    if not sys.platform.startswith("linux"):
-        return list(command)
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 async def _next_line(reader: asyncio.StreamReader) -> bytes:

@@ -1,26 +1,20 @@
-"""Files that are there whole or not at all."""
+"""Files that commands write for their user: whole or not at all."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from cli.errors import FileNotWritten
+from system.files import written_whole
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, `.part` until the context ends well, gone when it does not. Raises FileNotWritten."""
-    part = path.with_name(f"{path.name}.part")
+def output_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is at `path` once the context ends well. Raises FileNotWritten."""
     try:
-        try:
-            with part.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with written_whole(path) as part, part.open("wb") as file:
+            yield file
+            file.flush()
     except OSError as exc:
         raise FileNotWritten(f"{path} cannot be written: {exc.strerror or exc}") from exc

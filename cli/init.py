@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from system.files import written_whole
+
 TEMPLATE = Path("docker/env.template")
 # Nobody else enters the folder; its files are read by containers whose users own nothing on the host.
 PRIVATE_FOLDER, READABLE = 0o700, 0o444
@@ -64,10 +66,9 @@ def _write_once(folder: Path, name: str, text: str, mode: int) -> None:
     if path.exists():
         print(f"  kept   {name}")
         return
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    part.chmod(mode)
-    part.rename(path)
+    with written_whole(path) as part:
+        # Nobody else may read it while it is being written, nor afterwards what is not for them.
+        part.touch(0o600)
+        part.write_text(text, encoding="utf-8")
+        part.chmod(mode)
     print(f"  wrote  {name}")

@@ -148,7 +148,7 @@ def card(
 ) -> None:
     """How good a version is, on what it was measured, and where it comes from."""
     from cli.client import ApiClient
-    from cli.files import write_whole
+    from cli.files import output_file
 
     form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
     if form not in ("md", "html"):
@@ -158,7 +158,7 @@ def card(
     if output is None:
         print(text)
         return
-    with write_whole(output) as file:
+    with output_file(output) as file:
         file.write(text.encode())
     print(output)
 
@@ -175,7 +175,7 @@ def download(
 ) -> None:
     """Fetch a version as a zip: model.onnx, manifest, card, and the weights to learn on from."""
     from cli.client import ApiClient
-    from cli.files import write_whole
+    from cli.files import output_file
     from cli.transfer import Transfer
 
     with ApiClient(url, key) as client:
@@ -183,7 +183,7 @@ def download(
         total = client.get_version(name, number)["size_bytes"]
         target = output or Path()
         target = target / f"{name}-{number}.zip" if target.is_dir() else target
-        with write_whole(target) as file, Transfer(f"fetching {name}:{number}", total) as shown:
+        with output_file(target) as file, Transfer(f"fetching {name}:{number}", total) as shown:
 
             def write(piece: bytes) -> None:
                 file.write(piece)

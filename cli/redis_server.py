@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import RedisUnavailable
-from cli.machine import memory_limit_bytes
+from system.cores import memory_limit_bytes
 
 _TRANSIT_BYTES = 1 << 30
 # What kombu needs.

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cli.address import claim_port, local_url
-from cli.child import describe_exit, dying_with_parent
+from cli.child import describe_exit
 from cli.errors import StartFailed
+from system.parent import dying_with_parent
 
 _STOP_S = 15.0
 _LAST_LINES = 20

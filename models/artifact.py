@@ -7,7 +7,6 @@ and not where the folder is kept.
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from typing import Any, TypedDict
 
 from models.errors import ArtifactCorrupt, ArtifactNotFound, InvalidPreprocessing
 from models.spec import Preprocessing
+from system.files import is_part, sync, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-UNFINISHED_MANIFEST = ".manifest.json.part"
 MODEL = "model.onnx"
 
 DISTRIBUTIONS = (
@@ -99,19 +98,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise ArtifactCorrupt(f"{path.name} is a link; an artifact holds its own files")
-        if path.is_file() and path not in (folder / MANIFEST, folder / UNFINISHED_MANIFEST):
+        if is_part(path):
+            path.unlink()
+        elif path.is_file() and path != folder / MANIFEST:
             files[path.relative_to(folder).as_posix()] = _entry(path)
-            _sync(path)
+            sync(path)
     if MODEL not in files:
         raise ArtifactCorrupt(f"there is no {MODEL} in {folder.name}; export the model before its manifest")
     for subfolder in {(folder / name).parent for name in files}:
-        _sync(subfolder)
+        sync(subfolder)
     complete = dataclasses.replace(manifest, files=files)
-    unfinished = folder / UNFINISHED_MANIFEST
-    unfinished.write_text(json.dumps(complete.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _sync(unfinished)
-    unfinished.replace(folder / MANIFEST)
-    _sync(folder)
+    write_whole(folder / MANIFEST, json.dumps(complete.to_dict(), indent=2, ensure_ascii=False) + "\n")
     return complete
 
 
@@ -182,11 +179,3 @@ def _entry(path: Path) -> FileEntry:
 def _leaves(name: str) -> bool:
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts or "\\" in name
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

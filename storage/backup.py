@@ -22,6 +22,7 @@ from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.errors import BackupUnusable, NotEmpty, NotFound, StorageError
 from storage.rows import clear_rows, dump_rows, is_empty, load_rows
+from system.files import written_whole
 
 FORMAT = 1
 ROWS = "rows.jsonl"
@@ -45,24 +46,18 @@ class Summary:
 
 def write_backup(database: Database, blobs: BlobStore, file: Path, progress: Progress) -> Summary:
     """Write the backup to `file`, which appears when it is whole. Raises StorageError; leaves nothing half."""
-    part = file.with_name(f".{file.name}.part")
-    try:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                summary = _write(database, blobs, part, progress)
-                break
-            except _Vanished as vanished:
-                if attempt == _ATTEMPTS:
-                    raise StorageError(
-                        f"{vanished} was deleted while the backup ran, for the third time; run it again when "
-                        "less is deleted."
-                    ) from vanished
-        part.replace(file)
-        return summary
-    except OSError as error:
-        raise StorageError(f"The backup {file} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    vanished = None
+    for _ in range(_ATTEMPTS):
+        try:
+            with written_whole(file) as part:
+                return _write(database, blobs, part, progress)
+        except _Vanished as gone:
+            vanished = gone
+        except OSError as error:
+            raise StorageError(f"The backup {file} cannot be written: {error}") from error
+    raise StorageError(
+        f"{vanished} was deleted while the backup ran, {_ATTEMPTS} times over; run it again when less is deleted."
+    ) from vanished
 
 
 def restore_backup(url: str, blobs: BlobStore, file: Path, progress: Progress, *, force: bool = False) -> Summary:

@@ -4,7 +4,6 @@ A file appears whole or not at all. A folder counts as complete when its last fi
 """
 
 import importlib
-import os
 import shutil
 import time
 import uuid
@@ -18,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from storage.errors import BlobsUnavailable, NotFound, StorageError
+from system.files import sync
 
 # Files being written lie here, in the root's own file system, so that a rename can put them in their place.
 _STAGING = ".staging"
@@ -170,7 +170,7 @@ class BlobStore:
     def _place(self, staged: Sequence[tuple[Path, str]]) -> None:
         """Flush all the staged files, then move each to its key: after a power cut none is there half."""
         for path, _ in staged:
-            _flush(path)
+            sync(path)
         folders = set()
         for path, key in staged:
             target = Path(self._path(key))
@@ -178,7 +178,7 @@ class BlobStore:
             path.replace(target)
             folders.add(target.parent)
         for folder in folders:
-            _flush(folder)
+            sync(folder)
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
@@ -241,12 +241,3 @@ def _failures(url: str) -> tuple[type[Exception], ...]:
         botocore: Any = importlib.import_module("botocore.exceptions")
         return (OSError, botocore.BotoCoreError)
     return (OSError,)
-
-
-def _flush(path: Path) -> None:
-    """Have the kernel write the file or folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

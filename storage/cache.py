@@ -22,6 +22,7 @@ import structlog
 from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, NotFound
 from storage.lock import file_lock
+from system.files import write_whole
 
 # The sha256 of files by their names, read from the lists in their folder; raises where these are broken.
 Checksums = Callable[[Path], Mapping[str, str]]
@@ -112,7 +113,7 @@ class FolderCache:
             wanted = {name for name, size in sizes.items() if _size(copy / name) != size}
         self._make_room(sum(sizes[name] for name in wanted))
         self._fetch(prefix, copy, wanted)
-        _place(copy / last, mark)
+        write_whole(copy / last, mark)
         faults = _faults(copy, checksums)
         if faults:
             # Left without its mark, so that the next user begins anew.
@@ -219,9 +220,3 @@ def _content(path: Path) -> bytes | None:
 
 def _folder_size(folder: Path) -> int:
     return sum(_size(path) or 0 for path in folder.rglob("*") if path.is_file())
-
-
-def _place(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

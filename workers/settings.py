@@ -1,12 +1,12 @@
 """What a worker reads from its environment (`FOVEA_...`). Both kinds of worker share it."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from storage.settings import StorageSettings
+from system.cores import usable_cores
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
 from workers.traces import TraceSettings
@@ -52,14 +52,3 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     @property
     def concurrent_inferences(self) -> int:
         return self.inference_threads or usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its affinity and its cgroup's quota, not what the host has."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.is_file():
-        limit, period = quota.read_text().split()
-        if limit != "max":
-            cores = min(cores, max(1, round(int(limit) / int(period))))
-    return cores

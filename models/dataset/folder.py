@@ -11,7 +11,6 @@ Knows nothing of archives, policies or how the pictures came here.
 
 import hashlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -25,6 +24,7 @@ from typing import Any
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
 from models.dataset.picture import look
 from models.dataset.sample import SPLITS, Sample, Split, hash_content, natural_order
+from system.files import write_whole
 
 FORMAT = 1
 MANIFEST = "dataset.json"
@@ -164,11 +164,8 @@ def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any])
     ordered = sorted(samples, key=lambda s: (s.split or "", s.label, s.sha256))
     labels = natural_order(s.label for s in ordered)
     content_hash = hash_content(ordered)
-    with (folder / SAMPLES).open("w", encoding="utf-8") as lines:
-        for sample in ordered:
-            lines.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
-        lines.flush()
-        os.fsync(lines.fileno())
+    lines = (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in ordered)
+    write_whole(folder / SAMPLES, "".join(lines))
     _write_json(folder / REPORT, report)
     _write_json(
         folder / MANIFEST,
@@ -244,8 +241,4 @@ def _read_samples(path: Path) -> Iterator[Sample]:
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")

@@ -1,6 +1,5 @@
 """Looks at every stored picture once, in threads. Knows no labels."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from models.dataset.picture import Picture, look
 from models.dataset.progress import Progress
 from models.dataset.report import FaultCode
 from models.errors import ImageError, ImageTooManyPixels
+from system.cores import usable_cores
 
 # How many pictures wait for each thread: enough to keep it busy, few enough that a cancel is quick.
 AHEAD = 8
@@ -45,7 +45,7 @@ def look_at_all(
 ) -> dict[str, Picture | Flaw]:
     """By sha256. Writes the thumbnails of the sound ones into the dataset's `folder`."""
     looks: dict[str, Picture | Flaw] = {}
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     pool = ThreadPoolExecutor(threads)
     work = partial(_look, folder, max_pixels)
     try:

@@ -3,7 +3,6 @@
 import os
 import stat
 import tarfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from models.dataset.limits import Limits
 from models.dataset.names import repaired, safe_name, shown
 from models.dataset.progress import Progress, no_progress
 from models.dataset.tree import walk
+from system.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,14 @@ def pack(folder: Path, out: Path, progress: Progress = no_progress) -> Packed:
     """
     if not folder.is_dir():
         raise ArchiveUnreadable(f"{folder} is no folder")
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         entries = [_entry(folder, path) for path in walk(folder) if path.resolve() != out.resolve()]
-        files = _write(part, entries, progress)
-        if not files:
-            raise ArchiveUnreadable(f"{folder} holds no files")
-        part.replace(out)
+        with written_whole(out) as part:
+            files = _write(part, entries, progress)
+            if not files:
+                raise ArchiveUnreadable(f"{folder} holds no files")
     except OSError as exc:
         raise ArchiveUnreadable(f"{exc.filename or folder} cannot be packed: {exc.strerror or exc}") from exc
-    finally:
-        part.unlink(missing_ok=True)
     return Packed(files, out.stat().st_size)
 
 

@@ -8,7 +8,6 @@ whose JSON is there and whose checksums hold.
 import errno
 import hashlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from system.files import sync
 
 RECORD = "checkpoint.json"
 WEIGHTS = "weights.safetensors"
@@ -66,9 +67,9 @@ class Checkpoints:
         try:
             yield partial
             for file in partial.iterdir():
-                _sync(file)
+                sync(file)
             self._place(partial)
-            _sync(self.folder)
+            sync(self.folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -132,11 +133,3 @@ def weights_sha256(tensors: dict[str, Tensor]) -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from models.preprocess import MAX_PIXELS, prepare
 from models.spec import Preprocessing
 from models.training.errors import DatasetUnusable
 from models.training.seeds import derive
+from system.files import written_whole
 
 Tick = Callable[[int, int], None]
 
@@ -203,7 +203,6 @@ def _decode_into(
         raise OSError(
             errno.ENOSPC, f"the prepared images need {needed:,} bytes, {free:,} are free in {file.parent}"
         )
-    partial = file.with_suffix(f".{uuid.uuid4().hex[:8]}.partial")
 
     def one(path: Path, name: str) -> NDArray[np.uint8]:
         try:
@@ -211,17 +210,13 @@ def _decode_into(
         except ImageError as error:
             raise type(error)(f"{name}: {error}") from error
 
-    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    try:
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-            step = 16 * threads
-            for start in range(0, len(images), step):
-                chunk = slice(start, start + step)
-                for i, prepared in enumerate(pool.map(one, images.paths[chunk], images.names[chunk]), start):
-                    out[i] = prepared
-                if tick is not None:
-                    tick(min(start + step, len(images)), len(images))
+    with written_whole(file) as part, ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        step = 16 * threads
+        for start in range(0, len(images), step):
+            chunk = slice(start, start + step)
+            for i, prepared in enumerate(pool.map(one, images.paths[chunk], images.names[chunk]), start):
+                out[i] = prepared
+            if tick is not None:
+                tick(min(start + step, len(images)), len(images))
         out.flush()
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ training the whole network on those images, at a thousandth of the cost.
 
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from models.training.errors import OutOfMemory
 from models.training.precision import out_of_memory
 from models.training.recipe import Augmentation
 from models.training.seeds import derive
+from system.files import written_whole
 
 # On a CPU a small batch stays in the cache (measured: half the time per image of 64 at once).
 BATCH = {"cpu": 8, "cuda": 64}
@@ -59,13 +59,8 @@ class FeatureCache:
 
     def store(self, key: str, features: Tensor) -> None:
         """Raises OSError on a full disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{key}.{uuid.uuid4().hex[:8]}.partial"
-        try:
-            save_file({"features": features.contiguous()}, partial)
-            partial.replace(self.folder / f"{key}.safetensors")
-        finally:
-            partial.unlink(missing_ok=True)
+        with written_whole(self.folder / f"{key}.safetensors") as part:
+            save_file({"features": features.contiguous()}, part)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A user's file into the weights folder, after it has proved to fit the architecture."""
 
-import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from models.weights.source import WeightsSource
 from models.weights.store import WeightsStore, write_record
 from models.zoo import registry
 from models.zoo.layout import classifiers, first_convolution
+from system.files import written_whole
 
 
 def import_weights(
@@ -83,9 +83,5 @@ def _network_for(architecture: str, state: dict[str, Tensor], params: dict[str, 
 
 
 def _copy(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    with path.open("rb") as read, part.open("wb") as write:
-        shutil.copyfileobj(read, write)
-        os.fsync(write.fileno())
-    part.replace(target)
+    with written_whole(target) as part:
+        shutil.copyfile(path, part)

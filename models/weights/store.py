@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import urllib.parse
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from filelock import FileLock
 from models.errors import WeightsCorrupt, WeightsNotFound
 from models.weights.download import Downloaded, DownloadFailed, Progress, discard, download, sha256_of
 from models.weights.source import Checksum, WeightsSource
+from system.files import sync, write_whole
 
 RECORD_SUFFIX = ".record.json"
 
@@ -115,9 +115,9 @@ class WeightsStore:
                 f"({verified_by}); the download was thrown away"
             )
         _write_record(path, source, url, got, verified_by)
-        with got.part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(got.part)
         got.part.replace(path)
+        sync(path.parent)
 
     def _absent(self, source: WeightsSource, reason: str) -> str:
         url = self.url_of(source)
@@ -160,10 +160,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    target = record_path(path)
-    part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False), "utf-8")
-    part.replace(target)
+    write_whole(record_path(path), json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False))
 
 
 def _recorded_sha256(path: Path) -> str | None:

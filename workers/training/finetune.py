@@ -8,7 +8,7 @@ from models.training.digits import BUILTIN, RECIPE
 from models.training.precision import training_device, use_threads
 from models.training.seeds import seed_everything
 from models.training.strategy import choose
-from workers.settings import usable_cores
+from system.cores import usable_cores
 from workers.training.assembly import Work, export_model, verify_model, write_artifact
 from workers.training.context import Context
 from workers.training.figures import assess

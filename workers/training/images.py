@@ -8,7 +8,7 @@ from models.spec import Preprocessing
 from models.training.data import ImageList, Pixels, Plan, canvas_of, decode
 from models.training.digits import BUILTIN, open_digits
 from storage.datasets import DatasetState
-from workers.settings import usable_cores
+from system.cores import usable_cores
 from workers.training.context import Context
 from workers.training.request import InvalidRequest
 

@@ -29,7 +29,7 @@ from models.training.recipe import Recipe
 from models.training.strategy import Choice, freeze, set_dropout
 from models.training.training import Training
 from models.zoo.layout import split
-from workers.settings import usable_cores
+from system.cores import usable_cores
 from workers.training.context import Context
 from workers.training.images import Images
 from workers.training.mirror import Mirror

@@ -12,7 +12,7 @@ from models.training.evaluate import cross_entropy
 from storage.errors import NotFound
 from storage.reference import PRODUCTION
 from storage.registry import Version
-from workers.settings import usable_cores
+from system.cores import usable_cores
 from workers.training.assembly import Work
 from workers.training.context import Context
 

@@ -34,7 +34,7 @@ from workers.training.context import Context
 from workers.training.failure import failure_of
 from workers.training.housekeeping import bound, sweep_work
 from workers.training.lease import CANCELLED, Lease
-from workers.training.parent import WORKER_VARIABLE, die_with_parent, hand_over
+from workers.training.parent import WORKER_VARIABLE, hand_over
 from workers.training.reporter import Reporter
 
 log = structlog.get_logger()
@@ -56,7 +56,6 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
     """Takes the job and sees it through; 0 when its row says how it went, or that another holds it."""
     terminated: list[bool] = []
     signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
-    die_with_parent()
     database = open_database(settings.database)
     tracer = open_tracer("trainer", settings)
     try:

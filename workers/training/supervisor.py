@@ -19,7 +19,8 @@ import structlog
 
 from storage.errors import LeaseLost, StorageError
 from storage.jobs import Attempt, JobLedger
-from workers.training.parent import ATTEMPT_VARIABLE, PARENT_VARIABLE, WORKER_VARIABLE
+from system.parent import dying_with_parent
+from workers.training.parent import ATTEMPT_VARIABLE, WORKER_VARIABLE
 
 # A trainer that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
 # inside an export has to come out of it first.
@@ -67,7 +68,7 @@ class Supervisor:
 
     def _start(self, job_id: str, handed_over: Path) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-m", "workers.training.runner", job_id],
+            dying_with_parent([sys.executable, "-m", "workers.training.runner", job_id]),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -77,7 +78,6 @@ class Supervisor:
             start_new_session=True,
             env=os.environ
             | {
-                PARENT_VARIABLE: str(os.getpid()),
                 ATTEMPT_VARIABLE: str(handed_over),
                 WORKER_VARIABLE: self._worker,
             },
