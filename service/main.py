@@ -19,7 +19,7 @@ from service.versions import VersionCache
 from service.workforce import Workforce
 from storage.blobs import BlobStore
 from storage.database import open_database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.jobs import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
@@ -91,7 +91,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         database=database,
         registry=registry,
         ledger=ledger,
-        datasets=DatasetShelf(database),
+        datasets=DatasetRegistry(database),
         blobs=BlobStore(settings.blobs),
         gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key, settings.metrics_open),
         workforce=workforce,

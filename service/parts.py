@@ -16,7 +16,7 @@ from service.versions import VersionCache
 from service.workforce import Workforce
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 from workers.traces import Tracer
@@ -28,7 +28,7 @@ class Parts:
     database: Database
     registry: ModelRegistry
     ledger: JobLedger
-    datasets: DatasetShelf
+    datasets: DatasetRegistry
     blobs: BlobStore
     gatekeeper: Gatekeeper
     workforce: Workforce

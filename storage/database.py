@@ -34,6 +34,9 @@ _POSTGRESQL_CONNECT = {
     "tcp_user_timeout": 20_000,
 }
 
+# What several of the storage's classes write together, or not at all: their calls take it as `within`.
+Transaction = Session
+
 
 class Database:
     """One engine and its connections; safe to share between threads."""
@@ -43,12 +46,16 @@ class Database:
         self._reading = engine.execution_options(**{_READ_ONLY: True})
 
     @contextmanager
-    def session(self, *, read_only: bool = False) -> Iterator[Session]:
+    def session(self, *, read_only: bool = False, within: Transaction | None = None) -> Iterator[Transaction]:
         """One transaction: committed at the end of the block, rolled back when it raises.
 
-        On SQLite a transaction takes the write lock at its start unless it is `read_only`, because one that
-        reads and then writes fails at once when another wrote in between. Raises DatabaseUnavailable.
+        With `within` the block is part of that transaction and is committed with it. On SQLite a transaction takes
+        the write lock at its start unless it is `read_only`, because one that reads and then writes fails at once
+        when another wrote in between. Raises DatabaseUnavailable.
         """
+        if within is not None:
+            yield within
+            return
         bind = self._reading if read_only else self.engine
         with (
             translated(self.engine.url),

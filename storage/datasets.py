@@ -1,4 +1,4 @@
-"""The shelf of uploaded datasets: one row for each, its files among the blobs. Knows no image."""
+"""The uploaded datasets: one row for each, its files among the blobs. Knows no image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from storage.clock import now
-from storage.database import Database
+from storage.database import Database, Transaction
 from storage.errors import Conflict, InUse, NotFound
 from storage.ids import new_id
-from storage.jobs import names_dataset
+from storage.job_rows import names_dataset
 from storage.page import Page, bounded, decode_cursor, encode_cursor
 from storage.tables import DatasetRow, JobRow
 from storage.text import check_title, contains, equals, is_text
@@ -31,7 +31,8 @@ class DatasetState(StrEnum):
 class Dataset:
     """`counts` is the number of images by split and label, in the form that the caller gave it.
 
-    `prefix` is where its files lie among the blobs, `job_id` the job that checked it.
+    `prefix` is where its files lie among the blobs, `job_id` the job that checked it. `duplicate_of` is set
+    only in what `record_duplicate` returns: every other call answers with the dataset of the same content.
     """
 
     id: str
@@ -45,10 +46,15 @@ class Dataset:
     size_bytes: int
     created_at: datetime
     job_id: str | None
+    duplicate_of: str | None
 
 
-class DatasetShelf:
-    """The datasets; every call is one transaction. Of ready ones no two have the same content hash."""
+class DatasetRegistry:
+    """The datasets; every call is one transaction, or part of the one that it is given as `within`.
+
+    Of ready ones no two have the same content hash. What was uploaded twice is one dataset with two ids, of which
+    the second leads to the first.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -66,8 +72,9 @@ class DatasetShelf:
         report: Mapping[str, Any] | None = None,
         size_bytes: int = 0,
         job_id: str | None = None,
+        within: Transaction | None = None,
     ) -> Dataset:
-        """Put a dataset on the shelf. `dataset_id` is for a caller whose prefix contains it: `new_id("ds")`.
+        """A new dataset. `dataset_id` is for a caller whose prefix contains it: `new_id("ds")`.
 
         Raises Conflict when a ready dataset has that content hash or any has that id: `find_by_hash` has it.
         Raises InvalidName.
@@ -87,12 +94,12 @@ class DatasetShelf:
             created_at=now(),
         )
         try:
-            with self._database.session() as session:
+            with self._database.session(within=within) as session:
                 return _dataset(session.scalars(row.returning(DatasetRow)).one())
         except IntegrityError as error:
             raise _twice(content_hash) from error
 
-    def settle(
+    def record_check(
         self,
         dataset_id: str,
         state: DatasetState,
@@ -102,33 +109,44 @@ class DatasetShelf:
         counts: Mapping[str, Any] | None = None,
         report: Mapping[str, Any] | None = None,
         size_bytes: int = 0,
+        prefix: str | None = None,
+        within: Transaction | None = None,
     ) -> Dataset:
-        """Write what the check of the dataset found. Raises NotFound, and Conflict as `add` does."""
-        found = (
-            update(DatasetRow)
-            .where(equals(DatasetRow.id, dataset_id))
-            .values(
-                state=state,
-                content_hash=content_hash,
-                labels=list(labels),
-                counts=dict(counts or {}),
-                report=dict(report or {}),
-                size_bytes=size_bytes,
-            )
-        )
-        try:
-            with self._database.session() as session:
-                row = session.scalars(found.returning(DatasetRow)).one_or_none()
-        except IntegrityError as error:
-            raise _twice(content_hash) from error
-        if row is None:
-            raise NotFound("dataset", dataset_id)
-        return _dataset(row)
+        """Write what the check of the dataset found, and with `prefix` where its files lie now.
+
+        Raises NotFound, and Conflict as `add` does.
+        """
+        values: dict[str, Any] = {
+            "state": state,
+            "content_hash": content_hash,
+            "labels": list(labels),
+            "counts": dict(counts or {}),
+            "report": dict(report or {}),
+            "size_bytes": size_bytes,
+        }
+        if prefix is not None:
+            values["prefix"] = prefix
+        return self._record(dataset_id, values, within)
+
+    def record_duplicate(self, dataset_id: str, original: str, *, within: Transaction | None = None) -> Dataset:
+        """From now on `dataset_id` leads to the ready dataset `original` of the same content. Raises NotFound.
+
+        Its own state is `refused`, which is what releases know that do not follow duplicates.
+        """
+        reason = f"The same images and labels are dataset {original} already; use that one."
+        values = {
+            "state": DatasetState.REFUSED,
+            "duplicate_of": original,
+            "report": {"duplicate_of": original, "refusals": [reason]},
+        }
+        return self._record(dataset_id, values, within)
 
     def get(self, dataset_id: str) -> Dataset:
-        """Raises NotFound."""
+        """The dataset of that id, or the one that it is a duplicate of. Raises NotFound."""
         with self._database.session(read_only=True) as session:
             row = session.get(DatasetRow, dataset_id) if is_text(dataset_id) else None
+            if row is not None and row.duplicate_of is not None:
+                row = session.get(DatasetRow, row.duplicate_of)
         if row is None:
             raise NotFound("dataset", dataset_id)
         return _dataset(row)
@@ -143,9 +161,10 @@ class DatasetShelf:
             return None if row is None else _dataset(row)
 
     def list(self, limit: int, cursor: str | None = None, search: str | None = None) -> Page[Dataset]:
-        """Newest first. `search` is a part of the name or the id. Raises InvalidCursor."""
+        """Newest first, without duplicates. `search` is a part of the name or the id. Raises InvalidCursor."""
         limit = bounded(limit)
-        query = select(DatasetRow).order_by(DatasetRow.id.desc()).limit(limit + 1)
+        query = select(DatasetRow).where(DatasetRow.duplicate_of.is_(None))
+        query = query.order_by(DatasetRow.id.desc()).limit(limit + 1)
         if cursor:
             query = query.where(DatasetRow.id < decode_cursor(cursor, str))
         if search:
@@ -154,12 +173,12 @@ class DatasetShelf:
             datasets = tuple(_dataset(row) for row in session.scalars(query))
         return Page(datasets[:limit], encode_cursor(datasets[limit - 1].id) if len(datasets) > limit else None)
 
-    def delete(self, dataset_id: str) -> Dataset:
-        """Take the dataset off the shelf and return what it was: its files are the caller's to delete.
+    def delete(self, dataset_id: str, *, within: Transaction | None = None) -> Dataset:
+        """Delete the dataset with its duplicates and return what it was: its files are the caller's to delete.
 
-        Raises InUse while a job that has not ended names it, and NotFound.
+        A duplicate is deleted alone. Raises InUse while a job that has not ended names the dataset, and NotFound.
         """
-        with self._database.session() as session:
+        with self._database.session(within=within) as session:
             # Locked before the jobs are looked at: JobLedger.create locks it too, so no job slips in between.
             locked = select(DatasetRow).where(equals(DatasetRow.id, dataset_id)).with_for_update()
             row = session.scalars(locked).one_or_none()
@@ -170,7 +189,19 @@ class DatasetShelf:
                 raise InUse(
                     f"Dataset {dataset_id} is needed by job {job}. Cancel the job or wait for its end first."
                 )
-            session.execute(delete(DatasetRow).where(DatasetRow.id == dataset_id))
+            same = or_(DatasetRow.id == dataset_id, DatasetRow.duplicate_of == dataset_id)
+            session.execute(delete(DatasetRow).where(same))
+        return _dataset(row)
+
+    def _record(self, dataset_id: str, values: Mapping[str, Any], within: Transaction | None) -> Dataset:
+        record = update(DatasetRow).where(equals(DatasetRow.id, dataset_id)).values(**values)
+        try:
+            with self._database.session(within=within) as session:
+                row = session.scalars(record.returning(DatasetRow)).one_or_none()
+        except IntegrityError as error:
+            raise _twice(values.get("content_hash")) from error
+        if row is None:
+            raise NotFound("dataset", dataset_id)
         return _dataset(row)
 
 
@@ -191,4 +222,5 @@ def _dataset(row: DatasetRow) -> Dataset:
         size_bytes=row.size_bytes,
         created_at=row.created_at,
         job_id=row.job_id,
+        duplicate_of=row.duplicate_of,
     )

@@ -5,32 +5,41 @@ writes is refused. Every change is one conditional UPDATE; nothing is read first
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, not_, null, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, case, delete, func, insert, not_, null, or_, select, update
 
 from storage.clock import from_now, now
-from storage.database import Database
+from storage.database import Database, Transaction
 from storage.errors import LeaseLost, NotFound
-from storage.events import tell, tell_progress, tell_state
+from storage.events import record_event, record_progress
 from storage.idempotency import claim, forget
 from storage.ids import new_id
 from storage.job import Attempt, Event, Idempotency, Job, JobCount, JobState
+from storage.job_rows import (
+    ACTIVE,
+    EXPIRED,
+    FREE,
+    change,
+    end_abandoned,
+    exhausted,
+    is_held,
+    is_job,
+    lock_dataset,
+    lock_held,
+    names_dataset,
+    require_job,
+    state_changed,
+    unlocked,
+)
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
-from storage.tables import DatasetRow, EventRow, JobRow
+from storage.tables import EventRow, JobRow
 from storage.text import contains, equals, is_text
 
 __all__ = ["Attempt", "Event", "Idempotency", "Job", "JobLedger", "JobState"]
-
-ATTEMPTS_EXHAUSTED = "attempts_exhausted"
-
-_ACTIVE = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
-_EXPIRED = and_(JobRow.state == JobState.RUNNING, JobRow.lease_until < now())
-# May be taken: it waits, or whoever held it has gone silent.
-_FREE = or_(JobRow.state == JobState.QUEUED, _EXPIRED)
 
 _Jobs = list[Job]  # inside the class, `list` is its method
 _Events = list[Event]
@@ -53,22 +62,24 @@ class JobLedger:
         request_id: str | None = None,
         traceparent: str | None = None,
         max_attempts: int = 3,
+        job_id: str | None = None,
+        within: Transaction | None = None,
     ) -> Job:
         """A new queued job; with an idempotency key seen in the last 24 hours, the job it made then.
 
-        Raises Conflict when that key came with another request, and NotFound when the request names an uploaded
-        dataset (`ds_...`) that is gone.
+        `job_id` is for a caller who names something after the job: `new_id("job")`. Raises Conflict when that key
+        came with another request, and NotFound when the request names an uploaded dataset (`ds_...`) that is gone.
         """
         if max_attempts < 1:
             raise ValueError(f"max_attempts is {max_attempts}; a job needs at least one attempt")
-        job_id = new_id("job")
-        with self._database.session() as session:
+        job_id = job_id or new_id("job")
+        with self._database.session(within=within) as session:
             if idempotency is not None:
                 earlier = claim(self._database, session, idempotency, job_id)
                 if earlier is not None:
                     return earlier
             dataset = _text(request.get("dataset"))
-            _hold_dataset(session, dataset)
+            lock_dataset(session, dataset)
             row = session.scalars(
                 insert(JobRow)
                 .values(
@@ -90,13 +101,13 @@ class JobLedger:
                 )
                 .returning(JobRow)
             ).one()
-            tell_state(session, row)
+            state_changed(session, row)
             return Job.from_row(row)
 
     def get(self, job_id: str) -> Job:
         """Raises NotFound."""
         with self._database.session(read_only=True) as session:
-            return Job.from_row(_require(session, job_id))
+            return Job.from_row(require_job(session, job_id))
 
     def list(
         self,
@@ -142,29 +153,32 @@ class JobLedger:
             for kind, state, jobs, first, at in rows
         )
 
-    def request_cancel(self, job_id: str, on_cancel: str = "discard") -> Job:
+    def request_cancel(self, job_id: str, on_cancel: str | None = None) -> Job:
         """Cancel a queued job at once, ask the holder of a running one to stop, leave one that has ended as it is.
 
-        `on_cancel` tells the holder what to do with what it has so far; the last request's word counts.
-        Raises NotFound.
+        `on_cancel` tells the holder what to do with what it has so far; without it, what an earlier request said
+        stands, and `discard` where there was none. Raises NotFound.
         """
         queued = JobRow.state == JobState.QUEUED
-        news = or_(not_(JobRow.cancel_requested), JobRow.on_cancel != on_cancel)
+        is_new = not_(JobRow.cancel_requested)
+        if on_cancel is not None:
+            is_new = or_(is_new, JobRow.on_cancel != on_cancel)
         with self._database.session() as session:
-            row = _change(
+            row = change(
                 session,
-                and_(_is(job_id), _ACTIVE, news),
+                and_(is_job(job_id), ACTIVE, is_new),
                 cancel_requested=True,
-                on_cancel=on_cancel,
+                on_cancel=on_cancel or "discard",
                 state=case((queued, JobState.CANCELLED), else_=JobRow.state),
+                error=case((queued, null()), else_=JobRow.error),
                 finished_at=case((queued, now()), else_=null()),
             )
             if row is None:
-                row = _require(session, job_id)
+                row = require_job(session, job_id)
             elif row.state == JobState.CANCELLED:
-                tell_state(session, row)
+                state_changed(session, row)
             else:
-                tell(session, row, "cancel_requested", {"on_cancel": on_cancel})
+                record_event(session, row, "cancel_requested", {"on_cancel": row.on_cancel})
             return Job.from_row(row)
 
     # A worker takes a job, and writes only while it holds it.
@@ -177,9 +191,9 @@ class JobLedger:
         """
         token = secrets.token_hex(16)
         with self._database.session() as session:
-            row = _change(
+            row = change(
                 session,
-                and_(_is(job_id), _FREE, not_(JobRow.cancel_requested), JobRow.attempt < JobRow.max_attempts),
+                and_(is_job(job_id), FREE, not_(JobRow.cancel_requested), JobRow.attempt < JobRow.max_attempts),
                 state=JobState.RUNNING,
                 attempt=JobRow.attempt + 1,
                 token=token,
@@ -188,15 +202,15 @@ class JobLedger:
                 started_at=func.coalesce(JobRow.started_at, now()),
             )
             if row is None:
-                _require(session, job_id)
-                _settle(session, _is(job_id))
+                require_job(session, job_id)
+                end_abandoned(session, is_job(job_id))
                 return None
-            tell_state(session, row)
+            state_changed(session, row)
             return Attempt(Job.from_row(row), token)
 
     def renew(self, attempt: Attempt, lease_s: float) -> bool:
         """Keep the job for so long from now; returns whether its cancellation was asked for. Raises LeaseLost."""
-        renewal = update(JobRow).where(_held(attempt)).values(lease_until=from_now(lease_s))
+        renewal = update(JobRow).where(is_held(attempt)).values(lease_until=from_now(lease_s))
         with self._database.session() as session:
             cancel_requested = session.scalar(renewal.returning(JobRow.cancel_requested))
         if cancel_requested is None:
@@ -206,39 +220,55 @@ class JobLedger:
     def progress(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
         """Replace the job's progress and tell it as an event. Raises LeaseLost."""
         with self._database.session() as session:
-            row = _change(session, _held(attempt), progress=dict(data))
+            row = change(session, is_held(attempt), progress=dict(data))
             if row is None:
                 raise LeaseLost(attempt.job.id)
-            tell_progress(session, row)
+            record_progress(session, row)
 
-    def succeed(self, attempt: Attempt, result: Mapping[str, Any]) -> None:
+    @contextmanager
+    def transaction(self, attempt: Attempt) -> Iterator[Transaction]:
+        """One transaction in which the attempt holds its job: whatever else it writes `within` it is fenced.
+
+        Raises LeaseLost, now or by a call inside the block; then nothing of the block is written.
+        """
+        with self._database.session() as session:
+            lock_held(session, attempt)
+            yield session
+
+    def succeed(self, attempt: Attempt, result: Mapping[str, Any], *, within: Transaction | None = None) -> None:
         """End the job. Raises LeaseLost; the same attempt ending it the same way twice does nothing."""
-        self._end(attempt, JobState.SUCCEEDED, result=dict(result), error=None)
+        self._end(attempt, JobState.SUCCEEDED, within, result=dict(result), error=None)
 
-    def fail(self, attempt: Attempt, code: str, detail: str, *, retry: bool = False) -> None:
+    def fail(
+        self, attempt: Attempt, code: str, detail: str, *, retry: bool = False, within: Transaction | None = None
+    ) -> None:
         """End the job; or, with `retry`, queue it again while it has attempts left. Raises LeaseLost."""
         error = {"code": code, "detail": detail}
         job = attempt.job
         if retry and job.attempt < job.max_attempts:
             self._requeue(attempt, error=error)
         elif retry:
-            self._end(attempt, JobState.FAILED, error=_exhausted(job.attempt, f"The last one failed: {detail}"))
+            error = exhausted(job.attempt, f"The last one failed: {detail}")
+            self._end(attempt, JobState.FAILED, within, error=error)
         else:
-            self._end(attempt, JobState.FAILED, error=error)
+            self._end(attempt, JobState.FAILED, within, error=error)
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back unfinished, as if it had not been taken. Raises LeaseLost."""
         self._requeue(attempt, attempt=JobRow.attempt - 1)
 
-    def cancelled(self, attempt: Attempt, result: Mapping[str, Any] | None = None) -> None:
+    def cancelled(
+        self, attempt: Attempt, result: Mapping[str, Any] | None = None, *, within: Transaction | None = None
+    ) -> None:
         """End the job because its cancellation was asked for. Raises LeaseLost."""
-        self._end(attempt, JobState.CANCELLED, result=None if result is None else dict(result))
+        kept = None if result is None else dict(result)
+        self._end(attempt, JobState.CANCELLED, within, result=kept, error=None)
 
     # The reconciler finds what was lost, and the house is kept.
 
     def mark_dispatched(self, job_id: str) -> None:
         """A message for the job was sent now. Raises NotFound."""
-        sent = update(JobRow).where(_is(job_id)).values(dispatched_at=now()).returning(JobRow.id)
+        sent = update(JobRow).where(is_job(job_id)).values(dispatched_at=now()).returning(JobRow.id)
         with self._database.session() as session:
             if session.scalar(sent) is None:
                 raise NotFound("job", job_id)
@@ -255,12 +285,12 @@ class JobLedger:
         )
         # A message sent before the lease ended was for the attempt that is lost; one sent since is on its way.
         sent_since = and_(JobRow.dispatched_at >= JobRow.lease_until, JobRow.dispatched_at >= long_ago)
-        silent = and_(_EXPIRED, func.coalesce(not_(sent_since), True))
+        silent = and_(EXPIRED, func.coalesce(not_(sent_since), True))
         with self._database.session() as session:
-            _settle(session, JobRow.id.in_(_unlocked(_EXPIRED)))
+            end_abandoned(session, JobRow.id.in_(unlocked(EXPIRED)))
             rows = session.scalars(
                 update(JobRow)
-                .where(JobRow.id.in_(_unlocked(or_(waiting, silent))))
+                .where(JobRow.id.in_(unlocked(or_(waiting, silent))))
                 .values(dispatched_at=now())
                 .returning(JobRow)
             ).all()
@@ -272,29 +302,32 @@ class JobLedger:
             return session.scalar(select(JobRow.id).where(names_dataset(dataset_id)).limit(1)) is not None
 
     def prune(self, older_than: timedelta) -> int:
-        """Delete the jobs that ended longer ago than that, with their events; returns how many."""
-        ended = and_(not_(_ACTIVE), JobRow.finished_at < from_now(-older_than.total_seconds()))
+        """Delete the jobs that ended longer ago than that, with their events; returns how many it was.
+
+        What lies under their names among the blobs is then nobody's, and the gateway's clean-up deletes it.
+        """
+        ended = and_(not_(ACTIVE), JobRow.finished_at < from_now(-older_than.total_seconds()))
         with self._database.session() as session:
             forget(session)
             return len(session.scalars(delete(JobRow).where(ended).returning(JobRow.id)).all())
 
-    def _end(self, attempt: Attempt, state: JobState, /, **values: Any) -> None:
-        with self._database.session() as session:
-            row = _change(session, _held(attempt), state=state, finished_at=now(), lease_until=None, **values)
+    def _end(self, attempt: Attempt, state: JobState, within: Transaction | None, /, **values: Any) -> None:
+        with self._database.session(within=within) as session:
+            row = change(session, is_held(attempt), state=state, finished_at=now(), lease_until=None, **values)
             if row is not None:
-                tell_state(session, row)
+                state_changed(session, row)
                 return
             # The commit of an earlier try may have arrived although its answer did not.
-            same = select(JobRow.id).where(_is(attempt.job.id), JobRow.token == attempt.token)
+            same = select(JobRow.id).where(is_job(attempt.job.id), JobRow.token == attempt.token)
             if session.scalar(same.where(JobRow.state == state)) is None:
                 raise LeaseLost(attempt.job.id)
 
     def _requeue(self, attempt: Attempt, /, **values: Any) -> None:
         """Back to the queue; or to its end, when the cancellation was asked for."""
         with self._database.session() as session:
-            row = _change(
+            row = change(
                 session,
-                _held(attempt),
+                is_held(attempt),
                 state=case((JobRow.cancel_requested, JobState.CANCELLED), else_=JobState.QUEUED),
                 finished_at=case((JobRow.cancel_requested, now()), else_=null()),
                 queued_at=now(),
@@ -306,72 +339,10 @@ class JobLedger:
             )
             if row is None:
                 raise LeaseLost(attempt.job.id)
-            tell_state(session, row)
-
-
-def names_dataset(dataset_id: str) -> ColumnElement[bool]:
-    """The jobs that have not ended and name the dataset."""
-    return and_(_ACTIVE, equals(JobRow.dataset, dataset_id))
-
-
-def _is(job_id: str) -> ColumnElement[bool]:
-    return equals(JobRow.id, job_id)
-
-
-def _held(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(_is(attempt.job.id), JobRow.state == JobState.RUNNING, JobRow.token == attempt.token)
-
-
-def _unlocked(which: ColumnElement[bool]) -> Any:
-    """The ids of such jobs, leaving out those that another transaction is changing right now (PostgreSQL)."""
-    return select(JobRow.id).where(which).order_by(JobRow.id).with_for_update(skip_locked=True)
-
-
-def _change(session: Session, which: ColumnElement[bool], **values: Any) -> JobRow | None:
-    """Update the one job, if it is such a job, and count an event, which the caller then tells."""
-    change = update(JobRow).where(which).values(events=JobRow.events + 1, **values).returning(JobRow)
-    return session.scalars(change).one_or_none()
-
-
-def _settle(session: Session, which: ColumnElement[bool]) -> None:
-    """End those of the jobs that nobody holds and nobody shall take again."""
-    ended = {"finished_at": now(), "token": None, "events": JobRow.events + 1}
-    to_cancel = and_(which, _EXPIRED, JobRow.cancel_requested)
-    cancel = update(JobRow).where(to_cancel).values(state=JobState.CANCELLED, lease_until=None, **ended)
-    for row in session.scalars(cancel.returning(JobRow)).all():
-        tell_state(session, row)
-    used_up = and_(which, _EXPIRED, JobRow.attempt >= JobRow.max_attempts)
-    fail = update(JobRow).where(used_up).values(state=JobState.FAILED, **ended)
-    for row in session.scalars(fail.returning(JobRow)).all():
-        row.error = _exhausted(row.attempt, f"The last one, by worker {row.worker}, went silent: {_silence(row)}")
-        row.lease_until = None
-        session.flush()
-        tell_state(session, row)
-
-
-def _exhausted(attempts: int, last: str) -> dict[str, Any]:
-    return {"code": ATTEMPTS_EXHAUSTED, "detail": f"Given up after {attempts} attempts. {last}"}
-
-
-def _silence(row: JobRow) -> str:
-    until = f"its lease ended at {row.lease_until:%Y-%m-%dT%H:%M:%SZ}."
-    return until if row.error is None else f"{until} The error before that: {row.error['detail']}"
-
-
-def _require(session: Session, job_id: str) -> JobRow:
-    row = session.get(JobRow, job_id) if is_text(job_id) else None
-    if row is None:
-        raise NotFound("job", job_id)
-    return row
-
-
-def _hold_dataset(session: Session, dataset: str | None) -> None:
-    """Keep an uploaded dataset from being deleted until the job that names it is committed."""
-    if dataset is None or not dataset.startswith("ds_"):
-        return
-    row = select(DatasetRow.id).where(DatasetRow.id == dataset).with_for_update(read=True, key_share=True)
-    if session.scalar(row) is None:
-        raise NotFound("dataset", dataset)
+            if row.state == JobState.CANCELLED:
+                row.error = None
+                session.flush()
+            state_changed(session, row)
 
 
 def _text(value: Any) -> str | None:

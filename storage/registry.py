@@ -8,12 +8,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.clock import now
-from storage.database import Database
-from storage.errors import Conflict, InUse, LeaseLost, NotFound
+from storage.database import Database, Transaction
+from storage.errors import Conflict, InUse, NotFound
 from storage.model import Model, Version, read_models, read_version, read_versions
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.reference import LATEST, PRODUCTION, Reference, check_alias, check_model_name, is_model_name
-from storage.tables import AliasRow, JobRow, ModelRow, VersionCounterRow, VersionRow
+from storage.tables import AliasRow, ModelRow, VersionCounterRow, VersionRow
 from storage.text import contains, equals
 
 __all__ = ["LATEST", "PRODUCTION", "Model", "ModelRegistry", "Reference", "Version"]
@@ -33,21 +33,18 @@ class ModelRegistry:
         manifest: Mapping[str, Any],
         size_bytes: int,
         job_id: str | None = None,
-        token: str | None = None,
         number: int | None = None,
+        within: Transaction | None = None,
     ) -> Version:
         """Publish an artifact as the model's next version; makes the model when it is new.
 
         Numbers are 1, 2, 3 ... and never given twice, not even after a deletion. A `number` of the caller's must
         be above all that were given. A job publishes once: its second call returns the version of its first.
-        With a `token`, the job must still be held by that attempt, or LeaseLost is raised and nothing published.
         `labels`, `architecture` and `metrics` are read from the manifest. Raises InvalidName and Conflict.
         """
         check_model_name(model)
         try:
-            with self._database.session() as session:
-                if token is not None:
-                    _check_lease(session, job_id, token)
+            with self._database.session(within=within) as session:
                 published = _published_by(session, job_id)
                 if published is None:
                     given = self._next_number(session, model, number)
@@ -66,7 +63,10 @@ class ModelRegistry:
                     )
                     published = read_version(session, VersionRow.model == model, VersionRow.number == given)
         except IntegrityError:
-            # Two calls of one job met: the other one won, and its version is the answer.
+            # Two calls of one job met: the other one won, and its version is the answer. That cannot be in a
+            # transaction in which the caller holds the job.
+            if within is not None:
+                raise
             with self._database.session(read_only=True) as session:
                 published = _published_by(session, job_id)
         if published is None:
@@ -152,11 +152,11 @@ class ModelRegistry:
             session.execute(delete(ModelRow).where(ModelRow.name == model))
         return versions
 
-    def set_alias(self, model: str, alias: str, number: int) -> Model:
+    def set_alias(self, model: str, alias: str, number: int, *, within: Transaction | None = None) -> Model:
         """Point the alias at the version, at once for everybody. Raises InvalidName and NotFound."""
         check_alias(alias)
         move = self._database.insert(AliasRow).values(model=model, alias=alias, number=number)
-        with self._database.session() as session:
+        with self._database.session(within=within) as session:
             _touch(session, model)
             _require_version(session, model, number)
             session.execute(move.on_conflict_do_update(index_elements=["model", "alias"], set_={"number": number}))
@@ -192,13 +192,6 @@ class ModelRegistry:
     def _make_model(self, session: Session, model: str) -> None:
         row = self._database.insert(ModelRow).values(name=model, created_at=now(), updated_at=now())
         session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"updated_at": now()}))
-
-
-def _check_lease(session: Session, job_id: str | None, token: str) -> None:
-    """Lock the job's row while this attempt holds it, so that nobody takes the job before the commit."""
-    held = select(JobRow.id).where(JobRow.id == job_id, JobRow.state == "running", JobRow.token == token)
-    if session.scalar(held.with_for_update()) is None:
-        raise LeaseLost(str(job_id))
 
 
 def _published_by(session: Session, job_id: str | None) -> Version | None:

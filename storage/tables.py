@@ -156,6 +156,8 @@ class DatasetRow(Base):
     report: Mapped[dict[str, Any]]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     job_id: Mapped[str | None]
+    # The ready dataset of the same content, which this id leads to.
+    duplicate_of: Mapped[str | None] = mapped_column(NAME, index=True)
     created_at: Mapped[datetime]
 
     # The same images are kept once; a refused upload may be tried again.

@@ -19,7 +19,7 @@ from support.s3 import S3Server
 from storage.backup import read_record, restore_backup, write_backup
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
-from storage.datasets import DatasetShelf, DatasetState
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import BackupUnusable, NotEmpty, SchemaMismatch, StorageError
 from storage.jobs import JobLedger
 from storage.keys import KeyRing
@@ -87,14 +87,16 @@ def make_place(
 def furnish(place: Place) -> str:
     """One of everything, with text that is easily spoilt; the key's token."""
     registry, ledger = ModelRegistry(place.database), JobLedger(place.database)
-    shelf, ring = DatasetShelf(place.database), KeyRing(place.database)
+    datasets, ring = DatasetRegistry(place.database), KeyRing(place.database)
     for number in (1, 2):
         place.blobs.put_bytes(f"models/ants/{number}/model.onnx", os.urandom(100_000))
         place.blobs.put_bytes(f"models/ants/{number}/manifest.json", b"{}")
         manifest = {"labels": ["ant", "é\u0000\ud800", None], "loss": 0.1}
         registry.add_version("ants", artifact=f"models/ants/{number}/", manifest=manifest, size_bytes=2**40)
     registry.set_alias("ants", "production", 1)
-    dataset = shelf.add("Ameisen \u2013 ants", prefix="datasets/ds_1", dataset_id="ds_1", state=DatasetState.READY)
+    dataset = datasets.add(
+        "Ameisen \u2013 ants", prefix="datasets/ds_1", dataset_id="ds_1", state=DatasetState.READY
+    )
     place.blobs.put_bytes("datasets/ds_1/files/ab/cd", b"picture")
     place.blobs.put_bytes("datasets/ds_1/dataset.json", b"{}")
     job = ledger.create("finetune", {"model": "ants", "dataset": dataset.id})
@@ -281,7 +283,7 @@ def test_no_member_leads_out_of_the_blobs(make_place: MakePlace, tmp_path: Path)
 
 
 def as_of_the_first_release(file: Path, old: Path) -> None:
-    """The backup as release 0001 wrote it: without the column that 0002 added."""
+    """The backup as release 0001 wrote it: without the columns that were added since."""
     with tarfile.open(file) as source, tarfile.open(old, "w") as target:
         record = read_record(file)
         for member in source:
@@ -291,7 +293,8 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
             if member.name == "rows.jsonl":
                 lines = [json.loads(line) for line in data.splitlines()]
                 for line in lines:
-                    line["row"].pop("traceparent", None)
+                    for column in ("traceparent", "duplicate_of"):
+                        line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 record["members"][member.name]["sha256"] = hashlib.sha256(data).hexdigest()
             if member.name == "backup.json":

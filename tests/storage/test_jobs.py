@@ -11,7 +11,9 @@ from sqlalchemy import update
 from storage import events, idempotency
 from storage.clock import from_now
 from storage.database import Database
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import Conflict, InvalidCursor, LeaseLost, NotFound
+from storage.ids import new_id
 from storage.jobs import Attempt, Idempotency, Job, JobLedger, JobState
 from storage.tables import IdempotencyRow
 
@@ -247,6 +249,128 @@ def test_the_last_word_on_what_a_cancelled_job_leaves_counts(ledger: JobLedger) 
     ledger.request_cancel(job.id, on_cancel="keep")
 
     assert ledger.request_cancel(job.id, on_cancel="discard").on_cancel == "discard"
+
+
+def test_a_cancellation_without_a_word_changes_nothing_that_was_said(ledger: JobLedger) -> None:
+    kept, discarded = ledger.create("finetune", {}), ledger.create("finetune", {})
+    for job in (kept, discarded):
+        taken(ledger, job)
+    ledger.request_cancel(kept.id, "keep_best")
+
+    assert ledger.request_cancel(kept.id).on_cancel == "keep_best"
+    assert ledger.request_cancel(discarded.id).on_cancel == "discard"
+    assert ledger.request_cancel(kept.id, "discard").on_cancel == "discard"
+
+
+def test_a_cancelled_job_has_no_error_of_an_earlier_attempt(ledger: JobLedger) -> None:
+    waiting, running, silent, released = (ledger.create("finetune", {}) for _ in range(4))
+    for job in (waiting, running, silent, released):
+        ledger.fail(taken(ledger, job), "disk_full", "The disk is full.", retry=True)
+    attempt, _, third = taken(ledger, running), taken(ledger, silent, lease_s=OVER), taken(ledger, released)
+    for job in (waiting, running, silent, released):
+        ledger.request_cancel(job.id)
+    ledger.cancelled(attempt)
+    ledger.fail(third, "disk_full", "The disk is full again.", retry=True)
+    ledger.to_requeue(older_than_s=60)
+
+    for job in (waiting, running, silent, released):
+        ended = ledger.get(job.id)
+        assert (ended.state, ended.error) == (JobState.CANCELLED, None)
+
+
+def test_what_is_written_with_the_end_of_a_job_is_written_with_it_or_not_at_all(
+    ledger: JobLedger, database: Database
+) -> None:
+    datasets = DatasetRegistry(database)
+    dataset = datasets.add("ants", prefix="datasets/x")
+    attempt = taken(ledger, ledger.create("ingest", {"dataset": dataset.id}))
+
+    def write(fail: bool) -> None:
+        with ledger.transaction(attempt) as transaction:
+            datasets.record_check(dataset.id, DatasetState.READY, content_hash="sha256:1", within=transaction)
+            ledger.succeed(attempt, {"dataset": dataset.id}, within=transaction)
+            if fail:
+                raise RuntimeError("the process dies")
+
+    with pytest.raises(RuntimeError):
+        write(fail=True)
+    assert datasets.get(dataset.id).state == DatasetState.CHECKING
+    assert ledger.get(attempt.job.id).state == JobState.RUNNING
+
+    write(fail=False)
+    assert datasets.get(dataset.id).state == DatasetState.READY
+    assert ledger.get(attempt.job.id).state == JobState.SUCCEEDED
+
+
+def test_a_zombie_begins_no_transaction(ledger: JobLedger) -> None:
+    job = ledger.create("ingest", {})
+    zombie = taken(ledger, job, lease_s=OVER)
+    taken(ledger, job, worker="w2")
+    with pytest.raises(LeaseLost, match=job.id), ledger.transaction(zombie):
+        pytest.fail("a zombie writes")
+
+
+def cancel_waiting(ledger: JobLedger, job: Job) -> None:
+    ledger.request_cancel(job.id)
+
+
+def cancel_between_attempts(ledger: JobLedger, job: Job) -> None:
+    ledger.fail(taken(ledger, job), "disk_full", "The disk is full.", retry=True)
+    ledger.request_cancel(job.id)
+
+
+def cancel_while_the_holder_is_silent(ledger: JobLedger, job: Job) -> None:
+    taken(ledger, job, lease_s=OVER)
+    ledger.request_cancel(job.id)
+    ledger.to_requeue(older_than_s=60)
+
+
+def use_the_attempts_up(ledger: JobLedger, job: Job) -> None:
+    for _ in range(3):
+        taken(ledger, job, lease_s=OVER)
+    ledger.to_requeue(older_than_s=60)
+
+
+def use_the_attempts_up_and_take(ledger: JobLedger, job: Job) -> None:
+    for _ in range(3):
+        taken(ledger, job, lease_s=OVER)
+    assert ledger.take(job.id, "w", LEASE_S) is None
+
+
+@pytest.mark.parametrize("knows_its_job", [True, False])
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (cancel_waiting, "cancelled"),
+        (cancel_between_attempts, "cancelled"),
+        (cancel_while_the_holder_is_silent, "cancelled"),
+        (use_the_attempts_up, "Given up after 3 attempts"),
+        (use_the_attempts_up_and_take, "Given up after 3 attempts"),
+    ],
+)
+def test_a_dataset_whose_check_ends_without_a_worker_is_refused_and_says_why(
+    ledger: JobLedger, database: Database, end: Callable[[JobLedger, Job], None], reason: str, knows_its_job: bool
+) -> None:
+    datasets = DatasetRegistry(database)
+    job_id = new_id("job")
+    dataset = datasets.add("ants", prefix="datasets/x", job_id=job_id if knows_its_job else None)
+    other = datasets.add("bees", prefix="datasets/y", job_id="job_of_another")
+    job = ledger.create("ingest", {"dataset": dataset.id}, job_id=job_id)
+
+    end(ledger, job)
+
+    assert ledger.get(job_id).state.is_terminal
+    refused = datasets.get(dataset.id)
+    assert refused.state == DatasetState.REFUSED
+    assert reason in refused.report["refusals"][0]
+    assert datasets.get(other.id).state == DatasetState.CHECKING
+
+
+def test_a_dataset_that_is_ready_outlives_jobs_that_fail(ledger: JobLedger, database: Database) -> None:
+    datasets = DatasetRegistry(database)
+    dataset = datasets.add("ants", prefix="datasets/x", state=DatasetState.READY, content_hash="sha256:1")
+    use_the_attempts_up(ledger, ledger.create("finetune", {"dataset": dataset.id}))
+    assert datasets.get(dataset.id) == dataset
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(ledger: JobLedger) -> None:

@@ -9,7 +9,7 @@ from threading import Barrier
 from time import sleep
 
 from storage.database import Database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.errors import InUse, LeaseLost, NotFound
 from storage.jobs import Attempt, Idempotency, Job, JobLedger, JobState
 
@@ -161,11 +161,11 @@ def test_a_raced_cancellation_is_never_lost(database: Database) -> None:
 
 
 def test_a_dataset_is_not_deleted_from_under_a_new_job(database: Database) -> None:
-    ledger, shelf = JobLedger(database), DatasetShelf(database)
+    ledger, datasets = JobLedger(database), DatasetRegistry(database)
 
     def delete(dataset_id: str) -> bool:
         try:
-            shelf.delete(dataset_id)
+            datasets.delete(dataset_id)
         except InUse:
             return False
         return True
@@ -179,7 +179,7 @@ def test_a_dataset_is_not_deleted_from_under_a_new_job(database: Database) -> No
 
     with ThreadPoolExecutor(2) as pool:
         for _ in range(40):
-            dataset = shelf.add("ants", prefix="datasets/x/")
+            dataset = datasets.add("ants", prefix="datasets/x/")
             deleted = pool.submit(delete, dataset.id)
             created = pool.submit(create, dataset.id)
             assert deleted.result() is not created.result()

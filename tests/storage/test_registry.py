@@ -285,6 +285,13 @@ def test_a_job_that_publishes_in_many_threads_publishes_once(registry: ModelRegi
     assert publish(registry).number == 2
 
 
+def publish_held(
+    registry: ModelRegistry, ledger: JobLedger, attempt: Attempt, model: str = "ants-bees"
+) -> Version:
+    with ledger.transaction(attempt) as transaction:
+        return publish(registry, model, job_id=attempt.job.id, within=transaction)
+
+
 def test_a_zombie_cannot_publish(registry: ModelRegistry, database: Database) -> None:
     ledger = JobLedger(database)
     job = ledger.create("finetune", {})
@@ -294,15 +301,38 @@ def test_a_zombie_cannot_publish(registry: ModelRegistry, database: Database) ->
     assert heir is not None
 
     with pytest.raises(LeaseLost):
-        publish(registry, job_id=job.id, token=zombie.token)
+        publish_held(registry, ledger, zombie)
     assert registry.list_models(10).items == ()
 
-    assert publish(registry, job_id=job.id, token=heir.token).number == 1
+    assert publish_held(registry, ledger, heir).number == 1
     with pytest.raises(LeaseLost):
-        publish(registry, job_id=job.id, token=zombie.token)
+        publish_held(registry, ledger, zombie)
     ledger.succeed(heir, {})
     with pytest.raises(LeaseLost):
-        publish(registry, job_id=job.id, token=heir.token)
+        publish_held(registry, ledger, heir)
+
+
+def test_a_version_its_alias_and_the_end_of_its_job_are_one_step(
+    registry: ModelRegistry, database: Database
+) -> None:
+    ledger = JobLedger(database)
+    attempt = ledger.take(ledger.create("finetune", {}).id, "w1", lease_s=60)
+    assert attempt is not None
+
+    def publish_and_end(fail: bool) -> None:
+        with ledger.transaction(attempt) as transaction:
+            version = publish(registry, job_id=attempt.job.id, within=transaction)
+            registry.set_alias(version.model, "production", version.number, within=transaction)
+            ledger.succeed(attempt, {"version": version.number}, within=transaction)
+            if fail:
+                raise RuntimeError("the process dies")
+
+    with pytest.raises(RuntimeError):
+        publish_and_end(fail=True)
+    assert registry.list_models(10).items == ()
+    publish_and_end(fail=False)
+    assert registry.get_model("ants-bees").aliases == {"production": 1}
+    assert ledger.get(attempt.job.id).result == {"version": 1}
 
 
 def test_a_job_is_not_taken_over_while_its_version_is_being_published(
@@ -323,7 +353,7 @@ def test_a_job_is_not_taken_over_while_its_version_is_being_published(
                     takeovers[0].result(timeout=0.5)
 
         event.listen(database.engine, "before_cursor_execute", meanwhile)
-        publish(registry, job_id=job.id, token=late.token)
+        publish_held(registry, ledger, late)
         event.remove(database.engine, "before_cursor_execute", meanwhile)
         assert takeovers[0].result(timeout=30) is not None
 
@@ -340,17 +370,17 @@ def test_of_a_publisher_and_the_one_who_takes_its_job_over_one_wins(
             late = ledger.take(job.id, "w1", lease_s=-1)
             assert late is not None
             name = job.id.lower()
-            publishing = pool.submit(_publish_as, registry, name, job.id, late.token)
+            publishing = pool.submit(_publish_as, registry, ledger, name, late)
             heir = pool.submit(ledger.take, job.id, "w2", 60).result()
             assert heir is not None
             assert publishing.result() in (1, None)
-            assert _publish_as(registry, name, job.id, heir.token) == 1
+            assert _publish_as(registry, ledger, name, heir) == 1
             assert registry.get_model(name).versions == 1
 
 
-def _publish_as(registry: ModelRegistry, model: str, job_id: str, token: str) -> int | None:
+def _publish_as(registry: ModelRegistry, ledger: JobLedger, model: str, attempt: Attempt) -> int | None:
     try:
-        return publish(registry, model, job_id=job_id, token=token).number
+        return publish_held(registry, ledger, attempt, model).number
     except LeaseLost:
         return None
 

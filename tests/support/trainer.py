@@ -14,7 +14,7 @@ from typing import Any
 from models.dataset.folder import MANIFEST, DatasetFolder
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
-from storage.datasets import DatasetShelf, DatasetState
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.ids import new_id
 from storage.jobs import Job, JobLedger
 from storage.registry import ModelRegistry
@@ -54,7 +54,7 @@ class Trainer:
         self.database: Database = open_database(self.settings.database)
         self.ledger = JobLedger(self.database)
         self.registry = ModelRegistry(self.database)
-        self.shelf = DatasetShelf(self.database)
+        self.shelf = DatasetRegistry(self.database)
         self.blobs = BlobStore(self.settings.blobs)
 
     @property

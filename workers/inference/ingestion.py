@@ -12,7 +12,7 @@ from models.dataset.folder import MANIFEST, sweep
 from models.dataset.ingest import ingest
 from models.dataset.report import Report
 from storage.blobs import BlobStore
-from storage.datasets import DatasetShelf, DatasetState
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import Conflict, LeaseLost
 from workers.inference.bulk import Held
 
@@ -24,7 +24,7 @@ SAY_EVERY_S = 0.5
 class Ingestion:
     """The request names the `dataset`, the blob of its `upload` and what is done `on_fault`."""
 
-    shelf: DatasetShelf
+    shelf: DatasetRegistry
     blobs: BlobStore
     scratch: Path
 
@@ -60,7 +60,7 @@ class Ingestion:
 
     def _settle(self, dataset_id: str, report: Report, folder: Path) -> None:
         try:
-            self.shelf.settle(
+            self.datasets.record_check(
                 dataset_id,
                 DatasetState.READY,
                 content_hash=report.content_hash,
@@ -83,7 +83,7 @@ class Ingestion:
             report = error.report.to_dict()
         elif isinstance(error, SameContent):
             report["duplicate_of"] = error.dataset_id
-        self.shelf.settle(dataset_id, DatasetState.REFUSED, report=report)
+        self.datasets.record_check(dataset_id, DatasetState.REFUSED, report=report)
 
 
 class SameContent(Conflict):

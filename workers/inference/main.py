@@ -14,7 +14,7 @@ from models.errors import DeviceUnavailable
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.database import open_database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery, run_consumer
@@ -73,7 +73,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     register_batches(app, engine, transit, worker, tracer)
     works: dict[JobKind, Work] = {
         JobKind.CLASSIFY: Classification(ModelRegistry(database), blobs, engine),
-        JobKind.INGEST: Ingestion(DatasetShelf(database), blobs, settings.cache / "ingest"),
+        JobKind.INGEST: Ingestion(DatasetRegistry(database), blobs, settings.cache / "ingest"),
     }
     register_jobs(app, BulkJobs(JobLedger(database), works, worker, settings.lease_s, tracer).run)
     started_at = time.time()

@@ -8,7 +8,7 @@ from typing import Any
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.jobs import Attempt, JobLedger
 from storage.registry import ModelRegistry
 from workers.settings import WorkerSettings
@@ -22,7 +22,7 @@ class Context:
     attempt: Attempt
     ledger: JobLedger
     registry: ModelRegistry
-    shelf: DatasetShelf
+    shelf: DatasetRegistry
     blobs: BlobStore
     folders: FolderCache
     weights: WeightsStore

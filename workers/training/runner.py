@@ -22,7 +22,7 @@ from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.database import open_database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.errors import LeaseLost, NotFound, StorageError
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
@@ -82,7 +82,7 @@ def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object
                 attempt=attempt,
                 ledger=ledger,
                 registry=ModelRegistry(database),
-                shelf=DatasetShelf(database),
+                shelf=DatasetRegistry(database),
                 blobs=blobs,
                 folders=folders,
                 weights=WeightsStore(
