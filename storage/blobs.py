@@ -28,6 +28,9 @@ _MISSING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectory
 # Files on their way at once, to or from a remote store.
 _AT_ONCE = 16
 
+# How often a file is put into a folder that vanishes in that moment.
+_MOVES = 100
+
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _Keys = list[str]  # inside the class, `list` is its method
@@ -107,6 +110,7 @@ class BlobStore:
             path = self._path(key)
             if self._files.isfile(path):
                 self._files.rm_file(path)
+                self._remove_empty(path)
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete the folder of that name with all in it; `a/b` is not a prefix of `a/bc`."""
@@ -119,6 +123,7 @@ class BlobStore:
                 # Moved away first, so that it is gone at once and not file by file.
                 with self._staging() as staging:
                     Path(path).rename(staging / "0")
+                self._remove_empty(path)
 
     def list(self, prefix: str = "") -> _Keys:
         """The keys in the folder of that name and below it, sorted; none when there is no such folder."""
@@ -126,6 +131,14 @@ class BlobStore:
             found = self._files.find(self._path(prefix) if prefix else self._root)
         keys = (str(path)[len(self._root) + 1 :] for path in found)
         return sorted(key for key in keys if not key.startswith(f"{_STAGING}/"))
+
+    def folders(self, prefix: str) -> _Keys:
+        """The names of the folders directly in the folder of that name, sorted; none when there is none."""
+        with self._translated(prefix):
+            path = self._path(prefix)
+            found = self._files.ls(path, detail=True) if self._files.isdir(path) else []
+        folders = (str(entry["name"]).rstrip("/") for entry in found if entry["type"] == "directory")
+        return sorted(folder.rpartition("/")[2] for folder in folders)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """The keys that `list` gives, with their sizes in bytes."""
@@ -174,8 +187,7 @@ class BlobStore:
         folders = set()
         for path, key in staged:
             target = Path(self._path(key))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            _move(path, target)
             folders.add(target.parent)
         for folder in folders:
             sync(folder)
@@ -188,6 +200,18 @@ class BlobStore:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_empty(self, path: str) -> None:
+        """A folder that nothing lies in any more is no key, but would stay for ever."""
+        if self._folder is None:
+            return
+        for folder in Path(path).parents:
+            if folder == self._folder:
+                return
+            try:
+                folder.rmdir()
+            except OSError:
+                return
 
     def _size(self, key: str) -> int:
         found = self._files.info(self._path(key))
@@ -215,6 +239,20 @@ def _checked(key: str) -> str:
     if any(part in ("", ".", "..") for part in parts) or set(key) & {"\x00", "\\"} or parts[0] == _STAGING:
         raise StorageError(f"{key[:200]!r} is not a key of the blobs. Expected names with `/` between them.")
     return "/".join(parts)
+
+
+def _move(path: Path, target: Path) -> None:
+    """Put the file at `target`, whose folder others may remove, when it is empty, at any moment."""
+    for _ in range(_MOVES):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except (FileNotFoundError, FileExistsError):
+            continue
+        else:
+            return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
 
 
 def _each(do: Callable[[_A, _B], object], pairs: Iterable[tuple[_A, _B]]) -> None:

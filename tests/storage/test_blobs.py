@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,17 @@ def test_keys_are_listed_in_order_below_a_folder(blobs: BlobStore) -> None:
     assert blobs.list() == ["a b/é", "a/1/x", "a/10", "a/2", "ab/1", "b"]
     assert blobs.list("a") == blobs.list("a/") == ["a/1/x", "a/10", "a/2"]
     assert blobs.list("nothing") == []
+
+
+def test_the_folders_of_a_folder_are_listed(blobs: BlobStore) -> None:
+    for key in ("jobs/b/images/0", "jobs/a/upload", "jobs/file", "jobs2/c/d"):
+        blobs.put_bytes(key, b"x")
+
+    assert blobs.folders("jobs") == ["a", "b"]
+    assert blobs.folders("jobs/a") == []
+    assert blobs.folders("nothing") == []
+    blobs.delete_prefix("jobs/b")
+    assert blobs.folders("jobs") == ["a"]
 
 
 def test_another_store_of_the_same_place_sees_every_change(blobs: BlobStore, url: str) -> None:
@@ -243,6 +255,31 @@ def test_a_folder_needs_no_url(tmp_path: Path) -> None:
 def test_a_prefix_has_a_folder_of_its_own_only_on_this_machine(tmp_path: Path) -> None:
     assert BlobStore(str(tmp_path / "blobs")).folder_of("models/1/") == tmp_path / "blobs" / "models" / "1"
     assert BlobStore("memory://x").folder_of("models/1") is None
+
+
+def test_a_folder_goes_with_its_last_file(tmp_path: Path) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    for key in ("jobs/1/checkpoints/a", "jobs/1/checkpoints/b", "jobs/2/upload"):
+        blobs.put_bytes(key, b"x")
+    blobs.delete("jobs/2/upload")
+    blobs.delete("jobs/1/checkpoints/a")
+    assert (tmp_path / "blobs" / "jobs" / "1" / "checkpoints").is_dir()
+    blobs.delete_prefix("jobs/1/checkpoints")
+    assert not (tmp_path / "blobs" / "jobs").exists()
+    assert (tmp_path / "blobs").is_dir()
+
+
+def test_a_file_is_put_while_its_folder_is_removed_as_an_empty_one(tmp_path: Path) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+
+    def come_and_go(name: str) -> None:
+        for _ in range(200):
+            blobs.put_bytes(f"folder/{name}", b"x")
+            blobs.delete(f"folder/{name}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(come_and_go, "abcd"))
+    assert blobs.list() == []
 
 
 def test_a_killed_writer_leaves_the_old_file_whole(tmp_path: Path) -> None:
