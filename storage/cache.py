@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 @dataclass
-class Held:
+class HeldFolder:
     """A folder that stays as it is until `release`, or until the process ends."""
 
     path: Path
@@ -61,9 +61,9 @@ class FolderCache:
 
     def __init__(self, blobs: BlobStore, folder: Path, budget: int) -> None:
         self._blobs, self._folder, self._budget = blobs, folder, budget
-        self._kept: list[Held] = []
+        self._kept: list[HeldFolder] = []
 
-    def hold(self, prefix: str, checksums: Checksums, last: str = "manifest.json") -> Held:
+    def hold(self, prefix: str, checksums: Checksums, last: str = "manifest.json") -> HeldFolder:
         """The complete, checked folder of an immutable prefix. What is damaged here is fetched again.
 
         Raises NotFound while `last` is not in the store, BlobsUnavailable, and what `checksums` raises.
@@ -73,7 +73,7 @@ class FolderCache:
         if itself is not None:
             if not (itself / last).is_file():
                 raise NotFound("folder", prefix)
-            return Held(itself)
+            return HeldFolder(itself)
         copy = self._folder / quote(prefix, safe="")
         with file_lock(copy.with_name(copy.name + ".fetch")):
             lock = copy.with_name(copy.name + ".use").open("ab")
@@ -84,7 +84,7 @@ class FolderCache:
             except BaseException:
                 lock.close()
                 raise
-        return Held(copy, lock)
+        return HeldFolder(copy, lock)
 
     def keep(self, prefix: str, checksums: Checksums, last: str = "manifest.json") -> Path:
         """Like `hold`, until `close`."""

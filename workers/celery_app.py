@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 
+import structlog
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging
@@ -15,6 +16,8 @@ from workers.contract import QUEUE_OF_TASK, Queue
 from workers.redis_url import kombu_broker
 
 KEY_PREFIX = "fovea:queue:"
+EX_FAILURE = 1
+log = structlog.get_logger()
 
 
 class QueueSettings(Settings):
@@ -88,13 +91,17 @@ def make_celery(
     return app
 
 
-def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> None:
-    """Take messages from `queues`, `slots` at once in threads, until SIGTERM; then finish those that run."""
+def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> int:
+    """Take messages from `queues`, `slots` at once in threads, until SIGTERM; then finish those that run.
+
+    Returns the process's exit code: 0 after a signal, else another, for Celery's consumer also ends when Redis
+    refuses a command, as it does while its disk is full.
+    """
     # With a receiver of its own Celery leaves the process's logging alone.
     setup_logging.connect(_keep_logging)
     # Celery warns root of pickled messages; none are accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app.Worker(
+    worker = app.Worker(
         hostname=name,
         queues=list(queues),
         pool="threads",
@@ -104,7 +111,13 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> N
         without_mingle=True,
         without_heartbeat=not app.conf.worker_send_task_events,
         quiet=True,
-    ).start()
+    )
+    worker.start()
+    # None: it ended, and nobody told it to.
+    exit_code = EX_FAILURE if worker.exitcode is None else int(worker.exitcode)
+    if exit_code:
+        log.critical("worker.ended", exit_code=exit_code, reason="Celery's consumer ended; its error stands above")
+    return exit_code
 
 
 def _keep_logging(**_: object) -> None:

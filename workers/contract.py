@@ -1,14 +1,20 @@
-"""What travels on the queue: queue names, task names and message dataclasses. Standard library only.
+"""What gateway and workers tell each other: queues, tasks, messages, and the requests and results of jobs.
 
-Gateway and workers of different releases run side by side during an upgrade, so a reader ignores fields it does
-not know and every field added after the first release has a default. A snapshot test holds each message's JSON.
+Processes of different releases run side by side during an upgrade, and rows outlive them, so a reader ignores
+fields that it does not know and every field added after the first release has a default. A snapshot test holds the
+JSON of each message, request and result.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
+
+from models.dataset.builtin import DIGITS
+from models.training.recipe import Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
 
 HEARTBEAT_PREFIX = "fovea:worker:"
 # The set of the names that heartbeats are kept under: a search for them would pass every image in transit.
@@ -161,3 +167,227 @@ def _revive(annotation: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return decode(annotation, value)
     return value
+
+
+# What a job is asked, as its row keeps it and, for what clients ask for by JSON, as the API takes it.
+
+
+class JobRequest(BaseModel):
+    """Base of the requests. A client is told of fields that there are not; `read_request` ignores such."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestRequest(JobRequest):
+    """Make a dataset of an uploaded archive."""
+
+    dataset: str = Field(description="The id that the dataset has already.")
+    upload: str = Field(description="The blob of the archive.")
+    name: str = ""
+    on_fault: Literal["skip", "refuse"] = "skip"
+
+
+class ClassifyRequest(JobRequest):
+    """Classify images that lie among the blobs; `names` are the files' names where the client gave any."""
+
+    model: str
+    version: int
+    top_k: int
+    images: tuple[str, ...]
+    names: tuple[str | None, ...]
+
+
+class ValidationOptions(BaseModel):
+    """How validation images are chosen where the dataset has no split of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    fraction: float = Field(0.2, ge=0.01, le=0.9, description="Share of each class that validates.")
+
+
+class FinetuneRequest(JobRequest):
+    """Learn a dataset's classes; every field but the first three is optional."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "model": "digits",
+                "dataset": "builtin:digits",
+                "architecture": "lenet5",
+                "weights": "none",
+                "promote": "always",
+            }
+        },
+    )
+
+    model: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        description="The model whose next version this becomes: small letters, digits, `.`, `_`, `-`.",
+    )
+    dataset: str = Field(min_length=1, description="A dataset's id, or `builtin:digits`.")
+    architecture: str = Field(min_length=1, description="A name of [the zoo](zoo.md).")
+    architecture_params: dict[str, Any] = Field(
+        default_factory=dict,
+        description='What the architecture takes, for instance `{"pattern": "INPUT -> ..."}` of `convnet`.',
+    )
+    weights: str = Field(
+        "imagenet",
+        min_length=1,
+        description="What to start from: `imagenet`, `none`, the id of imported weights, or a model reference.",
+    )
+    strategy: Literal["auto", "head", "partial", "full"] = Field(
+        "auto",
+        description="Which layers learn: `head` (the backbone is frozen), `partial` (its last stages too), "
+        "`full`; `auto` decides by the images of each class and says why.",
+    )
+    recipe: RecipeChoice = Field(
+        "default", description="A preset, or an object that overrides single fields of one."
+    )
+    validation: ValidationOptions = Field(
+        ValidationOptions(),
+        description="How validation images are chosen where the dataset has no split of its own.",
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        strict=True,
+        description="The same seed gives the same split and, on one kind of machine, the same weights.",
+    )
+    promote: Literal["never", "if_better", "always"] = Field(
+        "never",
+        description="Whether `production` moves to the new version; `if_better` compares on the same images.",
+    )
+
+    @field_serializer("recipe")
+    def _recipe_as_given(self, recipe: str | RecipeOverrides) -> str | dict[str, Any]:
+        """The row keeps what was asked for: a preset is what the release that trains knows by its name."""
+        return recipe if isinstance(recipe, str) else recipe.model_dump(exclude_unset=True)
+
+    @property
+    def preset(self) -> PresetName | None:
+        """The recipe's preset; None for overrides. The built-in digits have a default of their own."""
+        if isinstance(self.recipe, RecipeOverrides):
+            return None
+        return "digits" if self.recipe == "default" and self.dataset == DIGITS else self.recipe
+
+    def resolved_recipe(self) -> Recipe:
+        """The whole recipe that was asked for."""
+        return resolve_recipe(self.recipe if self.preset is None else self.preset)
+
+
+class PublishOptions(BaseModel):
+    """Zoo weights to a served version."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"example": {"architecture": "resnet18", "weights": "imagenet", "promote": "always"}},
+    )
+
+    architecture: str = Field(min_length=1, description="A name from /v1/architectures.")
+    weights: str = Field("imagenet", min_length=1, description="`imagenet`, or the id of other weights.")
+    architecture_params: dict[str, Any] = Field(default_factory=dict)
+    promote: Literal["never", "if_better", "always"] = Field(
+        "always", description="Whether `production` moves to it; `if_better`: if there is none yet."
+    )
+
+
+class PublishRequest(PublishOptions, JobRequest):
+    """`PublishOptions` with the model that the call names."""
+
+    model: str
+
+
+# What came of a job, as its row keeps it and the API shows it.
+
+
+class JobResult(BaseModel):
+    """Base of the results."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class IngestResult(JobResult):
+    """`dataset` is the one to use: another than was asked for where its content was known already."""
+
+    dataset: str
+    images: int = Field(description="How many can be used.")
+    faults: dict[str, int] = Field(default_factory=dict, description="How many files have each fault.")
+    duplicate_of: str | None = Field(None, description="The dataset that had the same content already.")
+
+
+class ClassifiedImage(JobResult):
+    """One image's answer; `classes` is null where `error` is not."""
+
+    name: str | None
+    classes: tuple[ClassScore, ...] | None
+    error: dict[str, str | None] | None
+
+
+class ClassifyResult(JobResult):
+    """A prediction for each image in the order sent."""
+
+    model: str
+    version: int
+    provider: str = Field(description="The execution provider that really ran.")
+    predictions: tuple[ClassifiedImage, ...]
+
+
+class PromotionResult(JobResult):
+    """Whether `production` moved to the new version and why; `previous` is where it was before."""
+
+    promoted: bool
+    reason: str
+    previous: int | None = None
+    previous_accuracy: float | None = None
+
+
+class StrategyResult(JobResult):
+    """Which layers learnt, and why these."""
+
+    strategy: Literal["head", "partial", "full"]
+    reason: str
+
+
+class FinetuneResult(JobResult):
+    """The new version and how good it is; `seconds` are those of each phase."""
+
+    model: str
+    version: int
+    metrics: dict[str, Any]
+    promoted: bool
+    promotion: PromotionResult
+    strategy: StrategyResult
+    stopped: str = Field(description="Why the training ended: `epochs`, `patience`, `solved` or `cancelled`.")
+    seconds: dict[str, float]
+
+
+class PublishResult(JobResult):
+    """The new version; `metrics.published` are the publisher's figures, not measured here."""
+
+    model: str
+    version: int
+    metrics: dict[str, Any]
+    promoted: bool
+    seconds: dict[str, float]
+
+
+REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
+    JobKind.CLASSIFY: ClassifyRequest,
+    JobKind.INGEST: IngestRequest,
+    JobKind.FINETUNE: FinetuneRequest,
+    JobKind.PUBLISH: PublishRequest,
+}
+RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
+    JobKind.CLASSIFY: ClassifyResult,
+    JobKind.INGEST: IngestResult,
+    JobKind.FINETUNE: FinetuneResult,
+    JobKind.PUBLISH: PublishResult,
+}
+Request = TypeVar("Request", bound=JobRequest)
+
+
+def read_request(kind: type[Request], row: Mapping[str, Any]) -> Request:
+    """A job's request from its row; what a newer release added is ignored. Raises pydantic's ValidationError."""
+    return kind.model_validate(row, extra="ignore")

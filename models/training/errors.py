@@ -2,7 +2,7 @@
 
 ModelError
 └── TrainingError
-    ├── InvalidRecipe     a field of the recipe; carries its name
+    ├── InvalidRecipe     fields of the recipe that are wrong or do not fit the network
     ├── DatasetUnusable   too few classes or images to learn from
     ├── OutOfMemory       not even one image fits at once
     └── Diverged          the loss is no longer a number
@@ -16,12 +16,7 @@ class TrainingError(ModelError):
 
 
 class InvalidRecipe(TrainingError):
-    """A field of the recipe is wrong; `field` is its path, e.g. `recipe.augmentation.mirror`."""
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}")
-        self.field = field
-        self.detail = detail
+    """Fields of the recipe are wrong; the text names each by its path, such as `recipe.augmentation.mirror`."""
 
 
 class DatasetUnusable(TrainingError):

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.devices import CPU, Device
-from models.errors import ImageError, ImageTooManyPixels
+from models.errors import ArtifactNotFound, ImageError, ImageTooManyPixels
 from models.predictor import Predictor
 from models.preprocess import prepare
-from storage.cache import Held
+from storage.cache import HeldFolder
+from storage.errors import NotFound
 from workers.contract import ClassScore, ImageOutcome
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
@@ -188,12 +189,15 @@ class Engine:
 
 
 def predictor_loader(
-    hold: Callable[[str], Held], *, device: Device, intra_op_threads: int, cuda_memory_bytes: int
+    hold: Callable[[str], HeldFolder], *, device: Device, intra_op_threads: int, cuda_memory_bytes: int
 ) -> Callable[[str], Predictor]:
     """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded."""
 
     def load(artifact: str) -> Predictor:
-        held = hold(artifact)
+        try:
+            held = hold(artifact)
+        except NotFound as error:
+            raise ArtifactNotFound("the version's files are gone from the store") from error
         try:
             predictor = Predictor(
                 held.path,

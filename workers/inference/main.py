@@ -20,11 +20,12 @@ from storage.registry import ModelRegistry
 from workers.celery_app import make_celery, run_consumer
 from workers.contract import Heartbeat, JobKind, Queue
 from workers.heartbeat import free_bytes, install_heartbeat
-from workers.inference.bulk import BulkJobs, Work
-from workers.inference.classification import Classification
+from workers.inference.classify import ClassifyJob
 from workers.inference.engine import Engine, predictor_loader
-from workers.inference.ingestion import Ingestion
+from workers.inference.ingest import IngestJob
+from workers.inference.jobs import InferenceJobs
 from workers.inference.tasks import register_batches, register_jobs
+from workers.jobs.attempt import Work
 from workers.logs import configure_logging
 from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
@@ -44,11 +45,11 @@ def main() -> int:
     except (InvalidRedisUrl, DeviceUnavailable, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
-    run_worker(settings, provider, tracer)
-    return 0
+    return run_worker(settings, provider, tracer)
 
 
-def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> None:
+def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> int:
+    """Serve until SIGTERM; the process's exit code."""
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     blobs = BlobStore(settings.blobs)
     folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
@@ -71,11 +72,11 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, transit, worker, tracer)
-    works: dict[JobKind, Work] = {
-        JobKind.CLASSIFY: Classification(ModelRegistry(database), blobs, engine),
-        JobKind.INGEST: Ingestion(DatasetRegistry(database), blobs, settings.cache / "ingest"),
+    work_of: dict[JobKind, Work] = {
+        JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
+        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, settings.cache / "ingest"),
     }
-    register_jobs(app, BulkJobs(JobLedger(database), works, worker, settings.lease_s, tracer).run)
+    register_jobs(app, InferenceJobs(JobLedger(database), work_of, worker, settings.lease_s, tracer))
     started_at = time.time()
     install_heartbeat(
         app,
@@ -95,7 +96,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     )
     log.info("worker.starting", worker=worker, provider=provider, slots=slots)
     try:
-        run_consumer(app, worker, QUEUES, slots)
+        return run_consumer(app, worker, QUEUES, slots)
     finally:
         engine.close()
         database.close()

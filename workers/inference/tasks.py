@@ -2,16 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery import Celery
+from celery.signals import worker_shutting_down
 from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from models.errors import ArtifactError, ModelError
+from models.errors import ModelError
 from storage.errors import StorageError
 from workers.contract import (
     BatchTimings,
@@ -23,6 +23,8 @@ from workers.contract import (
     decode,
 )
 from workers.inference.engine import BatchResult, Engine
+from workers.inference.jobs import InferenceJobs
+from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
 
 REPLY_TTL_S = 60
@@ -48,12 +50,15 @@ def register_batches(
             span.end(error=reply.error)
 
 
-def register_jobs(app: Celery, run: Callable[[str], None]) -> None:
-    """Hand `RunJob` messages of bulk jobs to `run`, which decides everything else."""
+def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
+    """Run the jobs that `RunJob` messages name, and give them back when the worker shuts down."""
 
     @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True)
     def run_job(payload: dict[str, Any]) -> None:
-        run(decode(RunJob, payload).job)
+        jobs.run(decode(RunJob, payload).job)
+
+    # Celery's warm shutdown waits for the task, which may have hours to go.
+    worker_shutting_down.connect(lambda **_: jobs.stop(), weak=False)
 
 
 def answer(
@@ -68,7 +73,8 @@ def answer(
         result = engine.classify(batch.artifact, present, batch.top_k)
     except (ModelError, StorageError, RedisError, OSError, MemoryError) as error:
         log.exception("batch.failed", batch=batch.batch, model=batch.model, version=batch.version)
-        return ClassifyReply(batch.batch, worker, error=_code(error), detail=str(error))
+        failure = failure_of(error)
+        return ClassifyReply(batch.batch, worker, error=failure.code, detail=failure.detail)
     timings = BatchTimings(
         queue_ms=(taken - batch.sent_at) * 1e3,
         fetch_ms=(fetched - taken) * 1e3,
@@ -76,7 +82,7 @@ def answer(
         inference_ms=result.inference_ms,
     )
     if span:
-        _tell_stages(span, taken, fetched, result)
+        _trace_stages(span, taken, fetched, result)
     failed = [outcome.detail for outcome in result.outcomes if outcome.error]
     level = log.info if failed else log.debug
     level(
@@ -135,7 +141,7 @@ def _span(tracer: Tracer, batch: ClassifyBatch, worker: str) -> Span | None:
     )
 
 
-def _tell_stages(span: Span, taken: float, fetched: float, result: BatchResult) -> None:
+def _trace_stages(span: Span, taken: float, fetched: float, result: BatchResult) -> None:
     """Each part is decoded and inferred by a thread of its own, so that the spans of parts overlap."""
     span.child("fetch", taken, fetched)
     epoch = time.time() - time.perf_counter()
@@ -143,11 +149,3 @@ def _tell_stages(span: Span, taken: float, fetched: float, result: BatchResult) 
         attributes: Attributes = {"images": part.images, "provider": result.provider}
         span.child("decode", epoch + part.began, epoch + part.decoded, attributes)
         span.child("inference", epoch + part.decoded, epoch + part.inferred, attributes)
-
-
-def _code(error: Exception) -> str:
-    if isinstance(error, ArtifactError):
-        return "artifact_unusable"
-    if isinstance(error, MemoryError):
-        return "out_of_memory"
-    return "inference_failed"

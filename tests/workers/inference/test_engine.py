@@ -12,7 +12,7 @@ from support.colours import LABELS, make_colour_artifact, picture
 
 from models.errors import ArtifactNotFound
 from models.predictor import Predictor
-from storage.cache import Held
+from storage.cache import HeldFolder
 from workers.inference.engine import Engine, predictor_loader
 
 
@@ -159,11 +159,11 @@ def test_a_loaded_model_keeps_its_folder_until_it_is_evicted(tmp_path: Path) -> 
     """Another copy is to go from the disk, however long ago this one was read."""
     in_use: set[str] = set()
 
-    class Noted(Held):
+    class Noted(HeldFolder):
         def release(self) -> None:
             in_use.discard(self.path.name)
 
-    def hold(artifact: str) -> Held:
+    def hold(artifact: str) -> HeldFolder:
         in_use.add(artifact)
         return Noted(tmp_path / artifact)
 

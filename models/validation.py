@@ -1,0 +1,82 @@
+"""What pydantic finds wrong with a request, in words that say what was given, what was expected and how to fix it."""
+
+import difflib
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+# What tells the branches of a union apart stands in pydantic's path of a field, but is no part of the JSON.
+BRANCH = "~"
+_LONGEST_VALUE = 80
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`field` is the path from the request's root, such as `recipe.augmentation.mirror`."""
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
+def faults_of(
+    errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | None = None, root: str = ""
+) -> list[Fault]:
+    """One fault for each of pydantic's `ValidationError.errors()`, its path beginning at `root`.
+
+    With the `model` that was validated, a field that does not exist is answered with the one that is most like it.
+    """
+    return [_fault(error, model, root) for error in errors]
+
+
+def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -> Fault:
+    path = [part for part in error["loc"] if not str(part).startswith(BRANCH)]
+    field = ".".join(map(str, [root, *path] if root else path))
+    if error["type"] == "missing":
+        return Fault(field, "it is missing, and has no default")
+    if error["type"] == "extra_forbidden":
+        return Fault(field, f"there is no such field{_nearest(path, model)}")
+    message = str(error["msg"])
+    for begin in ("Input should be ", "Value error, "):
+        message = message.removeprefix(begin)
+    if message == error["msg"]:
+        return Fault(field, message[:1].lower() + message[1:])
+    expected = re.sub("^a valid dictionary or instance of .*", "an object of fields", message)
+    expected = re.sub("^(?=greater|less)", "a value ", expected)
+    return Fault(field, f"got {_shown(error['input'])}, expected {expected}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _nearest(path: Sequence[Any], model: type[BaseModel] | None) -> str:
+    known = sorted({name for kind in _models_at(path[:-1], model) for name in kind.model_fields})
+    if not known:
+        return ""
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(known)}"
+
+
+def _models_at(path: Sequence[Any], model: type[BaseModel] | None) -> list[type[BaseModel]]:
+    """The models whose fields may stand at the path."""
+    found = [] if model is None else [model]
+    for part in path:
+        fields = (kind.model_fields.get(str(part)) for kind in found)
+        found = [kind for field in fields if field is not None for kind in _models_in(field.annotation)]
+    return found
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation

@@ -1,0 +1,54 @@
+"""A classify job: many images, or one whose client does not wait, in chunks through the engine."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from storage.blobs import BlobStore
+from storage.registry import ModelRegistry
+from workers.contract import ClassifiedImage, ClassifyRequest, ClassifyResult, ImageOutcome
+from workers.inference.engine import Engine
+from workers.jobs.attempt import RunningAttempt
+
+CHUNK = 16
+
+
+@dataclass(frozen=True)
+class ClassifyJob:
+    """What a classify job needs of its worker."""
+
+    registry: ModelRegistry
+    blobs: BlobStore
+    engine: Engine
+
+    def __call__(self, attempt: RunningAttempt) -> None:
+        """Raises NotFound for a version or an image that is gone, ArtifactError and BlobsUnavailable.
+
+        LeaseLost and Interrupted come between two chunks.
+        """
+        request = attempt.request(ClassifyRequest)
+        version = self.registry.get_version(request.model, request.version)
+        outcomes: list[ImageOutcome] = []
+        provider = ""
+        for chunk in _chunks(request.images):
+            images = [self.blobs.get_bytes(key) for key in chunk]
+            batch = self.engine.classify(version.artifact, images, request.top_k)
+            provider = batch.provider
+            outcomes += batch.outcomes
+            attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})
+        predictions = tuple(
+            _classified(name, outcome) for name, outcome in zip(request.names, outcomes, strict=True)
+        )
+        attempt.succeed(
+            ClassifyResult(model=version.model, version=version.number, provider=provider, predictions=predictions)
+        )
+
+
+def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), CHUNK):
+        yield keys[start : start + CHUNK]
+
+
+def _classified(name: str | None, outcome: ImageOutcome) -> ClassifiedImage:
+    if outcome.error:
+        return ClassifiedImage(name=name, classes=None, error={"code": outcome.error, "detail": outcome.detail})
+    return ClassifiedImage(name=name, classes=outcome.classes, error=None)

@@ -1,0 +1,37 @@
+"""The durable jobs of an inference worker: taken one message at a time, each done in a thread of this process."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from storage.jobs import JobLedger
+from workers.contract import JobKind
+from workers.jobs.attempt import Work, run_attempt, take
+from workers.traces import Tracer
+
+
+@dataclass(frozen=True)
+class InferenceJobs:
+    """Runs jobs by their kind; after `stop` those that run are given back, and no other is begun."""
+
+    ledger: JobLedger
+    work_of: Mapping[JobKind, Work]
+    worker: str
+    lease_s: float
+    tracer: Tracer | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+
+    def run(self, job_id: str) -> None:
+        """Take the job and see it through; does nothing when it is another worker's, has ended or is cancelled."""
+        if self._stopping.is_set():
+            # The job stays queued, and the reconciler sends it to another worker.
+            return
+        attempt = take(self.ledger, job_id, self.worker, self.lease_s)
+        if attempt is None:
+            return
+        work = self.work_of[JobKind(attempt.job.kind)]
+        run_attempt(self.ledger, attempt, work, lease_s=self.lease_s, stop=self._stopping, tracer=self.tracer)
+
+    def stop(self) -> None:
+        """Have the jobs that run stop at their next step; safe in a signal handler and from any thread."""
+        self._stopping.set()
