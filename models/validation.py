@@ -1,11 +1,10 @@
-"""What pydantic finds wrong with a request, in words that say what was given, what was expected and how to fix it."""
+"""What pydantic finds wrong with a request, in words that say what was given and what was expected."""
 
 import difflib
 import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -68,15 +67,15 @@ def _nearest(path: Sequence[Any], model: type[BaseModel] | None) -> str:
 def _models_at(path: Sequence[Any], model: type[BaseModel] | None) -> list[type[BaseModel]]:
     """The models whose fields may stand at the path."""
     found = [] if model is None else [model]
-    for part in path:
-        fields = (kind.model_fields.get(str(part)) for kind in found)
+    for name in (part for part in path if isinstance(part, str)):
+        fields = (kind.model_fields.get(name) for kind in found)
         found = [kind for field in fields if field is not None for kind in _models_in(field.annotation)]
     return found
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in (Union, types.UnionType) or hasattr(annotation, "__metadata__"):
-        for argument in get_args(annotation):
-            yield from _models_in(argument)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    """The models that an annotation names, in unions, lists and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

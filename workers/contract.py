@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from models.dataset.builtin import DIGITS
-from models.training.recipe import Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
+from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
 
 HEARTBEAT_PREFIX = "fovea:worker:"
 # The set of the names that heartbeats are kept under: a search for them would pass every image in transit.

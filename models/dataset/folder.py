@@ -23,7 +23,7 @@ from typing import Any
 
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
 from models.dataset.picture import look
-from models.dataset.sample import SPLITS, Sample, Split, hash_content, natural_order
+from models.dataset.sample import SPLITS, Sample, SplitName, hash_content, natural_order
 from system.files import write_whole
 
 FORMAT = 1
@@ -59,7 +59,7 @@ class DatasetFolder:
         return cls(path, tuple(manifest["labels"]), samples, found, manifest["bytes"])
 
     @property
-    def splits(self) -> tuple[Split, ...]:
+    def splits(self) -> tuple[SplitName, ...]:
         """Which splits the user made, in the order train, val, test; empty where none were made."""
         present = {sample.split for sample in self.samples}
         return tuple(split for split in SPLITS if split in present)
@@ -100,7 +100,7 @@ class LabelledImage:
 
     data: bytes
     label: str
-    split: Split | None
+    split: SplitName | None
     name: str
 
 

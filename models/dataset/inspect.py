@@ -15,7 +15,7 @@ from models.dataset.names import is_odd
 from models.dataset.picture import Picture
 from models.dataset.progress import Progress
 from models.dataset.report import Fault, FaultCode
-from models.dataset.sample import SPLITS, Sample, Split, natural_order
+from models.dataset.sample import SPLITS, Sample, SplitName, natural_order
 from models.dataset.similarity import near_duplicates
 
 FORMAT_OF_SUFFIX = {
@@ -29,8 +29,8 @@ FORMAT_OF_SUFFIX = {
 # With fewer, a validation split of a fifth has hardly a picture of the class.
 FEW_PER_CLASS = 10
 # Where the same picture is in several splits, the one that measures keeps it and the one that teaches loses it.
-KEEPS_FIRST: tuple[Split | None, ...] = ("test", "val", "train", None)
-SPLIT_PAIRS: tuple[tuple[Split, Split], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
+KEEPS_FIRST: tuple[SplitName | None, ...] = ("test", "val", "train", None)
+SPLIT_PAIRS: tuple[tuple[SplitName, SplitName], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _about_classes(labels: frozenset[str], samples: Iterable[Sample]) -> Iterato
     samples = list(samples)
     counts = Counter((sample.label, sample.split) for sample in samples)
     splits = [split for split in SPLITS if any(sample.split == split for sample in samples)]
-    learned_from: Split | None = "train" if splits else None
+    learned_from: SplitName | None = "train" if splits else None
     if not samples:
         yield Fault(FaultCode.NO_IMAGES, "there is no picture that can be used")
         return
@@ -201,7 +201,7 @@ def _similar_labels(labels: Iterable[str]) -> Iterator[Fault]:
 
 
 def _across_splits(samples: Iterable[Sample], pictures: Mapping[str, Picture]) -> Iterator[Fault]:
-    by_split: dict[Split | None, list[Sample]] = defaultdict(list)
+    by_split: dict[SplitName | None, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_split[sample.split].append(sample)
     for measured, other in SPLIT_PAIRS:

@@ -13,7 +13,7 @@ from models.dataset.errors import LayoutUnclear
 from models.dataset.manifest import SPLIT_OF_NAME, is_manifest, parse_manifest
 from models.dataset.names import shown
 from models.dataset.report import Fault, FaultCode
-from models.dataset.sample import SPLITS, Split
+from models.dataset.sample import SPLITS, SplitName
 
 LayoutKind = Literal["class_folders", "split_folders", "manifest"]
 
@@ -29,7 +29,7 @@ class Placed:
 
     name: str
     label: str
-    split: Split | None
+    split: SplitName | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _by_manifest(tree: _Folder, root: _Folder, manifest: str, read: Callable[[st
     return Layout("manifest", frozenset(row.label for row in rows), tuple(placed), tuple(faults))
 
 
-def _split_folders(root: _Folder) -> dict[Split, _Folder]:
+def _split_folders(root: _Folder) -> dict[SplitName, _Folder]:
     """The folders at the top that stand for splits; none where such a name is a class like the others."""
     named = {name: folder for name, folder in root.folders.items() if name.casefold() in SPLIT_OF_NAME}
     others = [name for name, folder in root.folders.items() if name not in named and folder.has_pictures()]
@@ -143,7 +143,7 @@ def _split_folders(root: _Folder) -> dict[Split, _Folder]:
         raise LayoutUnclear(
             f"there are no class folders in {_listed(named)}: put each picture into a folder named for its class"
         )
-    splits: dict[Split, _Folder] = {}
+    splits: dict[SplitName, _Folder] = {}
     for name, folder in named.items():
         split = SPLIT_OF_NAME[name.casefold()]
         if split in splits:
@@ -154,7 +154,7 @@ def _split_folders(root: _Folder) -> dict[Split, _Folder]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _by_split_folders(tree: _Folder, splits: dict[Split, _Folder]) -> Layout:
+def _by_split_folders(tree: _Folder, splits: dict[SplitName, _Folder]) -> Layout:
     _check_depth([folder for split in splits.values() for folder in split.folders.values()])
     placed = [
         Placed(file, label, split)

@@ -11,10 +11,10 @@ from typing import Any
 from models.dataset.errors import LayoutUnclear
 from models.dataset.names import shown
 from models.dataset.report import Fault, FaultCode
-from models.dataset.sample import Split
+from models.dataset.sample import SplitName
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl", "labels.csv")
-SPLIT_OF_NAME: Mapping[str, Split] = {
+SPLIT_OF_NAME: Mapping[str, SplitName] = {
     "train": "train",
     "val": "val",
     "valid": "val",
@@ -31,7 +31,7 @@ class Row:
     line: int
     file: str
     label: str
-    split: Split | None
+    split: SplitName | None
 
 
 def is_manifest(name: str) -> bool:
@@ -108,7 +108,7 @@ def _row(line: int, record: Any) -> Row:
     return Row(line, file.strip(), label, _split(file, split))
 
 
-def _split(file: str, value: Any) -> Split | None:
+def _split(file: str, value: Any) -> SplitName | None:
     if value is None or value == "":
         return None
     split = SPLIT_OF_NAME.get(value.strip().casefold()) if isinstance(value, str) else None

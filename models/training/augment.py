@@ -1,10 +1,10 @@
-"""Training images, varied: from a stored canvas to the network's input. Knows no files and no labels.
+"""Augmentation: from a stored canvas to the network's input. Knows no files and no labels.
 
 Everything works on uint8 [3, height, width] and draws from torch's CPU generator; `mix` works on whole batches of
 normalised floats.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ def principal_colours(images: Tensor) -> Tensor:
     return axes.float()
 
 
-def varied(augmentation: Augmentation, preprocessing: Preprocessing, colours: Tensor | None) -> Transform:
+def train_transform(augmentation: Augmentation, preprocessing: Preprocessing, colours: Tensor | None) -> Transform:
     """The random transform of one canvas into one training image of the network's size."""
     size = (preprocessing.height, preprocessing.width)
     a = augmentation
@@ -79,13 +79,13 @@ def varied(augmentation: Augmentation, preprocessing: Preprocessing, colours: Te
     return transform
 
 
-def plain(preprocessing: Preprocessing) -> Transform:
+def eval_transform(preprocessing: Preprocessing) -> Transform:
     """The middle of a canvas: what serving would show the network."""
     transform: Transform = v2.CenterCrop((preprocessing.height, preprocessing.width))
     return transform
 
 
-def mixing(augmentation: Augmentation, classes: int) -> Mix | None:
+def mixup_cutmix(augmentation: Augmentation, classes: int) -> Mix | None:
     """Mixup (Zhang et al. 2017) and CutMix (Yun et al. 2019), drawn evenly where both are on.
 
     Float [n, 3, h, w] and int64 [n] -> float images and float32 [n, classes] labels; None where both are off.
@@ -99,8 +99,3 @@ def mixing(augmentation: Augmentation, classes: int) -> Mix | None:
         return None
     mix: Mix = v2.RandomChoice(choices) if len(choices) > 1 else choices[0]
     return mix
-
-
-def describe(augmentation: Augmentation) -> Mapping[str, object]:
-    """The fields that do something, for cards and cache keys."""
-    return {name: value for name, value in vars(augmentation).items() if value}

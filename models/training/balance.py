@@ -8,7 +8,7 @@ from torch import Tensor
 from models.training.recipe import Recipe
 
 
-def loss_weights(recipe: Recipe, targets: NDArray[np.int64], classes: int, device: torch.device) -> Tensor | None:
+def class_weights(recipe: Recipe, targets: NDArray[np.int64], classes: int, device: torch.device) -> Tensor | None:
     """A weight for each class, in inverse proportion to its images, 1 on average over them; float32 [classes]."""
     if recipe.class_balance != "weights":
         return None

@@ -1,4 +1,4 @@
-"""Batches for training and for evaluation, on the device and ready for the network. Knows no network.
+"""Training batches, on the device and ready for the network. Knows no network.
 
 What a batch holds depends on the seed, the epoch and its place in it, and on nothing else: not on how many
 processes prepare it, and not on whether the training was resumed in between.
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.normalise import Normalise
 from models.training.augment import Mix, Transform
-from models.training.data import Pixels
+from models.training.pixels import Pixels
 from models.training.seeds import derive
 
 Batch = tuple[Tensor, Tensor]
@@ -28,8 +28,8 @@ class Batches(Protocol):
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]: ...
 
 
-class Order:
-    """Which images make up each batch of an epoch.
+class EpochSampler:
+    """Which images make up each batch of an epoch, as lists of indices.
 
     Every image once, shuffled; or, with `weights`, as many draws with replacement, in proportion to them. A last
     batch of a single image joins the one before it: batch normalisation cannot learn from one.
@@ -56,8 +56,8 @@ class Order:
         return [indices[start : None if start == starts[-1] else start + self.batch_size] for start in starts]
 
 
-class _Varied(Dataset[tuple[Tensor, int]]):
-    """Items are (epoch, index); each draws its own variation from its own seed, in whatever process."""
+class _AugmentedImages(Dataset[tuple[Tensor, int]]):
+    """Items are (epoch, index); each is augmented by a seed of its own, in whatever process."""
 
     def __init__(self, pixels: Pixels, targets: NDArray[np.int64], transform: Transform, seed: int) -> None:
         self.pixels, self.targets, self.transform, self.seed = pixels, targets, transform, seed
@@ -71,30 +71,30 @@ class _Varied(Dataset[tuple[Tensor, int]]):
 
 
 class ImageBatches:
-    """Varied training images. `workers` processes prepare them; 0 prepares in this one."""
+    """Augmented training images. `workers` processes prepare them; 0 prepares in this one."""
 
     def __init__(
         self,
         pixels: Pixels,
         targets: NDArray[np.int64],
         transform: Transform,
-        order: Order,
+        sampler: EpochSampler,
         *,
         normalise: Normalise,
         device: torch.device,
         mix: Mix | None = None,
         workers: int = 0,
     ) -> None:
-        self.data = _Varied(pixels, targets, transform, order.seed)
-        self.order, self.normalise, self.mix = order, normalise.to(device), mix
+        self.data = _AugmentedImages(pixels, targets, transform, sampler.seed)
+        self.sampler, self.normalise, self.mix = sampler, normalise.to(device), mix
         self.device, self.workers = device, workers
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """The batches of epoch `epoch` from number `start` on."""
-        wanted = [[(epoch, index) for index in batch] for batch in self.order.epoch(epoch)[start:]]
+        wanted = [[(epoch, index) for index in batch] for batch in self.sampler.epoch(epoch)[start:]]
         loader = DataLoader(
             self.data,
             batch_sampler=wanted,
@@ -113,16 +113,18 @@ class ImageBatches:
 class FeatureBatches:
     """Cached features instead of images: float32 [views, n, ...]; each epoch shows one view of each image."""
 
-    def __init__(self, views: Tensor, targets: NDArray[np.int64], order: Order, device: torch.device) -> None:
+    def __init__(
+        self, views: Tensor, targets: NDArray[np.int64], sampler: EpochSampler, device: torch.device
+    ) -> None:
         self.views, self.targets = views.to(device), torch.from_numpy(targets).to(device)
-        self.order = order
+        self.sampler = sampler
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.sampler)
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(derive(self.order.seed, "view", epoch))
-        view = torch.randint(len(self.views), (self.order.count,), generator=generator)
-        for batch in self.order.epoch(epoch)[start:]:
+        generator = torch.Generator().manual_seed(derive(self.sampler.seed, "view", epoch))
+        view = torch.randint(len(self.views), (self.sampler.count,), generator=generator)
+        for batch in self.sampler.epoch(epoch)[start:]:
             index = torch.tensor(batch)
             yield self.views[view[index], index], self.targets[index]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from models.artifact import Manifest
-from models.training.data import Pixels
 from models.training.document import Document, Paragraph, Picture, Pictures, Plot, Table
 from models.training.evaluate import Evaluation
 from models.training.linear import Trial
+from models.training.pixels import Pixels
 from models.training.plots import confusion_matrix, learning_curves, reliability_diagram, strength_curves
 from models.training.progress import EpochRecord
 

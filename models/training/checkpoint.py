@@ -1,6 +1,6 @@
 """The whole state of a training on disk, so that it can go on exactly where it stopped. Knows no loop.
 
-One folder per checkpoint: tensors as safetensors, the optimiser's state in a file that `torch.load` reads without
+One folder per checkpoint: tensors as safetensors, the optimizer's state in a file that `torch.load` reads without
 running code, and `checkpoint.json`, written last, with the checksums of the others. A reader trusts only folders
 whose JSON is there and whose checksums hold.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -38,9 +38,16 @@ class Checkpoint:
     best: dict[str, Tensor] | None = None
 
 
+class CheckpointStore(Protocol):
+    """Where a training keeps its checkpoints and finds the newest one again."""
+
+    def save(self, checkpoint: Checkpoint) -> object: ...
+    def newest(self) -> Checkpoint | None: ...
+
+
 @dataclass
 class Checkpoints:
-    """The checkpoints of one training; the newest two stay. `fingerprint` is what they are checkpoints of."""
+    """The checkpoints of one training in a folder; the newest two stay. `fingerprint` is what they belong to."""
 
     folder: Path
     fingerprint: str
@@ -114,6 +121,11 @@ class Checkpoints:
         except (OSError, ValueError, KeyError):
             return None
         return record if whole and record["fingerprint"] == self.fingerprint else None
+
+
+def fingerprint_of(*parts: Any) -> str:
+    """A sha256 of everything that decides how a training goes: JSON values, and what can be written as text."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,32 +9,11 @@ from PIL import Image
 
 from models.dataset.errors import DatasetExists
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
-from models.dataset.sample import Split
+from models.dataset.sample import SplitName
 
-BUILTIN = "builtin:digits"
 TEST_FRACTION = 0.2
 VALIDATION_FRACTION = 0.15
 SPLIT_SEED = 1998
-
-# What a digit needs that differs from a photograph: no mirroring, no colours, slanted writing.
-RECIPE = {
-    "epochs": 20,
-    "batch_size": 32,
-    "learning_rate": 3e-3,
-    "label_smoothing": 0.05,
-    "patience": None,
-    "augmentation": {
-        "crop": "centre",
-        "mirror": False,
-        "rotation": 10.0,
-        "translation": 0.08,
-        "stretch": 0.1,
-        "shear": 5.0,
-        "brightness": 0.0,
-        "contrast": 0.0,
-        "saturation": 0.0,
-    },
-}
 
 
 def open_digits(folder: Path) -> DatasetFolder:
@@ -58,7 +37,7 @@ def _images() -> Iterator[LabelledImage]:
     train, val = train_test_split(
         rest, test_size=VALIDATION_FRACTION, stratify=digits.target[rest], random_state=SPLIT_SEED
     )
-    split_of: dict[int, Split] = (
+    split_of: dict[int, SplitName] = (
         dict.fromkeys(train, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     )
     for i in indices:

@@ -18,11 +18,12 @@ from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import Transform
 from models.training.checkpoint import weights_sha256
-from models.training.data import ImageList, Pixels, Tick
 from models.training.errors import OutOfMemory
+from models.training.pixels import OnProgress, Pixels
 from models.training.precision import out_of_memory
 from models.training.recipe import Augmentation
 from models.training.seeds import derive
+from models.training.split import ImageList
 from system.files import written_whole
 
 # On a CPU a small batch stays in the cache (measured: half the time per image of 64 at once).
@@ -41,7 +42,7 @@ class View:
     def describe(self) -> str:
         if self.augmentation is None:
             return "plain"
-        return json.dumps([self.number, self.seed, vars(self.augmentation)], sort_keys=True)
+        return json.dumps([self.number, self.seed, self.augmentation.model_dump()], sort_keys=True)
 
 
 class FeatureCache:
@@ -64,7 +65,7 @@ class FeatureCache:
 
 
 @dataclass(frozen=True)
-class Extractor:
+class FeatureExtractor:
     """A backbone in evaluation mode on its device, with what makes its features its own."""
 
     backbone: nn.Module
@@ -82,7 +83,7 @@ class Extractor:
         return f"{weights}/{self.backbone}/{json.dumps(self.preprocessing.to_dict(), sort_keys=True)}"
 
     def extract(
-        self, images: ImageList, pixels: Pixels, views: Sequence[View], tick: Tick | None = None
+        self, images: ImageList, pixels: Pixels, views: Sequence[View], on_progress: OnProgress | None = None
     ) -> Tensor:
         """float32 [views, n, features...] on the CPU; computes only the views that are not kept already.
 
@@ -94,16 +95,22 @@ class Extractor:
             key = hashlib.sha256(f"features/1/{identity}/{images.content_hash}/{view.describe()}".encode())
             features = self.cache.load(key.hexdigest())
             if features is None:
-                features = self._compute(images, pixels, view, tick, i, len(views))
+                features = self._compute(images, pixels, view, on_progress, i, len(views))
                 self.cache.store(key.hexdigest(), features)
             found.append(features)
-            if tick is not None:
-                tick((i + 1) * len(images), len(views) * len(images))
+            if on_progress is not None:
+                on_progress((i + 1) * len(images), len(views) * len(images))
         return torch.stack(found)
 
     @torch.inference_mode()
     def _compute(
-        self, images: ImageList, pixels: Pixels, view: View, tick: Tick | None, number: int, count: int
+        self,
+        images: ImageList,
+        pixels: Pixels,
+        view: View,
+        on_progress: OnProgress | None,
+        number: int,
+        count: int,
     ) -> Tensor:
         normalise = Normalise(self.preprocessing).to(self.device)
         found: list[Tensor] = []
@@ -121,8 +128,8 @@ class Extractor:
                 size //= 2
                 continue
             start = stop
-            if tick is not None:
-                tick(number * len(images) + start, count * len(images))
+            if on_progress is not None:
+                on_progress(number * len(images) + start, count * len(images))
         return torch.cat(found)
 
 

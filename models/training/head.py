@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.training.linear import Check, Head, fit_head
-from models.training.progress import EpochRecord, Outcome
+from models.training.progress import EpochRecord, FitResult
 from models.training.recipe import Recipe
 from models.training.strategy import head_dropout
-from models.zoo.layout import split
+from models.zoo.layout import split_network
 
 
-class HeadLearner:
+class TrainableHead:
     """The network's own head, with the dropout before it, by itself; what it learns, the whole network has."""
 
     def __init__(self, whole: nn.Module) -> None:
         dropout = head_dropout(whole)
-        self.network = nn.Sequential(dropout or nn.Identity(), split(whole).head)
+        self.network = nn.Sequential(dropout or nn.Identity(), split_network(whole).head)
 
     def train(self) -> None:
         self.network.train()
@@ -41,7 +41,7 @@ def head_groups(head: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
 
 def linear_head(network: nn.Module) -> nn.Linear | None:
     """The head where it is one linear layer with a bias, which regression solves exactly; else None."""
-    head = split(network).head
+    head = split_network(network).head
     return head if isinstance(head, nn.Linear) and head.bias is not None else None
 
 
@@ -84,9 +84,9 @@ def solve(
 
 
 @torch.inference_mode()
-def solved_outcome(
+def solved_result(
     head: nn.Linear, features: Tensor, targets: Tensor, validation: Tensor, validation_targets: NDArray[np.int64]
-) -> Outcome:
+) -> FitResult:
     """A regression has no epochs; its one line of history says what it reached."""
     logits, held_out = head(features), head(validation)
     truth = torch.from_numpy(validation_targets)
@@ -99,4 +99,4 @@ def solved_outcome(
         learning_rate=0.0,
         seconds=0.0,
     )
-    return Outcome((record,), 1, "solved")
+    return FitResult((record,), 1, "solved")

@@ -1,56 +1,57 @@
-"""What a network is evaluated on: images as serving would show them, or cached features, a batch at a time."""
+"""What a network is trained on and judged by: a split of a dataset, and its images prepared."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from models.normalise import Normalise
-from models.training.data import Pixels
-
-
-class Inputs(Protocol):
-    """Network inputs in order, a batch at a time."""
-
-    def __len__(self) -> int: ...
-    def batch(self, start: int, stop: int) -> Tensor: ...
+from models.preprocess import MAX_PIXELS
+from models.spec import Preprocessing
+from models.training.pixels import OnProgress, Pixels, canvas_of, decode
+from models.training.split import ImageList, Split
 
 
 @dataclass(frozen=True)
-class PlainImages:
-    """Prepared images as serving would show them."""
+class TrainingInputs:
+    """Training images as canvases, which crops are cut from; the others exactly as serving prepares them.
 
-    pixels: Pixels
-    normalise: Normalise
-    device: torch.device
+    Each uint8 [n, height, width, 3] in the order of its part of the split.
+    """
 
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def batch(self, start: int, stop: int) -> Tensor:
-        inputs: Tensor = self.normalise(torch.from_numpy(self.pixels.array[start:stop].copy()).to(self.device))
-        return inputs
+    split: Split
+    preprocessing: Preprocessing
+    train: Pixels
+    validation: Pixels
+    test: Pixels
 
 
-@dataclass(frozen=True)
-class PlainFeatures:
-    """Cached features, float32 [n, ...] on the device."""
+def prepare_inputs(
+    split: Split,
+    preprocessing: Preprocessing,
+    cache: Path,
+    *,
+    threads: int = 2,
+    max_pixels: int = MAX_PIXELS,
+    on_progress: OnProgress | None = None,
+) -> TrainingInputs:
+    """Decodes what `cache` does not hold already, prepared in the same way. Raises what `decode` raises."""
+    parts = (
+        (split.train, canvas_of(preprocessing)),
+        (split.validation, preprocessing),
+        (split.test, preprocessing),
+    )
+    total = sum(len(images) for images, _ in parts)
+    done = 0
 
-    features: Tensor
+    def decoded(images: ImageList, how: Preprocessing) -> Pixels:
+        nonlocal done
+        before = done
+        done += len(images)
+        return decode(
+            images,
+            how,
+            cache,
+            threads=threads,
+            max_pixels=max_pixels,
+            on_progress=lambda now, _: on_progress(before + now, total) if on_progress else None,
+        )
 
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def batch(self, start: int, stop: int) -> Tensor:
-        return self.features[start:stop]
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What decides which epoch was best: inputs in batches, and their class indices (int64 [n])."""
-
-    inputs: Inputs
-    targets: NDArray[np.int64]
+    return TrainingInputs(split, preprocessing, *(decoded(images, how) for images, how in parts))

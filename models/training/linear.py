@@ -109,7 +109,7 @@ def minimise(
     L-BFGS in double precision, from `start` or `origin`; the bias is not penalised.
     """
     weight, bias = (part.clone().requires_grad_() for part in start or origin)
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=ITERATIONS,
         tolerance_grad=GRADIENT_TOLERANCE,
@@ -130,7 +130,7 @@ def minimise(
             bias.grad = error.sum(dim=0)
             return loss + strength / 2 * distance.square().sum()
 
-    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 

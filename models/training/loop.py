@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from models.training.checkpoint import detached
 from models.training.errors import Diverged, OutOfMemory
-from models.training.inputs import Inputs
+from models.training.eval_inputs import EvalInputs
 from models.training.interruption import Interrupted
 from models.training.precision import out_of_memory
-from models.training.progress import EpochRecord, Outcome, Watcher
+from models.training.progress import EpochRecord, FitResult, StepRecord, Watcher
 from models.training.seeds import seed_everything
-from models.training.training import Training
+from models.training.state import TrainingState
 
 # Szegedy et al. 2014: what GoogLeNet's and Inception's auxiliary classifiers add to the loss.
 AUXILIARY_WEIGHT = 0.3
 
 
-def fit(training: Training, watcher: Watcher) -> Outcome:
+def fit(training: TrainingState, watcher: Watcher) -> FitResult:
     """Trains until the epochs are done or nothing improves, from the newest checkpoint if there is one.
 
     Raises Interrupted from the watcher, after a checkpoint if it is to be resumed, OutOfMemory and Diverged.
@@ -48,29 +48,29 @@ def fit(training: Training, watcher: Watcher) -> Outcome:
             rate = train_one_epoch(training, watcher)
             logits = evaluate(training.network, training.validation.inputs, watcher)
             record = _end_epoch(training, logits, rate)
-            training.save(watcher)
+            training.save()
             watcher.epoch(record)
     except Interrupted as interruption:
         if interruption.keep_best and training.best is not None:
             stopped = interruption.reason
         else:
             if interruption.resume:
-                training.save(watcher)
+                training.save()
             raise
     if training.best is not None:
         training.network.load_state_dict(training.best)
     training.network.eval()
-    return Outcome(tuple(progress.history), progress.best_epoch, stopped)
+    return FitResult(tuple(progress.history), progress.best_epoch, stopped)
 
 
-def train_one_epoch(training: Training, watcher: Watcher) -> float:
+def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
     """The rest of the current epoch; returns the last learning rate."""
     progress, steps = training.progress, len(training.batches)
-    training.learner.train()
-    rate = training.optimiser.param_groups[0]["lr"]
+    training.trainable.train()
+    rate = training.optimizer.param_groups[0]["lr"]
     started = time.monotonic() - progress.seconds
     for inputs, targets in training.batches.epoch(progress.epoch, progress.step):
-        rate = training.schedule.apply(training.optimiser, progress.epoch * steps + progress.step)
+        rate = training.schedule.apply(training.optimizer, progress.epoch * steps + progress.step)
         loss, correct = take_step(training, inputs, targets)
         progress.step += 1
         progress.loss_sum += loss * len(inputs)
@@ -78,14 +78,21 @@ def train_one_epoch(training: Training, watcher: Watcher) -> float:
         progress.seen += len(inputs)
         progress.seconds = time.monotonic() - started
         watcher.step(
-            progress.epoch + 1, progress.step, steps, len(inputs),
-            progress.loss_sum / progress.seen, progress.correct / progress.seen,
-        )  # fmt: skip
+            StepRecord(
+                epoch=progress.epoch + 1,
+                epochs=training.recipe.epochs,
+                step=progress.step,
+                steps=steps,
+                images=len(inputs),
+                loss=progress.loss_sum / progress.seen,
+                accuracy=progress.correct / progress.seen,
+            )
+        )
     return float(rate)
 
 
-def take_step(training: Training, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
-    """One optimiser step over a batch; returns its mean loss and how many of it were right.
+def take_step(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    """One optimizer step over a batch; returns its mean loss and how many of it were right.
 
     Where memory runs out, the batch goes through in halves, quarters ... that add up to the same gradient.
     """
@@ -104,16 +111,16 @@ def take_step(training: Training, inputs: Tensor, targets: Tensor) -> tuple[floa
                 "choose a smaller architecture, or strategy head"
             )
         training.progress.micro_batch = (size + 1) // 2
-        training.optimiser.zero_grad(set_to_none=True)
+        training.optimizer.zero_grad(set_to_none=True)
         torch.set_rng_state(random_state)
         gc.collect()
         if training.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _accumulate(training: Training, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
     scaler = training.precision.scaler
-    training.optimiser.zero_grad(set_to_none=True)
+    training.optimizer.zero_grad(set_to_none=True)
     total, correct = 0.0, 0
     size = training.progress.micro_batch
     for part, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
@@ -129,16 +136,16 @@ def _accumulate(training: Training, inputs: Tensor, targets: Tensor) -> tuple[fl
             f"(now {training.recipe.learning_rate:g}) or set clip_norm"
         )
     if training.recipe.clip_norm is not None:
-        scaler.unscale_(training.optimiser)
+        scaler.unscale_(training.optimizer)
         nn.utils.clip_grad_norm_(
-            [p for group in training.optimiser.param_groups for p in group["params"]], training.recipe.clip_norm
+            [p for group in training.optimizer.param_groups for p in group["params"]], training.recipe.clip_norm
         )
-    scaler.step(training.optimiser)
+    scaler.step(training.optimizer)
     scaler.update()
     return total, correct
 
 
-def _loss(training: Training, output: Any, targets: Tensor) -> Tensor:
+def _loss(training: TrainingState, output: Any, targets: Tensor) -> Tensor:
     """The summed loss of logits and, where there are any, of auxiliary logits."""
 
     def of(logits: Tensor) -> Tensor:
@@ -158,7 +165,7 @@ def _main(output: Any) -> Tensor:
     return logits
 
 
-def _end_epoch(training: Training, logits: NDArray[np.float32], rate: float) -> EpochRecord:
+def _end_epoch(training: TrainingState, logits: NDArray[np.float32], rate: float) -> EpochRecord:
     progress, targets = training.progress, training.validation.targets
     loss = float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(targets)))
     accuracy = float(np.mean(logits.argmax(1) == targets))
@@ -182,7 +189,7 @@ def _end_epoch(training: Training, logits: NDArray[np.float32], rate: float) -> 
 
 @torch.inference_mode()
 def evaluate(
-    network: nn.Module, inputs: Inputs, watcher: Watcher | None = None, batch_size: int = 64
+    network: nn.Module, inputs: EvalInputs, watcher: Watcher | None = None, batch_size: int = 64
 ) -> NDArray[np.float32]:
     """Logits float32 [n, classes] of every input, in evaluation mode and full precision."""
     network.eval()

@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from models.training.checkpoint import Checkpoints
-
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -20,13 +18,33 @@ class EpochRecord:
     seconds: float
 
 
-class Watcher(Protocol):
-    """Who follows a training; any of these may raise Interrupted."""
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of the optimizer over `images` images: step `step` of `steps` in epoch `epoch` of at most `epochs`.
 
-    def step(self, epoch: int, step: int, steps: int, images: int, loss: float, accuracy: float) -> None: ...
+    All count from 1. `loss` (mean cross-entropy) and `accuracy` are those of the epoch so far.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images: int
+    loss: float
+    accuracy: float
+
+
+class Watcher(Protocol):
+    """Who follows a training; any of these may raise Interrupted.
+
+    A phase, `extracting` or `training`, begins with `phase`. `progress` counts images or fits of the phase.
+    """
+
+    def phase(self, name: str) -> None: ...
+    def progress(self, done: int, total: int) -> None: ...
+    def step(self, record: StepRecord) -> None: ...
     def evaluating(self, done: int, total: int) -> None: ...
     def epoch(self, record: EpochRecord) -> None: ...
-    def saved(self, checkpoints: Checkpoints) -> None: ...
 
 
 @dataclass
@@ -56,8 +74,11 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A finished training; the network holds the weights of `best_epoch` (counted from 1)."""
+class FitResult:
+    """A finished training; the network holds the weights of `best_epoch` (counted from 1).
+
+    `stopped` is why it ended: `epochs`, `patience`, `solved`, or the reason of an interruption that kept the best.
+    """
 
     history: tuple[EpochRecord, ...]
     best_epoch: int

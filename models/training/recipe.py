@@ -22,8 +22,8 @@ class Augmentation(BaseModel):
 
     crop: Literal["resized", "random", "centre"] = Field(
         "resized",
-        description="`resized` cuts an area of at least `min_area` and scales it (Szegedy et al. 2014), `random` cuts "
-        "the input's size at a random place (Krizhevsky et al. 2012), `centre` takes what serving would take.",
+        description="`resized` cuts an area of at least `min_area` and scales it (Szegedy et al. 2014), `random` "
+        "cuts the input's size anywhere (Krizhevsky et al. 2012), `centre` takes what serving would take.",
     )
     min_area: float = Field(0.35, ge=0.05, le=1, description="Smallest share of the image that `resized` cuts.")
     mirror: bool = Field(True, description="Flip left and right half of the time.")
@@ -91,9 +91,9 @@ class Recipe(BaseModel):
     )
     head: Literal["auto", "regression", "gradient"] = Field(
         "auto",
-        description="How a head on a frozen backbone is fitted: `regression` is the exact L2-regularised optimum, the "
-        "penalty found by cross-validation on the training images; `gradient` is the optimizer on cached features; "
-        "`auto` takes the regression while it is affordable.",
+        description="How a head on a frozen backbone is fitted: `regression` is the exact L2-regularised optimum, "
+        "its penalty found by cross-validation on the training images; `gradient` is the optimizer on cached "
+        "features; `auto` takes the regression while it is affordable.",
     )
     head_views: int = Field(
         4, ge=0, le=32, description="Augmented views of each image that the head sees beside the plain one."

@@ -1,4 +1,4 @@
-"""Which layers learn: the choice, and what it does to a network. Knows no optimiser and no data."""
+"""Which layers learn: the choice, and what it does to a network. Knows no optimizer and no data."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,39 +23,39 @@ PARTIAL_SHARE = 0.3
 
 
 @dataclass(frozen=True)
-class Choice:
+class StrategyChoice:
     strategy: Strategy
     reason: str
 
 
-def choose(asked: str, targets: NDArray[np.int64], classes: int, *, pretrained: bool) -> Choice:
+def choose_strategy(asked: str, targets: NDArray[np.int64], classes: int, *, pretrained: bool) -> StrategyChoice:
     """The strategy to follow, and why; `targets` are the class indices of the training images."""
     if not pretrained:
         if asked in ("auto", "full"):
-            return Choice("full", "There are no weights to start from, so every layer has to learn.")
-        return Choice(
+            return StrategyChoice("full", "There are no weights to start from, so every layer has to learn.")
+        return StrategyChoice(
             "full",
             f"Asked for {asked!r}, but there are no weights to start from, so every layer has to learn.",
         )
     if asked != "auto":
-        return Choice(asked, f"Asked for {asked!r}.")  # type: ignore[arg-type]
+        return StrategyChoice(asked, f"Asked for {asked!r}.")  # type: ignore[arg-type]
     per_class = int(np.median(np.bincount(targets, minlength=classes)))
     counted = f"{per_class} training images per class (median of {classes})"
     if per_class < FEW_PER_CLASS:
-        return Choice(
+        return StrategyChoice(
             "head",
             f"{counted}: below {FEW_PER_CLASS} a new head on frozen features generalises at least as well as "
             "fine-tuning and takes seconds.",
         )
     if per_class < MANY_PER_CLASS:
-        return Choice(
+        return StrategyChoice(
             "partial",
             f"{counted}: enough to adapt the last stages, too few (below {MANY_PER_CLASS}) for all of them.",
         )
-    return Choice("full", f"{counted}: {MANY_PER_CLASS} or more are enough to adapt every layer.")
+    return StrategyChoice("full", f"{counted}: {MANY_PER_CLASS} or more are enough to adapt every layer.")
 
 
-def freeze(network: nn.Module, strategy: Strategy, recipe: Recipe, *, pretrained: bool) -> "Frozen":
+def freeze(network: nn.Module, strategy: Strategy, recipe: Recipe, *, pretrained: bool) -> "PartlyFrozen":
     """Leaves gradients only to what the strategy trains, in place."""
     for parameter in network.parameters():
         parameter.requires_grad_(strategy == "full")
@@ -63,11 +63,11 @@ def freeze(network: nn.Module, strategy: Strategy, recipe: Recipe, *, pretrained
         for parameter in module.parameters():
             parameter.requires_grad_(True)
     keep_statistics = recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and pretrained)
-    return Frozen(network, strategy, keep_statistics)
+    return PartlyFrozen(network, strategy, keep_statistics)
 
 
 @dataclass(frozen=True)
-class Frozen:
+class PartlyFrozen:
     """A network of which some parts must not change while the rest learns.
 
     `requires_grad = False` does not stop batch normalisation from updating its running statistics; only

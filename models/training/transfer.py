@@ -20,7 +20,7 @@ class Transferred:
     kept: tuple[str, ...]
 
 
-def learn_on(
+def transfer_weights(
     architecture: str,
     params: Mapping[str, Any],
     state: Mapping[str, Tensor],

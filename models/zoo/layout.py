@@ -13,14 +13,14 @@ from models.zoo.architecture import Grouping, Layout
 from models.zoo.registry import built
 
 
-class Split(NamedTuple):
+class BackboneAndHead(NamedTuple):
     """`head(backbone(x))` is what the network answers in evaluation mode; all three share their parameters."""
 
     backbone: nn.Module
     head: nn.Module
 
 
-def split(network: nn.Module) -> Split:
+def split_network(network: nn.Module) -> BackboneAndHead:
     """The network as features and classifier, sharing its modules: training the head trains the network.
 
     The features are [batch, n] and the head is one `nn.Linear`, but for SqueezeNet and NiN, which classify by a
@@ -36,12 +36,14 @@ def split(network: nn.Module) -> Split:
         )
     head = network.get_submodule(layout.head)
     if layout.backbone:
-        return Split(network.get_submodule(layout.backbone), nn.Sequential(head, nn.Flatten(1)))
+        return BackboneAndHead(network.get_submodule(layout.backbone), nn.Sequential(head, nn.Flatten(1)))
     backbone = _without(network, layout.head.split("."))
     if isinstance(head, nn.Conv2d):
         # Some of timm's classify by a 1x1 convolution on the pooled map, and flatten what comes out of it.
-        return Split(backbone, nn.Sequential(nn.Unflatten(1, (head.in_channels, 1, 1)), head, nn.Flatten(1)))
-    return Split(backbone, head)
+        return BackboneAndHead(
+            backbone, nn.Sequential(nn.Unflatten(1, (head.in_channels, 1, 1)), head, nn.Flatten(1))
+        )
+    return BackboneAndHead(backbone, head)
 
 
 def classifiers(network: nn.Module) -> dict[str, nn.Module]:

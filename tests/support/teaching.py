@@ -9,20 +9,20 @@ import torch
 from support.colours import LABELS, picture
 
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
-from models.dataset.sample import Split
+from models.dataset.sample import SplitName
 from models.normalise import Normalise
-from models.training.augment import varied
-from models.training.batches import ImageBatches, Order
+from models.training.augment import train_transform
+from models.training.batches import EpochSampler, ImageBatches
 from models.training.checkpoint import Checkpoints
-from models.training.data import Pixels, plan
-from models.training.inputs import PlainImages, Validation
+from models.training.eval_inputs import EvalImages, ValidationSet
 from models.training.interruption import Interrupted
-from models.training.optimise import parameter_groups
-from models.training.progress import EpochRecord
+from models.training.optimizer import parameter_groups
+from models.training.pixels import Pixels
+from models.training.progress import EpochRecord, StepRecord
 from models.training.recipe import Recipe, read_recipe
 from models.training.seeds import seed_everything
+from models.training.state import TrainingState
 from models.training.strategy import Strategy, freeze
-from models.training.training import Training
 from models.weights.loading import default_preprocessing
 from models.zoo.registry import build, get
 
@@ -32,12 +32,14 @@ SMALL_RECIPE = {
     "batch_size": 16,
     "learning_rate": 3e-3,
     "patience": None,
+    # With AMX a CPU would compute in bfloat16: other numbers on other machines.
+    "mixed_precision": "off",
     "augmentation": {"crop": "centre", "mirror": False, "rotation": 5.0, "translation": 0.05},
 }
 
 
 def colour_dataset(
-    folder: Path, *, per_class: int, split: Callable[[int], Split | None] = {}.get,
+    folder: Path, *, per_class: int, split: Callable[[int], SplitName | None] = {}.get,
     labels: Sequence[str] = LABELS,
 ) -> DatasetFolder:  # fmt: skip
     """`per_class` noisy pictures of each colour; `split` says which of them are for what."""
@@ -57,13 +59,19 @@ class Watching:
 
     stop_at: tuple[int, int] | None = None
     interruption: Interrupted = field(default_factory=lambda: Interrupted("terminated", resume=True))
+    phases: list[str] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
-    saves: int = 0
 
-    def step(self, epoch: int, step: int, *_rest: float) -> None:
-        self.steps.append((epoch, step))
-        if (epoch, step) == self.stop_at:
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+
+    def progress(self, done: int, total: int) -> None:
+        assert done <= total
+
+    def step(self, record: StepRecord) -> None:
+        self.steps.append((record.epoch, record.step))
+        if self.steps[-1] == self.stop_at:
             raise self.interruption
 
     def evaluating(self, done: int, total: int) -> None:
@@ -71,9 +79,6 @@ class Watching:
 
     def epoch(self, record: EpochRecord) -> None:
         self.epochs.append(record)
-
-    def saved(self, _checkpoints: Checkpoints) -> None:
-        self.saves += 1
 
 
 def digit_pixels(count: int, seed: int = 0) -> tuple[Pixels, np.ndarray]:
@@ -98,30 +103,27 @@ def small_training(
     seed: int = 5,
     device: torch.device = CPU,
     **overrides: object,
-) -> Training:
+) -> TrainingState:
     """LeNet-5 with dropout-free layers on digits: steps of milliseconds."""
     recipe = recipe or read_recipe({**SMALL_RECIPE, **overrides})
     preprocessing = default_preprocessing(get("lenet5"))
     seed_everything(seed, "network")
     network = build("lenet5", num_classes=10)
     normalise = Normalise(preprocessing)
-    return Training(
+    return TrainingState(
         freeze(network, strategy, recipe, pretrained=False),
         parameter_groups(network, recipe, pretrained=False),
         recipe,
         ImageBatches(
             train[0],
             train[1],
-            varied(recipe.augmentation, preprocessing, None),
-            Order(len(train[1]), recipe.batch_size, seed=seed),
+            train_transform(recipe.augmentation, preprocessing, None),
+            EpochSampler(len(train[1]), recipe.batch_size, seed=seed),
             normalise=normalise,
             device=device,
         ),
-        Validation(PlainImages(validation[0], normalise, device), validation[1]),
+        ValidationSet(EvalImages(validation[0], normalise, device), validation[1]),
         seed,
         device,
         checkpoints=checkpoints,
     )
-
-
-__all__ = ["CPU", "Watching", "colour_dataset", "digit_pixels", "plan", "small_training"]

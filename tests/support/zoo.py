@@ -18,7 +18,7 @@ from models.spec import Preprocessing
 from models.weights.loading import fit
 from models.weights.reading import read_state
 from models.zoo import registry
-from models.zoo.layout import logits_of, split
+from models.zoo.layout import logits_of, split_network
 
 CLASSES = 10
 # How much of the loss the step is to take away, by the gradient's own forecast.
@@ -96,7 +96,7 @@ def spread_logits(network: nn.Module, images: NDArray[np.uint8]) -> nn.Module:
 
     An untrained network answers nearly the same to every image, and then parity would prove nothing.
     """
-    layer = [m for m in split(network).head.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    layer = [m for m in split_network(network).head.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     with torch.no_grad():
         spread = network((torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.45) / 0.225).std(0).mean().item()
         layer.weight *= min(1 / max(spread, 1e-12), MOST_AMPLIFIED)

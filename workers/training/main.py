@@ -53,8 +53,7 @@ def main() -> int:
         ttl_s=settings.heartbeat_ttl_s,
     )
     log.info("worker.starting", worker=worker)
-    run_consumer(app, worker, QUEUES, 1)
-    return 0
+    return run_consumer(app, worker, QUEUES, 1)
 
 
 if __name__ == "__main__":

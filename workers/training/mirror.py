@@ -1,12 +1,13 @@
-"""Copies of checkpoints among the blobs, so that another machine can go on where this one stopped."""
+"""Checkpoints that are also copied among the blobs, so that another machine can go on where this one stopped."""
 
 import json
 import shutil
 import time
+from collections.abc import Callable
 
 import structlog
 
-from models.training.checkpoint import RECORD, Checkpoints
+from models.training.checkpoint import RECORD, Checkpoint, Checkpoints
 from storage.blobs import BlobStore
 from storage.errors import StorageError
 
@@ -16,55 +17,62 @@ INTERVAL_S = 30.0
 log = structlog.get_logger()
 
 
-class Mirror:
-    """Keeps the newest checkpoint under `prefix`; a failed upload is logged, for the local one is still there."""
+class MirroredCheckpoints:
+    """Checkpoints in a folder here, of which the newest is kept under `prefix` too.
 
-    def __init__(self, blobs: BlobStore, prefix: str) -> None:
-        self._blobs, self._prefix = blobs, prefix
-        self._last = 0.0
+    Once `is_last` is true, a checkpoint is copied however recent the copy before is: the next attempt may be on
+    another machine. A copy that fails is logged, for the local one is still there.
+    """
 
-    def saved(self, checkpoints: Checkpoints, force: bool) -> None:
-        """Uploads the newest checkpoint; without `force`, not if one was uploaded a moment ago."""
-        if not force and time.monotonic() - self._last < INTERVAL_S:
-            return
-        folder = checkpoints.newest_folder()
+    def __init__(self, local: Checkpoints, blobs: BlobStore, prefix: str, is_last: Callable[[], bool]) -> None:
+        self._local, self._blobs, self._prefix, self._is_last = local, blobs, prefix, is_last
+        self._copied_at = 0.0
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Raises OSError on a full disk."""
+        self._local.save(checkpoint)
+        if self._is_last() or time.monotonic() - self._copied_at >= INTERVAL_S:
+            self._copy()
+
+    def newest(self) -> Checkpoint | None:
+        """The newest of both places; what is further among the blobs is fetched."""
+        self._fetch_newer()
+        return self._local.newest()
+
+    def _copy(self) -> None:
+        folder = self._local.newest_folder()
         if folder is None:
             return
         try:
             self._blobs.put_folder(f"{self._prefix}/{folder.name}", folder, last=RECORD)
-            for older in self._names() - {folder.name}:
+            for older in set(self._blobs.folders(self._prefix)) - {folder.name}:
                 self._blobs.delete_prefix(f"{self._prefix}/{older}")
         except StorageError as error:
             log.warning("checkpoint.not_mirrored", reason=str(error))
-        self._last = time.monotonic()
+        self._copied_at = time.monotonic()
 
-    def fetch_newer(self, checkpoints: Checkpoints) -> None:
-        """Brings the mirrored checkpoint here where it is further than the local ones."""
+    def _fetch_newer(self) -> None:
         try:
-            for name in sorted(self._names(), reverse=True):
+            for name in reversed(self._blobs.folders(self._prefix)):
                 if not name.isdecimal() or not self._blobs.exists(f"{self._prefix}/{name}/{RECORD}"):
                     continue
                 record = json.loads(self._blobs.get_bytes(f"{self._prefix}/{name}/{RECORD}"))
-                if _place(record) > _local(checkpoints):
-                    self._fetch(name, checkpoints)
+                if _place(record) > self._local_place():
+                    self._fetch(name)
                 return
         except (StorageError, ValueError, KeyError) as error:
             log.warning("checkpoint.not_fetched", reason=str(error))
 
-    def _fetch(self, name: str, checkpoints: Checkpoints) -> None:
-        with checkpoints.incoming() as folder:
+    def _fetch(self, name: str) -> None:
+        with self._local.incoming() as folder:
             for key in self._blobs.list(f"{self._prefix}/{name}"):
                 with self._blobs.open(key) as source, (folder / key.rpartition("/")[2]).open("wb") as target:
                     shutil.copyfileobj(source, target)
         log.info("checkpoint.fetched", checkpoint=name)
 
-    def _names(self) -> set[str]:
-        return {key[len(self._prefix) + 1 :].split("/")[0] for key in self._blobs.list(self._prefix)}
-
-
-def _local(checkpoints: Checkpoints) -> tuple[int, int]:
-    folder = checkpoints.newest_folder()
-    return (-1, -1) if folder is None else _place(json.loads((folder / RECORD).read_text()))
+    def _local_place(self) -> tuple[int, int]:
+        folder = self._local.newest_folder()
+        return (-1, -1) if folder is None else _place(json.loads((folder / RECORD).read_text()))
 
 
 def _place(record: dict[str, dict[str, int]]) -> tuple[int, int]:

@@ -1,27 +1,29 @@
 """Whether `production` moves to a new version: never, always, or if it is better on the same images."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from models.artifact import checksums
 from models.predictor import Predictor
-from models.training.data import ImageList, decode
-from models.training.evaluate import cross_entropy
+from models.training.evaluate import Evaluation, cross_entropy
+from models.training.pixels import decode
+from models.training.split import Split
+from storage.cache import FolderCache
 from storage.errors import NotFound
 from storage.reference import PRODUCTION
-from storage.registry import Version
+from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
-from workers.training.assembly import Work
-from workers.training.context import Context
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Score:
-    """On the validation images of this fine-tune; `loss` is infinite where a label is unknown to the model."""
+    """On the validation images of a fine-tune; `loss` is infinite where the model does not know a label."""
 
     accuracy: float
     loss: float
@@ -40,66 +42,70 @@ class Promotion:
     previous_accuracy: float | None = None
 
 
-def promote_if(context: Context, rule: str, version: Version, work: Work) -> Promotion:
-    """Moves `production` to the version where the rule says so."""
+def decide_promotion(
+    rule: str,
+    model: str,
+    new: Evaluation,
+    split: Split,
+    *,
+    registry: ModelRegistry,
+    folders: FolderCache,
+    cache: Path,
+    max_pixels: int,
+    check: Callable[[], None],
+) -> Promotion:
+    """Whether a new version of the model, measured as `new` on the validation images, becomes its `production`.
+
+    `rule` is `never`, `always` or `if_better`, which measures the present production version on the same images.
+    `check` is called between batches and may raise.
+    """
     if rule == "never":
         return Promotion(False, "Asked for never.")
-    current = _production(context, version.model)
-    previous = current.number if current else None
-    if rule == "always":
-        promotion = Promotion(True, "Asked for always.", previous)
-    elif current is None:
-        promotion = Promotion(True, "There was no production version.")
-    elif current.number == version.number:
-        promotion = Promotion(True, "It is in production already.", previous)
-    else:
-        promotion = _compare(context, current, work)
-    if promotion.promoted:
-        context.lease.check()
-        context.registry.set_alias(version.model, PRODUCTION, version.number)
-    return promotion
-
-
-def _production(context: Context, model: str) -> Version | None:
     try:
-        return context.registry.resolve(f"{model}@{PRODUCTION}")
+        current = registry.resolve(f"{model}@{PRODUCTION}")
     except NotFound:
-        return None
+        current = None
+    if rule == "always":
+        return Promotion(True, "Asked for always.", current.number if current else None)
+    if current is None:
+        return Promotion(True, "There was no production version.")
+    old = score_of(current, split, folders=folders, cache=cache, max_pixels=max_pixels, check=check)
+    images = f"on the {len(split.validation)} validation images"
+    compared = f"{new.accuracy:.4f} against {old.accuracy:.4f} of version {current.number} {images}"
+    if Score(new.accuracy, new.loss).beats(old):
+        return Promotion(True, f"Better: {compared}.", current.number, old.accuracy)
+    return Promotion(False, f"Not better: {compared}.", current.number, old.accuracy)
 
 
-def _compare(context: Context, current: Version, work: Work) -> Promotion:
-    new = Score(work.figures.validation.accuracy, work.figures.validation.loss)
-    old = score_of(context, current, work.division.labels, work.division.validation)
-    images = f"on the {len(work.division.validation)} validation images"
-    figures = f"{new.accuracy:.4f} against {old.accuracy:.4f} of version {current.number} {images}"
-    if new.beats(old):
-        return Promotion(True, f"Better: {figures}.", current.number, old.accuracy)
-    return Promotion(False, f"Not better: {figures}.", current.number, old.accuracy)
+def score_of(
+    version: Version,
+    split: Split,
+    *,
+    folders: FolderCache,
+    cache: Path,
+    max_pixels: int,
+    check: Callable[[], None],
+) -> Score:
+    """How a served version does on the validation images, prepared as that version asks.
 
-
-def score_of(context: Context, version: Version, labels: tuple[str, ...], images: ImageList) -> Score:
-    """How a served version does on these images, prepared as that version asks; its answers count by label."""
-    folder = context.folders.keep(version.artifact, checksums)
-    predictor = Predictor(folder, device="cpu", intra_threads=usable_cores())
+    Its answers count by label, for its classes may be others in another order.
+    """
+    predictor = Predictor(folders.keep(version.artifact, checksums), device="cpu", intra_threads=usable_cores())
     try:
         pixels = decode(
-            images,
-            predictor.preprocessing,
-            context.settings.cache / "pixels",
-            threads=usable_cores(),
-            max_pixels=context.settings.max_pixels,
+            split.validation, predictor.preprocessing, cache, threads=usable_cores(), max_pixels=max_pixels
         )
         parts = []
         for start in range(0, len(pixels), BATCH):
             parts.append(predictor.predict(pixels.array[start : start + BATCH].copy()))
-            context.lease.check()
+            check()
         probabilities = np.concatenate([part.probabilities for part in parts])
     finally:
         predictor.close()
-    known = {label: i for i, label in enumerate(predictor.labels)}
-    truth = [labels[target] for target in images.targets]
-    right = [predictor.labels[best] == label for best, label in zip(probabilities.argmax(1), truth, strict=True)]
-    if not set(truth) <= set(known):
-        return Score(float(np.mean(right)), math.inf)
-    targets = np.array([known[label] for label in truth], dtype=np.int64)
-    return Score(float(np.mean(right)), cross_entropy(np.log(probabilities.clip(min=1e-30)), targets))
+    index_of = {label: i for i, label in enumerate(predictor.labels)}
+    truth = [split.labels[target] for target in split.validation.targets]
+    correct = [predictor.labels[best] == label for best, label in zip(probabilities.argmax(1), truth, strict=True)]
+    if not set(truth) <= set(index_of):
+        return Score(float(np.mean(correct)), math.inf)
+    targets = np.array([index_of[label] for label in truth], dtype=np.int64)
+    return Score(float(np.mean(correct)), cross_entropy(np.log(probabilities.clip(min=1e-30)), targets))

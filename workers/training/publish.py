@@ -1,7 +1,9 @@
-"""Published weights as a served version: build, export, prove, publish. Nothing is trained."""
+"""Published weights as a served version: build, export, prove, register. Nothing is trained."""
 
 import shutil
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from models.artifact import MODEL, Manifest, software_versions
 from models.export import to_onnx
@@ -10,73 +12,101 @@ from models.photographs import photographs
 from models.training.seeds import seed_everything
 from models.weights.loading import LoadedWeights, build_with_weights
 from models.weights.published import NONE
+from models.weights.store import WeightsStore
 from models.zoo.registry import built
+from storage.blobs import BlobStore
+from storage.errors import NotFound
 from storage.reference import PRODUCTION
-from storage.registry import Version
-from workers.training.context import Context
-from workers.training.publication import publish_version
-from workers.training.request import InvalidRequest, PublishRequest, read_publish
+from storage.registry import ModelRegistry, Version
+from workers.contract import PublishRequest, PublishResult
+from workers.jobs.attempt import RunningAttempt
+from workers.jobs.failure import InvalidRequest
+from workers.training.progress import ProgressReporter
+from workers.training.registration import register_version
 
 
-def publish(context: Context) -> dict[str, Any]:
-    """Runs the job to a published version; the answer is the job's result."""
-    request = read_publish(context.request)
-    seed_everything(0, "network")
-    network, loaded = build_with_weights(
-        request.architecture, request.weights, context.weights, **request.architecture_params
-    )
-    labels = labels_of(request, loaded, built(network).num_classes)
-    context.reporter.phase("exporting")
-    folder = context.artifact_folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    to_onnx(network.eval(), folder / MODEL, preprocessing=loaded.preprocessing, labels=labels)
-    context.exported(folder)
-    context.reporter.phase("verifying")
-    report = check_parity(
-        network, folder / MODEL, photographs(loaded.preprocessing), preprocessing=loaded.preprocessing
-    )
-    context.reporter.phase("publishing")
-    manifest = Manifest(
-        model=request.model,
-        labels=labels,
-        preprocessing=loaded.preprocessing,
-        architecture=request.architecture,
-        architecture_params={**loaded.provenance.get("params", {}), **request.architecture_params},
-        weights=loaded.provenance,
-        software=software_versions(),
-        metrics={"published": loaded.provenance.get("metrics", {})},
-        calibration={"temperature": 1.0},
-        parity=report.to_dict(),
-    )
-    version = publish_version(context, folder, manifest)
-    promoted = _promote(context, request, version)
-    context.reporter.end_phase()
-    return {
-        "model": version.model,
-        "version": version.number,
-        "metrics": version.metrics,
-        "promoted": promoted,
-        "seconds": context.reporter.seconds,
-    }
+@dataclass(frozen=True)
+class PublishJob:
+    """What publishing needs of its worker; `export` writes the ONNX graph, as `models.export.to_onnx` does."""
+
+    registry: ModelRegistry
+    blobs: BlobStore
+    weights: WeightsStore
+    export: Callable[..., object] = to_onnx
+
+    def __call__(self, attempt: RunningAttempt, reporter: ProgressReporter, work: Path) -> None:
+        """Runs the job, in the folder `work`, to a registered version.
+
+        Raises the errors of `models.weights` and `storage`, ExportMismatch and Interrupted.
+        """
+        request = attempt.request(PublishRequest)
+        seed_everything(0, "network")
+        network, loaded = build_with_weights(
+            request.architecture, request.weights, self.weights, **request.architecture_params
+        )
+        labels = labels_of(request, loaded, built(network).num_classes)
+
+        reporter.phase("exporting")
+        folder = work / f"artifact-{attempt.name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.export(network.eval(), folder / MODEL, preprocessing=loaded.preprocessing, labels=labels)
+
+        reporter.phase("verifying")
+        images = photographs(loaded.preprocessing)
+        parity = check_parity(network, folder / MODEL, images, preprocessing=loaded.preprocessing)
+
+        reporter.phase("publishing")
+        manifest = Manifest(
+            model=request.model,
+            labels=labels,
+            preprocessing=loaded.preprocessing,
+            architecture=request.architecture,
+            architecture_params={**loaded.provenance.get("params", {}), **request.architecture_params},
+            weights=loaded.provenance,
+            software=software_versions(),
+            metrics={"published": loaded.provenance.get("metrics", {})},
+            calibration={"temperature": 1.0},
+            parity=parity.to_dict(),
+        )
+        promote = is_to_be_promoted(request, self.registry)
+        reporter.end_phase()
+
+        def result_of(version: Version) -> PublishResult:
+            return PublishResult(
+                model=version.model,
+                version=version.number,
+                metrics=version.metrics,
+                promoted=promote,
+                seconds=reporter.seconds,
+            )
+
+        register_version(
+            attempt,
+            folder,
+            manifest,
+            blobs=self.blobs,
+            registry=self.registry,
+            promote=promote,
+            result_of=result_of,
+        )
 
 
-def _promote(context: Context, request: PublishRequest, version: Version) -> bool:
+def is_to_be_promoted(request: PublishRequest, registry: ModelRegistry) -> bool:
     """Without images to compare on, `if_better` means: if there is nothing in production yet."""
-    if request.promote == "never":
-        return False
-    aliases = context.registry.get_model(version.model).aliases
-    if request.promote == "if_better" and aliases.get(PRODUCTION, version.number) != version.number:
-        return False
-    context.registry.set_alias(version.model, PRODUCTION, version.number)
-    return True
+    if request.promote != "if_better":
+        return request.promote == "always"
+    try:
+        return PRODUCTION not in registry.get_model(request.model).aliases
+    except NotFound:
+        return True
 
 
 def labels_of(request: PublishRequest, loaded: LoadedWeights, classes: int) -> tuple[str, ...]:
-    """The labels that were asked for, else those of the weights, else the class numbers."""
+    """The labels of the weights, else the class numbers. Raises InvalidRequest."""
     if request.weights == NONE:
-        raise InvalidRequest("weights", "got 'none', but an untrained network has nothing to serve")
-    labels = request.labels or loaded.labels or tuple(str(i) for i in range(classes))
+        raise InvalidRequest("weights: got 'none', but an untrained network has nothing to serve")
+    labels = loaded.labels or tuple(str(i) for i in range(classes))
     if len(labels) != classes:
-        raise InvalidRequest("labels", f"got {len(labels)}, but the weights tell {classes} classes apart")
+        raise InvalidRequest(f"weights: they come with {len(labels)} labels, but tell {classes} classes apart")
     return labels

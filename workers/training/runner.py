@@ -1,178 +1,133 @@
-"""One training job in a process of its own: `python -m workers.training.runner JOB`.
-
-Takes the job, runs its phases, and ends it: with a result, with a reason, or by giving it back. Exits 0 whenever
-the job's row says what happened; anything else is for the worker that started this process to explain.
+"""One training job in its own process: `python -m workers.training.runner`, the attempt as JSON on stdin.
+ Runs the job's phases and ends it: with a result, with a reason, or by giving it back. Exits 0 whenever the
+job's row says what happened; anything else is for the worker that started this process to explain.
 """
 
 import contextlib
+import json
 import logging
 import os
 import shutil
 import signal
-import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from models.training.interruption import Interrupted
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
-from storage.database import open_database
+from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
-from storage.errors import LeaseLost, NotFound, StorageError
+from storage.errors import StorageError
+from storage.job import Attempt
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 from workers.contract import JobKind
+from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
-from workers.training.context import Context
-from workers.training.failure import failure_of
-from workers.training.housekeeping import bound, sweep_work
-from workers.training.lease import CANCELLED, Lease
-from workers.training.parent import WORKER_VARIABLE, hand_over
-from workers.training.reporter import Reporter
+from workers.training.cleanup import bound_cache, delete_old_work
+from workers.training.progress import ProgressReporter
+
+# Writes the ONNX graph of a network, as `models.export.to_onnx` does.
+Export = Callable[..., object]
 
 log = structlog.get_logger()
 
 
-def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m workers.training.runner JOB\n")
-        return 2
+def main() -> int:
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     settings = WorkerSettings()
     configure_logging("trainer", form=settings.log_format, level=settings.log_level)
     for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    structlog.contextvars.bind_contextvars(job=arguments[0])
-    return run(arguments[0], settings)
+    given = json.load(sys.stdin)
+    run(given["job"], given["token"], settings, stop=stop)
+    return 0
 
 
-def run(job_id: str, settings: WorkerSettings, exported: Callable[[Path], object] = Path.exists) -> int:
-    """Takes the job and sees it through; 0 when its row says how it went, or that another holds it."""
-    terminated: list[bool] = []
-    signal.signal(signal.SIGTERM, lambda *_: terminated.append(True))
+def run(
+    job_id: str,
+    token: str,
+    settings: WorkerSettings,
+    *,
+    stop: threading.Event | None = None,
+    export: Export | None = None,
+) -> None:
+    """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back."""
     database = open_database(settings.database)
     tracer = open_tracer("trainer", settings)
     try:
         ledger = JobLedger(database)
-        try:
-            attempt = ledger.take(job_id, _worker_name(), settings.lease_s)
-        except NotFound:
-            log.warning("training.unknown_job")
-            return 0
-        if attempt is None:
-            log.info("training.not_to_be_run")
-            return 0
-        hand_over(attempt)
+        attempt = Attempt(ledger.get(job_id), token)
+        work = settings.data / "work" / job_id
+        delete_old_work(work.parent, ledger, keep=job_id)
+        bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)
-        folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
-        with Lease(ledger, attempt, settings.lease_s) as lease, contextlib.closing(folders):
-            signal.signal(signal.SIGTERM, lambda *_: lease.terminate())
-            if terminated:
-                lease.terminate()
-            span = tracer.start_attempt(attempt.job) if tracer else None
-            reporter = Reporter(ledger, attempt, lease, span)
-            context = Context(
-                settings=settings,
-                attempt=attempt,
-                ledger=ledger,
-                registry=ModelRegistry(database),
-                shelf=DatasetRegistry(database),
-                blobs=blobs,
-                folders=folders,
-                weights=WeightsStore(
-                    settings.weights, settings.weights_url or None, settings.offline, reporter.download
-                ),
-                lease=lease,
-                reporter=reporter,
-                exported=exported,
-            )
-            sweep_work(context.work.parent, ledger, keep=job_id)
-            bound((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
-            return attempt_once(context)
+        with contextlib.closing(
+            FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
+        ) as folders:
+
+            def phases(running: RunningAttempt) -> None:
+                reporter = ProgressReporter(running)
+                try:
+                    # Said before torch is imported, which takes seconds.
+                    reporter.phase("preparing")
+                    job = job_of(running.job.kind, settings, database, blobs, folders, reporter, export)
+                    job(running, reporter, work)
+                finally:
+                    reporter.end_phase()
+
+            run_attempt(ledger, attempt, phases, lease_s=settings.lease_s, stop=stop, tracer=tracer)
+        clean_up(ledger, job_id, work, blobs)
     finally:
         database.close()
         if tracer:
             tracer.close()
 
 
-def attempt_once(context: Context) -> int:
-    """Runs the phases and writes how they ended."""
-    ledger, attempt = context.ledger, context.attempt
-    log.info("training.taken", kind=attempt.job.kind, attempt=attempt.job.attempt)
-    try:
-        # Said before torch is imported, which takes seconds.
-        context.reporter.phase("preparing")
-        result = phases_of(attempt.job.kind)(context)
-        if context.lease.is_cancelled:
-            ledger.cancelled(attempt, result)
-        else:
-            ledger.succeed(attempt, result)
-        log.info("training.ended", model=result["model"], version=result["version"])
-        context.reporter.close()
-        clean_up(context)
-    except Interrupted as interruption:
-        context.reporter.close(interruption.reason)
-        _end_interrupted(context, interruption)
-    except LeaseLost as error:
-        # Whoever holds the job now decides about it; this attempt's work is void.
-        log.warning("training.lease_lost", reason=str(error))
-        context.reporter.close("lease_lost")
-    except Exception as error:  # noqa: BLE001  # whatever it is, the job's user shall learn that it happened
-        _end_failed(context, error)
-    return 0
-
-
-def phases_of(kind: str) -> "Callable[[Context], dict[str, Any]]":
-    """Imported here, after the job is taken, because torch takes seconds to import."""
+def job_of(
+    kind: str,
+    settings: WorkerSettings,
+    database: Database,
+    blobs: BlobStore,
+    folders: FolderCache,
+    reporter: ProgressReporter,
+    export: Export | None,
+) -> Callable[[RunningAttempt, ProgressReporter, Path], None]:
+    """The job of that kind with what it needs. Imports torch, only now that the job is known to be ours."""
     # OpenMP reads this when torch loads it. Threads that spin while they wait for each other slow a training down
     # tenfold where other processes want the same cores (measured: LeNet-5, 2 cores, a busy gateway).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    weights = WeightsStore(settings.weights, settings.weights_url or None, settings.offline, reporter.download)
+    registry = ModelRegistry(database)
+    instead: dict[str, Any] = {"export": export} if export else {}
     if kind == JobKind.PUBLISH:
-        from workers.training.publish import publish
+        from workers.training.publish import PublishJob
 
-        return publish
-    from workers.training.finetune import finetune
+        return PublishJob(registry, blobs, weights, **instead)
+    from workers.training.finetune import FinetuneJob
 
-    return finetune
+    return FinetuneJob(settings, registry, DatasetRegistry(database), blobs, folders, weights, **instead)
 
 
-def clean_up(context: Context) -> None:
-    """The job has ended, so nobody will resume it."""
-    shutil.rmtree(context.work, ignore_errors=True)
+def clean_up(ledger: JobLedger, job_id: str, work: Path, blobs: BlobStore) -> None:
+    """Once the job has ended nobody resumes it: its checkpoints go, and the files of a version that never came."""
     with contextlib.suppress(StorageError):
-        context.blobs.delete_prefix(context.checkpoint_prefix)
-
-
-def _end_interrupted(context: Context, interruption: Interrupted) -> None:
-    log.info("training.interrupted", reason=interruption.reason)
-    if interruption.reason == CANCELLED:
-        context.ledger.cancelled(context.attempt)
-        clean_up(context)
-    else:
-        context.ledger.release(context.attempt)
-
-
-def _end_failed(context: Context, error: Exception) -> None:
-    failure = failure_of(error)
-    context.reporter.close(failure.code)
-    log.error("training.failed", code=failure.code, detail=failure.detail, exc_info=error)
-    try:
-        context.ledger.fail(context.attempt, failure.code, failure.detail, retry=failure.retry)
-    except LeaseLost as lost:
-        log.warning("training.lease_lost", reason=str(lost))
-    if not failure.retry:
-        clean_up(context)
-
-
-def _worker_name() -> str:
-    return os.environ.get(WORKER_VARIABLE) or f"trainer@{socket.gethostname()}:{os.getpid()}"
+        job = ledger.get(job_id)
+        if not job.state.is_terminal:
+            return
+        shutil.rmtree(work, ignore_errors=True)
+        blobs.delete_prefix(f"jobs/{job_id}")
+        if job.result is None:
+            blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

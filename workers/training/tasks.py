@@ -9,17 +9,17 @@ from storage.database import open_database
 from storage.jobs import JobLedger
 from workers.contract import RunJob, TaskName, decode
 from workers.settings import WorkerSettings
-from workers.training.supervisor import Supervisor
+from workers.training.process import TrainingProcesses
 
 
-def register(app: Celery, settings: WorkerSettings, worker: str) -> Supervisor:
+def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
     """Have `app` run training jobs, one at a time, and stop the running one when the worker shuts down."""
-    supervisor = Supervisor(lambda: JobLedger(open_database(settings.database)), worker)
+    ledger = JobLedger(open_database(settings.database))
+    processes = TrainingProcesses(ledger, worker, settings.lease_s)
 
     @app.task(name=TaskName.RUN_TRAINING_JOB.value, ignore_result=True)
     def run_job(payload: dict[str, Any]) -> None:
-        supervisor.run(decode(RunJob, payload).job)
+        processes.run(decode(RunJob, payload).job)
 
-    # Celery's warm shutdown waits for the task, which waits for the trainer, which has to be told.
-    worker_shutting_down.connect(lambda **_: supervisor.stop(), weak=False)
-    return supervisor
+    # Celery's warm shutdown waits for the task, which waits for the process, which has to be told.
+    worker_shutting_down.connect(lambda **_: processes.stop(), weak=False)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.spec import Preprocessing
-from models.training.augment import ColourPCA, mixing, plain, principal_colours, varied
+from models.training.augment import ColourPCA, eval_transform, mixup_cutmix, principal_colours, train_transform
 from models.training.recipe import ALEXNET_2012, DEFAULT, Augmentation, read_recipe
 
 VIEW = Preprocessing(height=24, width=24, resize=28)
@@ -29,12 +29,12 @@ def canvas() -> Tensor:
     ],
 )
 def test_every_variation_has_the_networks_size(augmentation: Augmentation, canvas: Tensor) -> None:
-    view = varied(augmentation, VIEW, principal_colours(canvas[None]))(canvas)
+    view = train_transform(augmentation, VIEW, principal_colours(canvas[None]))(canvas)
     assert (view.shape, view.dtype) == ((3, 24, 24), torch.uint8)
 
 
 def test_the_same_seed_gives_the_same_variation(canvas: Tensor) -> None:
-    transform = varied(ALEXNET_2012.augmentation, VIEW, principal_colours(canvas[None]))
+    transform = train_transform(ALEXNET_2012.augmentation, VIEW, principal_colours(canvas[None]))
     views = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -45,15 +45,15 @@ def test_the_same_seed_gives_the_same_variation(canvas: Tensor) -> None:
 
 def test_nothing_asked_is_nothing_changed(canvas: Tensor) -> None:
     off = {"crop": "centre", "mirror": False, "brightness": 0, "contrast": 0, "saturation": 0}
-    transform = varied(read_recipe({"augmentation": off}).augmentation, VIEW, None)
-    assert torch.equal(transform(canvas), plain(VIEW)(canvas))
-    assert torch.equal(plain(VIEW)(canvas), canvas[:, 2:26, 2:26])
+    transform = train_transform(read_recipe({"augmentation": off}).augmentation, VIEW, None)
+    assert torch.equal(transform(canvas), eval_transform(VIEW)(canvas))
+    assert torch.equal(eval_transform(VIEW)(canvas), canvas[:, 2:26, 2:26])
 
 
 def test_mirroring_happens_half_of_the_time(canvas: Tensor) -> None:
     recipe = read_recipe({"augmentation": {"crop": "centre", "brightness": 0, "contrast": 0, "saturation": 0}})
-    transform = varied(recipe.augmentation, VIEW, None)
-    straight = plain(VIEW)(canvas)
+    transform = train_transform(recipe.augmentation, VIEW, None)
+    straight = eval_transform(VIEW)(canvas)
     mirrored = [not torch.equal(transform(canvas), straight) for _ in range(200)]
     assert 70 <= sum(mirrored) <= 130
 
@@ -81,7 +81,7 @@ def test_colour_shifts_are_the_same_for_every_pixel() -> None:
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_mixed_labels_add_up_to_one(name: str) -> None:
-    mix = mixing(read_recipe({"augmentation": {name: 1.0}}).augmentation, 4)
+    mix = mixup_cutmix(read_recipe({"augmentation": {name: 1.0}}).augmentation, 4)
     assert mix is not None
     images, labels = mix(torch.rand(8, 3, 16, 16), torch.arange(8) % 4)
     assert images.shape == (8, 3, 16, 16)
@@ -90,4 +90,4 @@ def test_mixed_labels_add_up_to_one(name: str) -> None:
 
 
 def test_mixing_is_off_unless_asked_for() -> None:
-    assert mixing(DEFAULT.augmentation, 4) is None
+    assert mixup_cutmix(DEFAULT.augmentation, 4) is None

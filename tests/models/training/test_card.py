@@ -12,10 +12,10 @@ import pytest
 from models.artifact import Manifest
 from models.spec import Preprocessing
 from models.training.card import Sibling, write_card
-from models.training.data import Pixels
 from models.training.document import Document, Paragraph, Table
 from models.training.evaluate import Evaluation, measure
 from models.training.linear import Trial
+from models.training.pixels import Pixels
 from models.training.progress import EpochRecord
 from models.training.recipe import DEFAULT
 
@@ -46,7 +46,7 @@ def manifest(labels: tuple[str, ...], found: Evaluation) -> Manifest:
             },
         },
         recipe={
-            **DEFAULT.to_dict(), "name": "default", "strategy": "head", "strategy_reason": "Few images.",
+            **DEFAULT.model_dump(), "name": "default", "strategy": "head", "strategy_reason": "Few images.",
             "head_found": {"strength": 0.1, "varied": True, "trials": []},
         },
         seed=3,

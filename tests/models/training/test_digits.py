@@ -8,17 +8,16 @@ from sklearn.datasets import load_digits
 from models.dataset.folder import DatasetFolder
 from models.preprocess import prepare
 from models.spec import Preprocessing
-from models.training.data import plan
-from models.training.digits import RECIPE, open_digits
-from models.training.recipe import read_recipe
+from models.training.digits import open_digits
+from models.training.split import split_dataset
 
 
 def test_all_digits_are_there_and_each_class_is_in_each_split(digits: DatasetFolder) -> None:
     assert len(digits.samples) == 1797
     assert digits.labels == tuple("0123456789")
-    division = plan(digits, fraction=0.5, seed=9)
-    assert (len(division.train), len(division.validation), len(division.test)) == (1221, 216, 360)
-    assert all(np.bincount(part.targets).min() >= 20 for part in (division.validation, division.test))
+    split = split_dataset(digits, fraction=0.5, seed=9)
+    assert (len(split.train), len(split.validation), len(split.test)) == (1221, 216, 360)
+    assert all(np.bincount(part.targets).min() >= 20 for part in (split.validation, split.test))
 
 
 def test_a_second_opening_finds_the_first(digits: DatasetFolder, tmp_path: Path) -> None:
@@ -30,8 +29,3 @@ def test_its_pixels_are_scikit_learns(digits: DatasetFolder) -> None:
     sample = next(s for s in digits.samples if s.name == "7/0007.png")
     pixels = prepare(digits.path_of(sample), Preprocessing(8, 8, 8, interpolation="nearest"))
     assert np.array_equal(pixels[..., 0], (load_digits().images[7] * 255 / 16).round())
-
-
-def test_its_recipe_is_a_recipe_that_does_not_mirror() -> None:
-    recipe = read_recipe(RECIPE)
-    assert not recipe.augmentation.mirror

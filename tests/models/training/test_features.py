@@ -11,12 +11,13 @@ from torch import nn
 from models.dataset.folder import DatasetFolder
 from models.normalise import Normalise
 from models.spec import Preprocessing
-from models.training.augment import plain, varied
-from models.training.data import ImageList, Pixels, canvas_of, decode, plan
-from models.training.features import Extractor, FeatureCache, View
-from models.training.head import HeadLearner, linear_head, rows_to_keep
+from models.training.augment import eval_transform, train_transform
+from models.training.features import FeatureCache, FeatureExtractor, View
+from models.training.head import TrainableHead, linear_head, rows_to_keep
+from models.training.pixels import Pixels, canvas_of, decode
 from models.training.recipe import Augmentation
-from models.zoo.layout import split
+from models.training.split import ImageList, split_dataset
+from models.zoo.layout import split_network
 from models.zoo.registry import build
 
 VIEW = Preprocessing(height=32, width=32, resize=36)
@@ -36,7 +37,7 @@ class Counting(nn.Module):
 
 @pytest.fixture
 def images(colours: DatasetFolder) -> ImageList:
-    return plan(colours, fraction=0.25, seed=0).train
+    return split_dataset(colours, fraction=0.25, seed=0).train
 
 
 @pytest.fixture
@@ -50,13 +51,13 @@ def network() -> nn.Module:
 
 
 def views(count: int, seed: int = 0) -> list[View]:
-    vary = varied(TURNED, VIEW, None)
-    return [View(0, plain(VIEW)), *(View(i + 1, vary, TURNED, seed) for i in range(count))]
+    vary = train_transform(TURNED, VIEW, None)
+    return [View(0, eval_transform(VIEW)), *(View(i + 1, vary, TURNED, seed) for i in range(count))]
 
 
-def extractor(network: nn.Module, folder: Path) -> tuple[Extractor, Counting]:
-    counting = Counting(split(network).backbone)
-    return Extractor(counting, VIEW, CPU, FeatureCache(folder)), counting
+def extractor(network: nn.Module, folder: Path) -> tuple[FeatureExtractor, Counting]:
+    counting = Counting(split_network(network).backbone)
+    return FeatureExtractor(counting, VIEW, CPU, FeatureCache(folder)), counting
 
 
 def test_head_on_features_is_what_the_network_answers(
@@ -66,7 +67,7 @@ def test_head_on_features_is_what_the_network_answers(
     middle = torch.from_numpy(canvases.array[:, 2:34, 2:34].copy())
     with torch.no_grad():
         expected = network(Normalise(VIEW)(middle))
-        assert torch.allclose(split(network).head(features), expected, atol=1e-5)
+        assert torch.allclose(split_network(network).head(features), expected, atol=1e-5)
 
 
 def test_what_was_computed_is_not_computed_again(
@@ -94,7 +95,9 @@ def test_other_weights_images_seeds_and_preprocessing_have_features_of_their_own
     fewer = ImageList(images.paths[:4], images.targets[:4], images.names[:4], images.sha256[:4])
     extractor(network, tmp_path)[0].extract(fewer, canvases, views(0))
     darker = Preprocessing(height=32, width=32, resize=36, mean=(0.9, 0.9, 0.9))
-    Extractor(split(network).backbone, darker, CPU, FeatureCache(tmp_path)).extract(images, canvases, views(0))
+    FeatureExtractor(split_network(network).backbone, darker, CPU, FeatureCache(tmp_path)).extract(
+        images, canvases, views(0)
+    )
     assert len(list(tmp_path.glob("*.safetensors"))) == kept + 4
 
 
@@ -103,7 +106,7 @@ def test_another_head_shares_the_features(
 ) -> None:
     extractor(network, tmp_path)[0].extract(images, canvases, views(0))
     with torch.no_grad():
-        split(network).head.weight.add_(1.0)
+        split_network(network).head.weight.add_(1.0)
     again, counting = extractor(network, tmp_path)
     again.extract(images, canvases, views(0))
     assert counting.seen == 0
@@ -131,7 +134,7 @@ def test_extracting_leaves_weights_and_statistics_alone(
 
 def test_the_head_that_learns_is_the_networks_own() -> None:
     network = build("mobilenet_v2", num_classes=3)
-    learner = HeadLearner(network)
+    learner = TrainableHead(network)
     learner.train()
     assert [type(m) for m in learner.network] == [nn.Dropout, nn.Linear]
     assert learner.network[0].training

@@ -10,10 +10,10 @@ from support.teaching import Watching, digit_pixels, small_training
 from torch import nn
 
 from models.training.checkpoint import Checkpoints, weights_sha256
-from models.training.data import Pixels
 from models.training.errors import Diverged, OutOfMemory
 from models.training.interruption import Interrupted
 from models.training.loop import evaluate, fit, take_step
+from models.training.pixels import Pixels
 
 Data = tuple[Pixels, np.ndarray]
 
@@ -143,7 +143,7 @@ def test_a_shortage_of_memory_halves_the_micro_batch_and_keeps_the_step(train: D
     tight.network = greedy
     inputs, targets = next(iter(spacious.batches.epoch(0, 0)))
     for training in (spacious, tight):
-        training.learner.train()
+        training.trainable.train()
     expected, expected_right = take_step(spacious, inputs, targets)
     loss, right = take_step(tight, inputs, targets)
     assert greedy.sizes == [16, 8, 4, 4, 4, 4]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training.recipe import DEFAULT, read_recipe
-from models.training.strategy import choose, freeze, head_dropout, set_dropout
+from models.training.strategy import choose_strategy, freeze, head_dropout, set_dropout
 from models.zoo.layout import classifiers
 from models.zoo.registry import build
 
@@ -19,20 +19,20 @@ def targets(per_class: int, classes: int = 3) -> np.ndarray:
     ("per_class", "expected"), [(20, "head"), (199, "head"), (200, "partial"), (1000, "full")]
 )
 def test_auto_goes_by_the_images_per_class_and_says_so(per_class: int, expected: str) -> None:
-    choice = choose("auto", targets(per_class), 3, pretrained=True)
+    choice = choose_strategy("auto", targets(per_class), 3, pretrained=True)
     assert choice.strategy == expected
     assert f"{per_class} training images per class" in choice.reason
 
 
 def test_without_weights_everything_has_to_learn() -> None:
-    assert choose("auto", targets(5), 3, pretrained=False).strategy == "full"
-    choice = choose("head", targets(5), 3, pretrained=False)
+    assert choose_strategy("auto", targets(5), 3, pretrained=False).strategy == "full"
+    choice = choose_strategy("head", targets(5), 3, pretrained=False)
     assert choice.strategy == "full"
     assert "'head'" in choice.reason
 
 
 def test_what_is_asked_for_is_done() -> None:
-    assert choose("full", targets(5), 3, pretrained=True).strategy == "full"
+    assert choose_strategy("full", targets(5), 3, pretrained=True).strategy == "full"
 
 
 def train_a_little(
@@ -51,12 +51,12 @@ def train_a_little(
     before = {key: value.clone() for key, value in network.state_dict().items()}
     learner = freeze(network, strategy, read_recipe(dict(recipe)), pretrained=True)  # type: ignore[arg-type]
     learner.train()
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.5)
     for _ in range(2):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network(torch.randn(4, 3, 64, 64)), torch.arange(4) % 3)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     return before, network
 
 

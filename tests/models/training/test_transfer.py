@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.errors import WeightsMismatch
-from models.training.transfer import learn_on
+from models.training.transfer import transfer_weights
 from models.zoo.registry import build
 
 OLD, NEW = ("ant", "bee", "wasp"), ("fly", "wasp", "ant", "moth")
@@ -14,7 +14,7 @@ OLD, NEW = ("ant", "bee", "wasp"), ("fly", "wasp", "ant", "moth")
 def test_rows_follow_their_labels(name: str) -> None:
     old = build(name, num_classes=3)
     state = old.state_dict()
-    transferred = learn_on(name, {}, state, OLD, NEW)
+    transferred = transfer_weights(name, {}, state, OLD, NEW)
     assert transferred.kept == ("wasp", "ant")
     new = transferred.network.state_dict()
     differing = {key for key in new if new[key].shape != state[key].shape}
@@ -28,7 +28,7 @@ def test_rows_follow_their_labels(name: str) -> None:
 
 def test_known_labels_keep_their_logits() -> None:
     old = build("lenet5", num_classes=3).eval()
-    new = learn_on("lenet5", {}, old.state_dict(), OLD, NEW).network.eval()
+    new = transfer_weights("lenet5", {}, old.state_dict(), OLD, NEW).network.eval()
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(new(image)[:, [1, 2]], old(image)[:, [2, 0]], atol=1e-6)
@@ -36,10 +36,10 @@ def test_known_labels_keep_their_logits() -> None:
 
 def test_parameters_of_the_architecture_are_kept() -> None:
     old = build("lenet5", num_classes=3, activation="relu")
-    new = learn_on("lenet5", {"activation": "relu"}, old.state_dict(), OLD, NEW).network
+    new = transfer_weights("lenet5", {"activation": "relu"}, old.state_dict(), OLD, NEW).network
     assert any(isinstance(m, torch.nn.ReLU) for m in new.modules())
 
 
 def test_a_state_of_another_network_is_refused() -> None:
     with pytest.raises(WeightsMismatch, match="do not fit lenet5"):
-        learn_on("lenet5", {}, build("mobilenet_v1_025", num_classes=3).state_dict(), OLD, NEW)
+        transfer_weights("lenet5", {}, build("mobilenet_v1_025", num_classes=3).state_dict(), OLD, NEW)

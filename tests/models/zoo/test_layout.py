@@ -6,7 +6,14 @@ from torch import nn
 
 from models.errors import InvalidArchitecture
 from models.zoo import registry
-from models.zoo.layout import classifiers, logits_of, replace_first_convolution, replace_head, split, stages
+from models.zoo.layout import (
+    classifiers,
+    logits_of,
+    replace_first_convolution,
+    replace_head,
+    split_network,
+    stages,
+)
 
 # One of each family with a layout of its own; the slow tests go over the whole registry.
 NAMES = (
@@ -27,7 +34,7 @@ def size_for(name: str) -> int:
 def test_the_head_of_the_backbones_features_is_the_network(name):
     network = registry.build(name, 5).eval()
     image = torch.rand(2, 3, size_for(name), size_for(name))
-    backbone, head = split(network)
+    backbone, head = split_network(network)
     with torch.no_grad():
         expected, features = network(image), backbone.eval()(image)
         assert torch.equal(head(features), expected)
@@ -42,7 +49,11 @@ def test_the_head_of_the_backbones_features_is_the_network(name):
 def test_stages_and_heads_hold_every_parameter_once(name):
     network = registry.build(name, 5)
     layout = registry.get(name).layout
-    parts = [*stages(network), split(network).head, *(network.get_submodule(path) for path in layout.auxiliary)]
+    parts = [
+        *stages(network),
+        split_network(network).head,
+        *(network.get_submodule(path) for path in layout.auxiliary),
+    ]
     held = [p for part in parts for p in part.parameters()]
     assert len({id(p) for p in held}) == len(held)
     left = [n for n, p in network.named_parameters() if id(p) not in {id(q) for q in held}]
@@ -62,7 +73,7 @@ def test_stages_begin_where_the_resolution_falls():
 
 def test_training_the_head_alone_trains_the_network():
     network = registry.build("lenet5", 3).eval()
-    backbone, head = split(network)
+    backbone, head = split_network(network)
     labels = torch.arange(12) % 3
     images = torch.rand(12, 3, 32, 32) + labels.reshape(-1, 1, 1, 1)
     with torch.no_grad():
@@ -79,7 +90,7 @@ def test_training_the_head_alone_trains_the_network():
 def test_splitting_leaves_the_network_whole():
     network = registry.build("mobilenet_v2", 5)
     before = [name for name, _ in network.named_modules()]
-    split(network)
+    split_network(network)
     assert [name for name, _ in network.named_modules()] == before
     assert isinstance(network.classifier[1], nn.Linear)
 
@@ -117,7 +128,7 @@ def test_a_first_convolution_for_other_channels_keeps_its_shape():
 def test_a_head_that_is_a_convolution_on_the_pooled_map_takes_features_all_the_same():
     network = registry.build("timm/dla46_c", 5).eval()
     image = torch.rand(2, 3, 64, 64)
-    backbone, head = split(network)
+    backbone, head = split_network(network)
     with torch.no_grad():
         features = backbone.eval()(image)
         assert features.shape == (2, 256)
@@ -127,7 +138,7 @@ def test_a_head_that_is_a_convolution_on_the_pooled_map_takes_features_all_the_s
 def test_a_network_that_answers_by_several_heads_is_not_taken_apart():
     network = registry.build("timm/levit_128s", 5)
     with pytest.raises(InvalidArchitecture, match="does not classify by one head"):
-        split(network)
+        split_network(network)
     assert set(classifiers(network)) == {"head.linear", "head_dist.linear"}
     assert replace_head(network, 9).eval()(torch.rand(2, 3, 224, 224)).shape == (2, 9)
 
@@ -135,5 +146,5 @@ def test_a_network_that_answers_by_several_heads_is_not_taken_apart():
 def test_stages_of_a_timm_network_without_timms_grouping_begin_where_the_resolution_falls():
     network = registry.build("timm/pit_ti_224", 5)
     assert len(stages(network)) >= 2
-    head = {id(p) for p in split(network).head.parameters()}
+    head = {id(p) for p in split_network(network).head.parameters()}
     assert not head & {id(p) for stage in stages(network) for p in stage.parameters()}

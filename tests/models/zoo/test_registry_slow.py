@@ -18,7 +18,7 @@ from torch import nn
 from models.zoo import registry
 from models.zoo.catalogue import describe
 from models.zoo.cataloguing import is_taught
-from models.zoo.layout import split, stages
+from models.zoo.layout import split_network, stages
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -81,7 +81,7 @@ def test_its_smallest_size_works_and_its_parts_make_the_whole(name):
     size = takes.size if takes.fixed else takes.minimum
     with torch.device("meta"):
         network = registry.build(name, CLASSES).eval()
-        backbone, head = split(network)
+        backbone, head = split_network(network)
         assert head(backbone.eval()(torch.empty(2, 3, size, size))).shape == (2, CLASSES)
     parts: list[nn.Module] = [*stages(network), head]
     held = sum(p.numel() for part in parts for p in part.parameters())

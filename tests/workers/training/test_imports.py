@@ -1,4 +1,4 @@
-"""The gateway checks recipes, so reading one must not cost it torch."""
+"""What runs in the gateway or waits for a training must not cost torch."""
 
 import subprocess
 import sys
@@ -11,8 +11,10 @@ import pytest
     [
         "models.training.recipe",
         "models.training.interruption",
-        "workers.training.request",
-        "workers.training.supervisor",
+        "workers.contract",
+        "workers.jobs.attempt",
+        "workers.training.main",
+        "workers.training.runner",
     ],
 )
 def test_it_is_imported_without_torch(module: str) -> None:

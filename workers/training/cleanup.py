@@ -13,15 +13,15 @@ from storage.jobs import JobLedger
 log = structlog.get_logger()
 
 
-def sweep_work(work: Path, ledger: JobLedger, *, keep: str) -> None:
+def delete_old_work(work: Path, ledger: JobLedger, *, keep: str) -> None:
     """Removes the folders of jobs that have ended elsewhere or are gone; `keep` is the job at hand."""
     for folder in work.iterdir() if work.is_dir() else ():
         if folder.name != keep and _is_over(ledger, folder.name):
             shutil.rmtree(folder, ignore_errors=True)
-            log.info("training.swept", leftover=folder.name)
+            log.info("training.cleaned_up", leftover=folder.name)
 
 
-def bound(folders: tuple[Path, ...], budget: int) -> None:
+def bound_cache(folders: tuple[Path, ...], budget: int) -> None:
     """Removes the files of these caches that were longest not used, until the rest fit into `budget` bytes.
 
     A file that another process has mapped stays readable for it until it lets go.
@@ -34,7 +34,7 @@ def bound(folders: tuple[Path, ...], budget: int) -> None:
         total += size
         if total > budget:
             file.unlink(missing_ok=True)
-            log.info("training.forgotten", file=file.name, bytes=size)
+            log.info("training.cache_evicted", file=file.name, bytes=size)
 
 
 def _is_over(ledger: JobLedger, job_id: str) -> bool:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from models.training.batches import Batches
-from models.training.checkpoint import Checkpoint, Checkpoints
-from models.training.inputs import Validation
-from models.training.optimise import Schedule, make_optimiser
+from models.training.checkpoint import Checkpoint, CheckpointStore
+from models.training.eval_inputs import ValidationSet
+from models.training.optimizer import Schedule, make_optimizer
 from models.training.precision import Precision
-from models.training.progress import EpochRecord, Progress, Watcher
+from models.training.progress import EpochRecord, Progress
 from models.training.recipe import Recipe
 
 
-class Learner(Protocol):
+class Trainable(Protocol):
     """What learns: a network, and how to put those parts of it that learn, and only those, in training mode."""
 
     @property
@@ -24,22 +24,22 @@ class Learner(Protocol):
 
 
 @dataclass
-class Training:
+class TrainingState:
     """Everything that a training is made of, and everything of it that changes."""
 
-    learner: Learner
+    trainable: Trainable
     groups: list[dict[str, Any]]
     recipe: Recipe
     batches: Batches
-    validation: Validation
+    validation: ValidationSet
     seed: int
     device: torch.device
     class_weights: Tensor | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: CheckpointStore | None = None
 
     def __post_init__(self) -> None:
-        self.network = self.learner.network.to(self.device)
-        self.optimiser = make_optimiser(self.groups, self.recipe)
+        self.network = self.trainable.network.to(self.device)
+        self.optimizer = make_optimizer(self.groups, self.recipe)
         self.schedule = Schedule(self.recipe, len(self.batches))
         self.precision = Precision(self.device, self.recipe.mixed_precision)
         self.progress = Progress(micro_batch=self.recipe.batch_size + 1)
@@ -47,24 +47,26 @@ class Training:
 
     def checkpoint(self) -> Checkpoint:
         state: dict[str, Any] = {
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "scaler": self.precision.scaler.state_dict(),
             "random": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
             state["random_cuda"] = torch.cuda.get_rng_state(self.device)
         record = {
-            "progress": asdict(self.progress), "schedule": self.schedule.state(), "recipe": self.recipe.to_dict(),
+            "progress": asdict(self.progress),
+            "schedule": self.schedule.state(),
+            "recipe": self.recipe.model_dump(),
             "seed": self.seed,
             "threads": torch.get_num_threads(),
-        }  # fmt: skip
+        }
         return Checkpoint(dict(self.network.state_dict()), state, record, self.best)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         # Sums over threads depend on how many there are, so going on exactly takes as many as before.
         torch.set_num_threads(int(checkpoint.record["threads"]))
         self.network.load_state_dict(checkpoint.weights)
-        self.optimiser.load_state_dict(checkpoint.state["optimiser"])
+        self.optimizer.load_state_dict(checkpoint.state["optimizer"])
         self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
         torch.set_rng_state(checkpoint.state["random"])
         if self.device.type == "cuda" and "random_cuda" in checkpoint.state:
@@ -76,7 +78,7 @@ class Training:
         self.schedule.restore(checkpoint.record["schedule"])
         self.best = checkpoint.best
 
-    def save(self, watcher: Watcher) -> None:
+    def save(self) -> None:
+        """Does nothing where no checkpoints are kept. Raises OSError on a full disk."""
         if self.checkpoints is not None:
             self.checkpoints.save(self.checkpoint())
-            watcher.saved(self.checkpoints)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.training.optimise import Schedule, make_optimiser, parameter_groups
+from models.training.optimizer import Schedule, make_optimizer, parameter_groups
 from models.training.recipe import DEFAULT, read_recipe
 from models.training.strategy import freeze
 from models.zoo.registry import build
@@ -101,7 +101,7 @@ def test_a_plateau_goes_on_where_it_was() -> None:
 def test_the_optimiser_is_the_one_asked_for_and_follows_the_schedule(name: str, kind: type) -> None:
     recipe = read_recipe({"optimizer": name, "learning_rate": 0.2, "schedule": "cosine", "warmup_epochs": 0})
     network = build("lenet5", num_classes=3)
-    optimiser = make_optimiser(parameter_groups(network, recipe, pretrained=True), recipe)
-    assert type(optimiser) is kind
-    Schedule(recipe, STEPS).apply(optimiser, recipe.epochs * STEPS // 2)
-    assert sorted({round(group["lr"], 6) for group in optimiser.param_groups}) == [0.01, 0.1]
+    optimizer = make_optimizer(parameter_groups(network, recipe, pretrained=True), recipe)
+    assert type(optimizer) is kind
+    Schedule(recipe, STEPS).apply(optimizer, recipe.epochs * STEPS // 2)
+    assert sorted({round(group["lr"], 6) for group in optimizer.param_groups}) == [0.01, 0.1]

@@ -1,50 +1,46 @@
-"""Says how far a training job is: into the job, its event stream and the worker's log. Knows no torch."""
+"""Tells how far a training job is: the job, its event stream, its trace and the worker's log. Knows no torch."""
 
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from storage.errors import DatabaseUnavailable
-from storage.jobs import Attempt, JobLedger
-from workers.traces import Span
-from workers.training.lease import Lease
+from workers.jobs.attempt import RunningAttempt
 
 if TYPE_CHECKING:
-    from models.training.checkpoint import Checkpoints
-    from models.training.progress import EpochRecord
+    from models.training.progress import EpochRecord, StepRecord
 
 INTERVAL_S = 0.5
 
 log = structlog.get_logger()
 
 
-class Reporter:
-    """Writes progress at most every half second, and lets the job be stopped wherever it is told something.
+class ProgressReporter:
+    """The watcher of a training job: writes progress at most every half second, and lets the job be stopped.
 
     Progress is `{"phase", "attempt", "elapsed_s", "eta_s", ...}`. Phases that count have `done` and `total`; in
     `training` there are also `epoch`, `epochs`, `step`, `steps`, `loss`, `accuracy`, `images_per_second`, and from
-    the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is for the phase.
+    the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is for the phase. `seconds` are
+    those of each phase that has ended. Every call but `end_phase` may raise LeaseLost and Interrupted.
     """
 
-    def __init__(self, ledger: JobLedger, attempt: Attempt, lease: Lease, span: Span | None = None) -> None:
-        self._ledger, self._attempt, self._lease, self._span = ledger, attempt, lease, span
+    def __init__(self, attempt: RunningAttempt) -> None:
+        self._attempt = attempt
         self._started = self._phase_started = self._images_since = time.monotonic()
         self._written = 0.0
         self._images = 0
         self._facts: dict[str, Any] = {}
         self._now: dict[str, Any] = {}
-        self._begun_at: float | None = None
+        self._fraction_before: float | None = None
         self.seconds: dict[str, float] = {}
-        self.epochs = 0
-        self.mirror: Callable[[Checkpoints, bool], None] | None = None
 
     def phase(self, name: str) -> None:
+        """Ends the phase before."""
         self.end_phase()
         self._now = {"phase": name}
         self._phase_started = time.monotonic()
-        self._begun_at = None
+        self._fraction_before = None
         log.info("training.phase", phase=name)
         self._write(force=True)
 
@@ -59,44 +55,33 @@ class Reporter:
         if self._now:
             phase, spent = self._now["phase"], time.monotonic() - self._phase_started
             self.seconds[phase] = round(spent, 3)
-            if self._span:
-                self._span.child(phase, time.time() - spent, time.time())
+            if self._attempt.span:
+                self._attempt.span.child(phase, time.time() - spent, time.time())
         self._now = {}
 
-    def check(self) -> None:
-        self._lease.check()
-
-    def tick(self, done: int, total: int) -> None:
-        """`done` of `total` items of the phase are done."""
+    def progress(self, done: int, total: int) -> None:
+        """`done` of `total` images or fits of the phase are done."""
         spent = time.monotonic() - self._phase_started
         self._now |= {"done": done, "total": total}
         if done:
             self._now |= {"eta_s": round(spent / done * (total - done), 1)}
-            self._now |= {"images_per_second": round(done / max(spent, 1e-9), 1)}
-        self._write()
-
-    def solving(self, done: int, total: int) -> None:
-        """`done` of `total` regressions are solved."""
-        spent = time.monotonic() - self._phase_started
-        self._now |= {"done": done, "total": total, "eta_s": round(spent / max(1, done) * (total - done), 1)}
         self._write()
 
     def download(self, name: str, done: int, total: int | None) -> None:
+        """`done` of `total` bytes of the file have come."""
         self._now |= {"downloading": name, "done_bytes": done, "total_bytes": total}
         self._write()
 
-    # The training loop's watcher.
-
-    def step(self, epoch: int, step: int, steps: int, images: int, loss: float, accuracy: float) -> None:
+    def step(self, record: "StepRecord") -> None:
         now = time.monotonic()
-        fraction = (epoch - 1 + step / steps) / max(1, self.epochs)
-        if self._begun_at is None:
+        fraction = (record.epoch - 1 + record.step / record.steps) / max(1, record.epochs)
+        if self._fraction_before is None:
             # A resumed training begins in the middle, and its speed is that of this attempt.
-            self._begun_at, self._images_since = fraction, now
-        self._images += images
-        spent, covered = now - self._images_since, fraction - self._begun_at
-        self._now |= {"epoch": epoch, "epochs": self.epochs, "step": step, "steps": steps}
-        self._now |= {"loss": round(loss, 5), "accuracy": round(accuracy, 5)}
+            self._fraction_before, self._images_since = fraction, now
+        self._images += record.images
+        spent, covered = now - self._images_since, fraction - self._fraction_before
+        self._now |= {"epoch": record.epoch, "epochs": record.epochs, "step": record.step, "steps": record.steps}
+        self._now |= {"loss": round(record.loss, 5), "accuracy": round(record.accuracy, 5)}
         if covered > 0:
             self._now |= {"eta_s": round(spent / covered * (1 - fraction), 1)}
             self._now |= {"images_per_second": round(self._images / max(spent, 1e-9), 1)}
@@ -106,7 +91,7 @@ class Reporter:
         if self._now.get("phase") == "training":
             self._write()
         else:
-            self.tick(done, total)
+            self.progress(done, total)
 
     def epoch(self, record: "EpochRecord") -> None:
         self._now |= {"epoch": record.epoch, "loss": round(record.loss, 5), "accuracy": round(record.accuracy, 5)}
@@ -115,26 +100,15 @@ class Reporter:
         log.info("training.epoch", **{k: v for k, v in self._now.items() if k not in ("phase", "step", "steps")})
         self._write(force=True)
 
-    def saved(self, checkpoints: "Checkpoints") -> None:
-        if self.mirror is not None:
-            # The last word before the process ends: the next attempt may be on another machine.
-            self.mirror(checkpoints, self._lease.is_terminated)
-
-    def close(self, error: str | None = None) -> None:
-        """The attempt is over; `error` is the code of why it has no result."""
-        self.end_phase()
-        if self._span:
-            self._span.end(error=error)
-
     def _write(self, *, force: bool = False) -> None:
-        self._lease.check()
+        self._attempt.check()
         now = time.monotonic()
         if not force and now - self._written < INTERVAL_S:
             return
         self._written = now
         elapsed = {"attempt": self._attempt.job.attempt, "elapsed_s": round(now - self._started, 1)}
         try:
-            self._ledger.progress(self._attempt, {**self._now, **self._facts, **elapsed})
+            self._attempt.report({**self._now, **self._facts, **elapsed})
         except DatabaseUnavailable as error:
             # Progress is worth less than the training; whether the job is still ours, the lease finds out.
             log.warning("training.progress_not_written", reason=str(error))

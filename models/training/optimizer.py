@@ -1,4 +1,4 @@
-"""What moves the weights: parameter groups, optimiser and learning rate over time. Knows no data."""
+"""What moves the weights: parameter groups, optimizer and learning rate over time. Knows no data."""
 
 import math
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ def parameter_groups(network: nn.Module, recipe: Recipe, *, pretrained: bool) ->
     ]
 
 
-def make_optimiser(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.learning_rate)
@@ -63,7 +63,7 @@ class Schedule:
     best: float = field(default=-math.inf)
 
     def factor(self, step: int) -> float:
-        """The factor for optimiser step `step`, counted from 0 over the whole training."""
+        """The factor for optimizer step `step`, counted from 0 over the whole training."""
         warmup = self.recipe.warmup_epochs * self.steps_per_epoch
         ramp = min(1.0, (step + 1) / (warmup + 1)) if warmup else 1.0
         return ramp * self._after(step, warmup)
@@ -81,10 +81,10 @@ class Schedule:
             case _:
                 return 1.0
 
-    def apply(self, optimiser: torch.optim.Optimizer, step: int) -> float:
+    def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
         """Sets every group's rate for this step; returns the head's."""
         rate = self.recipe.learning_rate * self.factor(step)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         return rate
 

@@ -1,0 +1,117 @@
+"""The pixels of a dataset's images, prepared once and kept. Knows no network and no augmentation.
+ They come from `models.preprocess.prepare`, the code that serving uses. Training images are kept a little
+larger than the network's input, as canvases, so that crops can vary.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import ImageError
+from models.preprocess import MAX_PIXELS, prepare
+from models.spec import Preprocessing
+from models.training.split import ImageList
+from system.files import written_whole
+
+# Told how many of how many are done.
+OnProgress = Callable[[int, int], None]
+
+
+class Pixels:
+    """Prepared images of one list, uint8 [n, height, width, 3], mapped from a file."""
+
+    def __init__(self, array: NDArray[np.uint8]) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = self.array[index]
+        return found
+
+
+def canvas_of(preprocessing: Preprocessing) -> Preprocessing:
+    """The preprocessing that makes canvases: the whole middle square of the resized image where serving crops."""
+    if preprocessing.fit == "squash":
+        return preprocessing
+    scale = preprocessing.resize / max(preprocessing.height, preprocessing.width)
+    return dataclasses.replace(
+        preprocessing, height=round(preprocessing.height * scale), width=round(preprocessing.width * scale)
+    )
+
+
+def decode(
+    images: ImageList,
+    preprocessing: Preprocessing,
+    cache: Path,
+    *,
+    threads: int = 2,
+    max_pixels: int = MAX_PIXELS,
+    on_progress: OnProgress | None = None,
+) -> Pixels:
+    """Every image of the list, prepared; from `cache` where the same images were prepared in the same way before.
+
+    Raises ImageUnreadable and ImageTooManyPixels with the file's name, and OSError when the disk is full.
+    """
+    found = cache / f"{pixels_key(images, preprocessing)}.npy"
+    shape = (len(images), preprocessing.height, preprocessing.width, 3)
+    if not len(images):
+        return Pixels(np.zeros(shape, np.uint8))
+    if not found.exists():
+        _decode_into(
+            found, images, preprocessing, shape, threads=threads, max_pixels=max_pixels, on_progress=on_progress
+        )
+    found.touch()
+    return Pixels(np.load(found, mmap_mode="r"))
+
+
+def pixels_key(images: ImageList, preprocessing: Preprocessing) -> str:
+    """What the pixels depend on: the images' content, in order, and how they are prepared."""
+    spec = {name: value for name, value in preprocessing.to_dict().items() if name not in ("mean", "std")}
+    return hashlib.sha256(
+        f"pixels/1/{images.content_hash}/{json.dumps(spec, sort_keys=True)}".encode()
+    ).hexdigest()
+
+
+def _decode_into(
+    file: Path,
+    images: ImageList,
+    preprocessing: Preprocessing,
+    shape: tuple[int, int, int, int],
+    *,
+    threads: int,
+    max_pixels: int,
+    on_progress: OnProgress | None,
+) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC, f"the prepared images need {needed:,} bytes, {free:,} are free in {file.parent}"
+        )
+
+    def one(path: Path, name: str) -> NDArray[np.uint8]:
+        try:
+            return prepare(path, preprocessing, max_pixels=max_pixels)
+        except ImageError as error:
+            raise type(error)(f"{name}: {error}") from error
+
+    with written_whole(file) as part, ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        step = 16 * threads
+        for start in range(0, len(images), step):
+            chunk = slice(start, start + step)
+            for i, prepared in enumerate(pool.map(one, images.paths[chunk], images.names[chunk]), start):
+                out[i] = prepared
+            if on_progress is not None:
+                on_progress(min(start + step, len(images)), len(images))
+        out.flush()

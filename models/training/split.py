@@ -1,0 +1,117 @@
+"""Which images train, validate and test. Knows no pixels and no network."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.dataset.folder import DatasetFolder
+from models.dataset.sample import SPLITS, Sample, SplitName
+from models.training.errors import DatasetUnusable
+from models.training.seeds import derive
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """The images of one split: files, class indices (int64 [n]) and the names that users know them by."""
+
+    paths: tuple[Path, ...]
+    targets: NDArray[np.int64]
+    names: tuple[str, ...]
+    sha256: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def content_hash(self) -> str:
+        return hashlib.sha256("\n".join(self.sha256).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labels in the order of the model's outputs, and the images of each part; `origin`: who made the split."""
+
+    labels: tuple[str, ...]
+    train: ImageList
+    validation: ImageList
+    test: ImageList
+    origin: str
+
+    def describe(self) -> dict[str, object]:
+        """For manifests: how many images of each class train, validate and test."""
+        return {
+            "origin": self.origin,
+            **{
+                name: {label: int(np.sum(part.targets == i)) for i, label in enumerate(self.labels)}
+                for name, part in (("train", self.train), ("validation", self.validation), ("test", self.test))
+            },
+        }
+
+
+def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Split:
+    """The dataset's own split where it has one, else a stratified one: `fraction` of each class validates.
+
+    An image that occurs twice under one label stays on one side, for the draw goes by content. Raises
+    DatasetUnusable, naming the class, when there is nothing to learn from or nothing to validate on.
+    """
+    if len(dataset.labels) < 2:
+        raise DatasetUnusable(f"the dataset has {len(dataset.labels)} class(es), expected at least 2")
+    given = Counter(sample.split for sample in dataset.samples)
+    sides: dict[SplitName, list[Sample]] = {"train": [], "val": [], "test": []}
+    if given["val"]:
+        origin = "given"
+        for sample in dataset.samples:
+            sides[sample.split or "train"].append(sample)
+    else:
+        origin = f"stratified, {fraction:g} of each class, seed {seed}"
+        held_out = _held_out([s for s in dataset.samples if s.split != "test"], fraction, seed)
+        for sample in dataset.samples:
+            side: SplitName = "val" if (sample.label, sample.sha256) in held_out else "train"
+            sides["test" if sample.split == "test" else side].append(sample)
+    train, validation, test = (_listed(dataset, sides[side]) for side in SPLITS)
+    split = Split(dataset.labels, train, validation, test, origin)
+    _check(split)
+    return split
+
+
+def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tuple[str, str]]:
+    by_label: dict[str, set[str]] = {}
+    for sample in samples:
+        by_label.setdefault(sample.label, set()).add(sample.sha256)
+    held: set[tuple[str, str]] = set()
+    for label, contents in by_label.items():
+        if len(contents) < 2:
+            raise DatasetUnusable(
+                f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
+            )
+        drawn = sorted(contents, key=lambda sha256: derive("validation", seed, sha256))
+        count = min(max(1, round(len(contents) * fraction)), len(contents) - 1)
+        held.update((label, sha256) for sha256 in drawn[:count])
+    return held
+
+
+def _listed(dataset: DatasetFolder, samples: Sequence[Sample]) -> ImageList:
+    index = {label: i for i, label in enumerate(dataset.labels)}
+    ordered = sorted(samples, key=lambda s: (index[s.label], s.sha256, s.name))
+    return ImageList(
+        tuple(dataset.path_of(s) for s in ordered),
+        np.array([index[s.label] for s in ordered], dtype=np.int64),
+        tuple(s.name for s in ordered),
+        tuple(s.sha256 for s in ordered),
+    )
+
+
+def _check(split: Split) -> None:
+    counts = np.bincount(split.train.targets, minlength=len(split.labels))
+    empty = [label for label, count in zip(split.labels, counts, strict=True) if not count]
+    if empty:
+        raise DatasetUnusable(
+            f"no training image of {', '.join(map(repr, empty))}; every class needs at least one"
+        )
+    if not len(split.validation):
+        raise DatasetUnusable("no image to validate on: give the dataset a `val` split or more images per class")

@@ -1,0 +1,249 @@
+"""A network trained on a split of a dataset: all of a fine-tune between its images and its export.
+ A head on a frozen backbone is fitted to cached features where these are small enough; everything else is
+trained on the images. Knows no job, no queue, and not where images or weights come from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.normalise import Normalise
+from models.training.augment import eval_transform, mixup_cutmix, principal_colours, train_transform
+from models.training.balance import class_weights, sampling_weights
+from models.training.batches import EpochSampler, FeatureBatches, ImageBatches
+from models.training.checkpoint import CheckpointStore
+from models.training.errors import InvalidRecipe
+from models.training.eval_inputs import EvalFeatures, EvalImages, EvalInputs, ValidationSet
+from models.training.features import FeatureCache, FeatureExtractor, View
+from models.training.head import TrainableHead, head_groups, linear_head, rows_to_keep, solve, solved_result
+from models.training.inputs import TrainingInputs
+from models.training.linear import Head, is_affordable
+from models.training.loop import fit
+from models.training.optimizer import parameter_groups
+from models.training.pixels import OnProgress
+from models.training.progress import FitResult, Watcher
+from models.training.recipe import Recipe
+from models.training.state import TrainingState
+from models.training.strategy import Strategy, freeze, set_dropout
+from models.zoo.layout import split_network
+from system.cores import usable_cores
+
+# Features of one view of all the images; beyond it they are not kept, and the head is trained on images.
+CACHEABLE_BYTES = 2 * 2**30
+MOST_LOADER_PROCESSES = 8
+# Images that the principal colours are computed from.
+COLOUR_SAMPLE = 256
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features."""
+
+    result: FitResult
+    network: nn.Module
+    validation: EvalInputs
+    test: EvalInputs
+    head: Head | None = None
+
+
+def train(
+    network: nn.Module,
+    inputs: TrainingInputs,
+    recipe: Recipe,
+    *,
+    strategy: Strategy,
+    pretrained: bool,
+    seed: int,
+    device: torch.device,
+    watcher: Watcher,
+    cache: FeatureCache,
+    checkpoints: CheckpointStore | None = None,
+    kept_labels: Sequence[str] = (),
+) -> TrainedModel:
+    """Trains `network` in place, from the newest checkpoint if there is one.
+     `pretrained`: whether its weights are worth keeping. `kept_labels` are those that its head knows already, which
+    a fitted head stays near to. Raises Interrupted from the watcher, OutOfMemory, Diverged, and InvalidRecipe for a
+    regression where the head is not one linear layer.
+    """
+    if recipe.dropout is not None:
+        set_dropout(network, recipe.dropout)
+    if strategy == "head" and _features_are_cacheable(network, inputs):
+        return _train_head(
+            network,
+            inputs,
+            recipe,
+            seed=seed,
+            device=device,
+            watcher=watcher,
+            cache=cache,
+            checkpoints=checkpoints,
+            kept_labels=kept_labels,
+        )
+    return _train_on_images(
+        network,
+        inputs,
+        recipe,
+        strategy=strategy,
+        pretrained=pretrained,
+        seed=seed,
+        device=device,
+        watcher=watcher,
+        checkpoints=checkpoints,
+    )
+
+
+def _train_on_images(
+    network: nn.Module,
+    inputs: TrainingInputs,
+    recipe: Recipe,
+    *,
+    strategy: Strategy,
+    pretrained: bool,
+    seed: int,
+    device: torch.device,
+    watcher: Watcher,
+    checkpoints: CheckpointStore | None,
+) -> TrainedModel:
+    watcher.phase("training")
+    targets, classes = inputs.split.train.targets, len(inputs.split.labels)
+    normalise = Normalise(inputs.preprocessing).to(device)
+    batches = ImageBatches(
+        inputs.train,
+        targets,
+        train_transform(recipe.augmentation, inputs.preprocessing, _colours(recipe, inputs)),
+        EpochSampler(len(targets), recipe.batch_size, seed=seed, weights=sampling_weights(recipe, targets)),
+        normalise=normalise,
+        device=device,
+        mix=mixup_cutmix(recipe.augmentation, classes),
+        # On a CPU the network itself keeps the cores busy; a GPU waits for images unless others prepare them.
+        workers=min(MOST_LOADER_PROCESSES, usable_cores() - 1) if device.type == "cuda" else 0,
+    )
+    validation = EvalImages(inputs.validation, normalise, device)
+    state = TrainingState(
+        freeze(network, strategy, recipe, pretrained=pretrained),
+        parameter_groups(network, recipe, pretrained=pretrained),
+        recipe,
+        batches,
+        ValidationSet(validation, inputs.split.validation.targets),
+        seed,
+        device,
+        class_weights=class_weights(recipe, targets, classes, device),
+        checkpoints=checkpoints,
+    )
+    result = fit(state, watcher)
+    return TrainedModel(result, network, validation, EvalImages(inputs.test, normalise, device))
+
+
+def _train_head(
+    network: nn.Module,
+    inputs: TrainingInputs,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    watcher: Watcher,
+    cache: FeatureCache,
+    checkpoints: CheckpointStore | None,
+    kept_labels: Sequence[str],
+) -> TrainedModel:
+    watcher.phase("extracting")
+    views, validation, test = _features(network, inputs, recipe, seed, device, watcher, cache)
+    watcher.phase("training")
+    split, classes = inputs.split, len(inputs.split.labels)
+    weights = class_weights(recipe, split.train.targets, classes, device)
+    linear = linear_head(network)
+    if linear is None and recipe.head == "regression":
+        raise InvalidRecipe("recipe.head: got 'regression', but this architecture's head is not one linear layer")
+    if linear is not None and _is_solvable(recipe, views, classes):
+        targets = torch.from_numpy(split.train.targets)
+        head = solve(
+            linear,
+            views,
+            targets,
+            seed=seed,
+            groups=split.train.sha256,
+            class_weights=weights,
+            start=rows_to_keep(linear, split.labels, kept_labels),
+            check=watcher.progress,
+        )
+        result = solved_result(linear, views[0], targets, validation, split.validation.targets)
+        return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head)
+    trainable = TrainableHead(network)
+    sampler = EpochSampler(
+        len(split.train), recipe.batch_size, seed=seed, weights=sampling_weights(recipe, split.train.targets)
+    )
+    on_device = EvalFeatures(validation.to(device))
+    state = TrainingState(
+        trainable,
+        head_groups(trainable.network, recipe),
+        recipe,
+        FeatureBatches(views, split.train.targets, sampler, device),
+        ValidationSet(on_device, split.validation.targets),
+        seed,
+        device,
+        class_weights=weights,
+        checkpoints=checkpoints,
+    )
+    result = fit(state, watcher)
+    return TrainedModel(result, trainable.network, on_device, EvalFeatures(test.to(device)))
+
+
+def _features(
+    network: nn.Module,
+    inputs: TrainingInputs,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    watcher: Watcher,
+    cache: FeatureCache,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """float32 on the CPU: training features of every view [views, n, ...], plain ones of the others [n, ...]."""
+    split, augmentation = inputs.split, recipe.augmentation
+    extractor = FeatureExtractor(split_network(network).backbone, inputs.preprocessing, device, cache)
+    plain = View(0, eval_transform(inputs.preprocessing))
+    transform = train_transform(augmentation, inputs.preprocessing, _colours(recipe, inputs))
+    views = [plain, *(View(i + 1, transform, augmentation, seed) for i in range(recipe.head_views))]
+    parts = (
+        (split.train, inputs.train, views),
+        (split.validation, inputs.validation, [plain]),
+        (split.test, inputs.test, [plain]),
+    )
+    total = sum(len(images) * len(seen) for images, _, seen in parts)
+    found: list[Tensor] = []
+    done = 0
+
+    def progress_after(before: int) -> OnProgress:
+        return lambda now, _: watcher.progress(before + now, total)
+
+    for images, pixels, seen in parts:
+        if len(images):
+            found.append(extractor.extract(images, pixels, seen, progress_after(done)))
+        else:
+            found.append(found[-1][:, :0])
+        done += len(images) * len(seen)
+    train, validation, test = found
+    return train, validation[0], test[0]
+
+
+def _is_solvable(recipe: Recipe, views: Tensor, classes: int) -> bool:
+    if recipe.head == "auto":
+        return views.dim() == 3 and is_affordable(views.numel(), classes)
+    return recipe.head == "regression"
+
+
+@torch.inference_mode()
+def _features_are_cacheable(network: nn.Module, inputs: TrainingInputs) -> bool:
+    backbone = split_network(network).backbone.eval()
+    one: Tensor = backbone(torch.zeros(1, 3, inputs.preprocessing.height, inputs.preprocessing.width))
+    return one.numel() * 4 * len(inputs.split.train) <= CACHEABLE_BYTES
+
+
+def _colours(recipe: Recipe, inputs: TrainingInputs) -> Tensor | None:
+    """The principal colours of some training images, where the recipe shifts colours along them."""
+    if not recipe.augmentation.colour_pca:
+        return None
+    some = np.linspace(0, len(inputs.train) - 1, min(COLOUR_SAMPLE, len(inputs.train))).round().astype(int)
+    return principal_colours(torch.from_numpy(inputs.train.array[some]).permute(0, 3, 1, 2))

@@ -1,0 +1,67 @@
+"""Whatever pydantic finds is told as a path and as what was given and what was expected."""
+
+from typing import Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from models.validation import Fault, faults_of
+
+
+class Inner(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    size: int = Field(1, ge=1)
+    kind: Literal["a", "b"] = "a"
+
+
+class Outer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    inner: Inner | None = None
+    list_of: list[Inner] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _no_spaces(cls, name: str) -> str:
+        if " " in name:
+            raise ValueError("a name without spaces")
+        return name
+
+
+def faults(value: object, root: str = "") -> list[Fault]:
+    with pytest.raises(ValidationError) as caught:
+        Outer.model_validate(value)
+    return faults_of(caught.value.errors(), Outer, root)
+
+
+def test_what_is_missing_is_named() -> None:
+    assert faults({}) == [Fault("name", "it is missing, and has no default")]
+
+
+def test_the_path_begins_at_the_root_that_is_given() -> None:
+    assert [fault.field for fault in faults({"name": "n", "inner": {"size": 0}}, "body")] == ["body.inner.size"]
+
+
+def test_what_was_given_and_what_was_expected_is_said() -> None:
+    (fault,) = faults({"name": "n", "inner": {"size": 0}})
+    assert str(fault) == "inner.size: got 0, expected a value greater than or equal to 1"
+    (fault,) = faults({"name": "n", "inner": {"kind": "c"}})
+    assert str(fault) == "inner.kind: got 'c', expected 'a' or 'b'"
+    (fault,) = faults({"name": "n", "inner": 7})
+    assert str(fault) == "inner: got 7, expected an object of fields"
+    (fault,) = faults({"name": "two words"})
+    assert str(fault) == "name: got 'two words', expected a name without spaces"
+
+
+def test_a_field_that_there_is_not_is_answered_with_the_most_similar() -> None:
+    (fault,) = faults({"name": "n", "list_of": [{"siez": 3}]})
+    assert (fault.field, fault.message) == ("list_of.0.siez", "there is no such field; did you mean size?")
+    (fault,) = faults({"name": "n", "zzz": 3})
+    assert fault.message == "there is no such field; the fields are inner, list_of, name"
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    (fault,) = faults({"name": "n", "inner": "x" * 1000})
+    assert len(fault.message) < 150

@@ -1,0 +1,53 @@
+"""Training sees the pixels that serving would, decoded once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.teaching import colour_dataset
+
+from models.dataset.folder import DatasetFolder
+from models.errors import ImageUnreadable
+from models.preprocess import prepare
+from models.spec import Preprocessing
+from models.training.pixels import canvas_of, decode
+from models.training.split import split_dataset
+
+SMALL = Preprocessing(height=20, width=20, resize=24)
+
+
+def test_pixels_are_those_of_serving(colours: DatasetFolder, tmp_path: Path) -> None:
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    pixels = decode(split.validation, SMALL, tmp_path)
+    for path, decoded in zip(split.validation.paths, pixels.array, strict=True):
+        assert np.array_equal(decoded, prepare(path, SMALL))
+
+
+def test_the_middle_of_a_canvas_is_the_view_of_serving(colours: DatasetFolder, tmp_path: Path) -> None:
+    canvas = canvas_of(SMALL)
+    assert (canvas.height, canvas.width, canvas.resize) == (24, 24, 24)
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    pixels = decode(split.train, canvas, tmp_path)
+    middle = pixels.array[:, 2:22, 2:22].astype(int)
+    served = np.stack([prepare(path, SMALL) for path in split.train.paths]).astype(int)
+    assert np.abs(middle - served).mean() < 2  # the crops are cut out before or after rounding
+
+
+def test_images_are_decoded_once_for_each_preprocessing(colours: DatasetFolder, tmp_path: Path) -> None:
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    ticks: list[int] = []
+    for _ in range(2):
+        decode(split.train, SMALL, tmp_path, on_progress=lambda done, _: ticks.append(done))
+    assert ticks[-1] == len(split.train)
+    assert ticks.count(len(split.train)) == 1
+    decode(split.train, canvas_of(SMALL), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_damaged_image_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    dataset = colour_dataset(tmp_path / "d", per_class=4)
+    split = split_dataset(dataset, fraction=0.25, seed=0)
+    split.train.paths[3].write_bytes(b"no picture")
+    with pytest.raises(ImageUnreadable, match=split.train.names[3]):
+        decode(split.train, SMALL, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())

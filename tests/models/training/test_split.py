@@ -1,0 +1,64 @@
+"""Who trains, who validates and who tests."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.colours import LABELS, picture
+from support.teaching import colour_dataset
+
+from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
+from models.training.errors import DatasetUnusable
+from models.training.split import split_dataset
+
+
+def test_a_dataset_without_a_split_is_split_by_class(colours: DatasetFolder) -> None:
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    assert split.labels == tuple(sorted(LABELS))
+    assert np.bincount(split.validation.targets).tolist() == [3, 3, 3]
+    assert np.bincount(split.train.targets).tolist() == [9, 9, 9]
+    assert not set(split.train.sha256) & set(split.validation.sha256)
+
+
+def test_the_split_depends_on_the_seed_and_on_nothing_else(colours: DatasetFolder) -> None:
+    first, again, other = (split_dataset(colours, fraction=0.25, seed=seed) for seed in (0, 0, 1))
+    assert first.validation.sha256 == again.validation.sha256
+    assert set(first.validation.sha256) != set(other.validation.sha256)
+
+
+def test_a_dataset_with_a_split_keeps_it(tmp_path: Path) -> None:
+    dataset = colour_dataset(
+        tmp_path / "d", per_class=5, split=lambda i: "test" if i == 4 else "val" if i == 3 else "train"
+    )
+    split = split_dataset(dataset, fraction=0.2, seed=0)
+    assert (len(split.train), len(split.validation), len(split.test)) == (9, 3, 3)
+    assert split.origin == "given"
+
+
+def test_without_validation_images_the_test_images_stay_out_of_it(tmp_path: Path) -> None:
+    dataset = colour_dataset(tmp_path / "d", per_class=6, split=lambda i: "test" if i == 0 else "train")
+    split = split_dataset(dataset, fraction=0.2, seed=0)
+    assert (len(split.train), len(split.validation), len(split.test)) == (12, 3, 3)
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    dataset = colour_dataset(tmp_path / "d", per_class=4, labels=("red",))
+    with pytest.raises(DatasetUnusable, match=r"1 class\(es\), expected at least 2"):
+        split_dataset(dataset, fraction=0.2, seed=0)
+
+
+def test_a_class_with_one_image_is_refused_by_name(tmp_path: Path) -> None:
+    images = [LabelledImage(picture("red", noise=i), "red", None, f"{i}") for i in (1, 2, 3)]
+    dataset = write_dataset(tmp_path / "d", [*images, LabelledImage(picture("blue"), "blue", None, "b")])
+    with pytest.raises(DatasetUnusable, match="'blue' has one image"):
+        split_dataset(dataset, fraction=0.2, seed=0)
+
+
+def test_a_class_that_only_validates_is_refused_by_name(tmp_path: Path) -> None:
+    images = [
+        LabelledImage(picture("red", noise=1), "red", "train", "1"),
+        LabelledImage(picture("red", noise=2), "red", "val", "2"),
+        LabelledImage(picture("blue"), "blue", "val", "3"),
+    ]
+    with pytest.raises(DatasetUnusable, match="no training image of 'blue'"):
+        split_dataset(write_dataset(tmp_path / "d", images), fraction=0.2, seed=0)

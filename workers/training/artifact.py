@@ -1,0 +1,118 @@
+"""What a fine-tune puts beside its graph: weights that can be trained further, and the manifest of it all."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from models.artifact import Manifest, software_versions
+from models.dataset.folder import DatasetFolder
+from models.parity import ParityReport
+from models.training.card import Sibling
+from models.training.checkpoint import detached, weights_sha256
+from models.training.linear import Head
+from models.training.recipe import Recipe
+from models.training.split import Split
+from models.training.strategy import StrategyChoice
+from models.training.train import TrainedModel
+from storage.errors import NotFound
+from storage.registry import ModelRegistry
+from workers.contract import FinetuneRequest
+from workers.training.metrics import FinetuneMetrics
+
+WEIGHTS = "weights.safetensors"
+SIBLINGS = 100
+
+
+def write_weights(folder: Path, state: dict[str, Tensor]) -> str:
+    """Writes a network's state dict; the sha256 of its values."""
+    weights = detached(state)
+    save_file(weights, folder / WEIGHTS)
+    return weights_sha256(weights)
+
+
+def describe_finetune(
+    request: FinetuneRequest,
+    recipe: Recipe,
+    *,
+    dataset: DatasetFolder,
+    split: Split,
+    provenance: dict[str, Any],
+    strategy: StrategyChoice,
+    trained: TrainedModel,
+    metrics: FinetuneMetrics,
+    parity: ParityReport,
+    **rest: Any,
+) -> Manifest:
+    """The manifest of a fine-tune, before its files are hashed; `rest` are fields of `Manifest` as they are."""
+    result = trained.result
+    return Manifest(
+        model=request.model,
+        labels=split.labels,
+        architecture=request.architecture,
+        weights=provenance,
+        dataset={
+            "id": request.dataset,
+            "content_hash": dataset.content_hash,
+            "split": split.describe(),
+            "validation_hash": split.validation.content_hash,
+        },
+        recipe={
+            **recipe.model_dump(),
+            "name": request.preset or "custom",
+            "strategy": strategy.strategy,
+            "strategy_asked": request.strategy,
+            "strategy_reason": strategy.reason,
+            "head_found": _fitted_head(trained.head),
+        },
+        seed=request.seed,
+        software=software_versions(),
+        metrics={
+            **metrics.summary(),
+            "validation": metrics.validation.details(),
+            "test": metrics.test.details() if metrics.test else None,
+            "history": [dataclasses.asdict(record) for record in result.history],
+            "best_epoch": result.best_epoch,
+            "stopped": result.stopped,
+        },
+        calibration={
+            "temperature": metrics.temperature,
+            "error_before": metrics.validation.calibration_error_uncalibrated,
+            "error_after": metrics.validation.calibration_error,
+        },
+        parity=parity.to_dict(),
+        **rest,
+    )
+
+
+def siblings_of(model: str, split: Split, registry: ModelRegistry) -> list[Sibling]:
+    """The model's earlier versions that were measured on the very same validation images, oldest first."""
+    try:
+        versions = registry.list_versions(model, SIBLINGS).items
+    except NotFound:
+        return []
+    same = split.validation.content_hash
+    return [
+        Sibling(v.number, v.architecture, _origin(v.manifest), v.metrics["validation"]["accuracy"])
+        for v in reversed(versions)
+        if ((v.manifest.get("dataset") or {}).get("validation_hash") == same and v.metrics.get("validation"))
+    ]
+
+
+def _fitted_head(head: Head | None) -> dict[str, Any] | None:
+    if head is None:
+        return None
+    return {
+        "strength": head.strength,
+        "varied": head.varied,
+        "trials": [dataclasses.asdict(trial) for trial in head.trials],
+    }
+
+
+def _origin(manifest: dict[str, Any]) -> str:
+    weights = manifest.get("weights") or {}
+    if weights.get("origin") == "model":
+        return f"{weights.get('model')}:{weights.get('version')}"
+    return str(weights.get("name") or weights.get("origin") or "unknown")

@@ -1,0 +1,23 @@
+"""The dataset that a fine-tune names: an uploaded one, or one that every installation has."""
+
+from pathlib import Path
+
+from models.dataset.builtin import DIGITS
+from models.dataset.folder import MANIFEST, DatasetFolder, checksums
+from models.training.digits import open_digits
+from storage.cache import FolderCache
+from storage.datasets import DatasetRegistry, DatasetState
+from workers.jobs.failure import InvalidRequest
+
+
+def open_dataset(name: str, datasets: DatasetRegistry, folders: FolderCache, cache: Path) -> DatasetFolder:
+    """The dataset of that id, or the built-in one, which is made under `cache` on first use.
+
+    Raises NotFound, InvalidRequest for one that is not ready, DatasetError where its files are not what they were.
+    """
+    if name == DIGITS:
+        return open_digits(cache / "builtin" / "digits")
+    dataset = datasets.get(name)
+    if dataset.state != DatasetState.READY:
+        raise InvalidRequest(f"dataset: {name} is {dataset.state}; only one that is ready can be trained on")
+    return DatasetFolder.open(folders.keep(dataset.prefix, checksums, last=MANIFEST))

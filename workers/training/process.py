@@ -1,0 +1,110 @@
+"""Training jobs in a process each, from the worker's side: take the job, start the process, stay with it.
+ Knows no torch. The one thing that only it can tell is why a process died without a word: that goes into the
+job with the dead attempt's own token.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import structlog
+
+from storage.errors import LeaseLost, StorageError
+from storage.job import Attempt
+from storage.jobs import JobLedger
+from system.parent import dying_with_parent
+from workers.jobs.attempt import take
+from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
+
+# A process that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
+# inside an export has to come out of it first.
+GRACE_S = 60.0
+# The process renews the lease once it has started, which on a busy machine takes seconds.
+STARTING_S = 30.0
+
+log = structlog.get_logger()
+
+
+class TrainingProcesses:
+    """Runs training jobs, one at a time. `stop` may be called from a signal handler, and from any thread."""
+
+    def __init__(self, ledger: JobLedger, worker: str, lease_s: float) -> None:
+        self._ledger, self._worker, self._lease_s = ledger, worker, lease_s
+        self._one_at_a_time = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+
+    def run(self, job_id: str) -> None:
+        """See the job through; does nothing when it is another worker's, has ended or is cancelled."""
+        with self._one_at_a_time:
+            if self._stopping.is_set():
+                # The job stays queued, and the reconciler sends it to another worker.
+                return
+            attempt = take(self._ledger, job_id, self._worker, self._lease_s + STARTING_S)
+            if attempt is None:
+                return
+            self._process = process = _start(attempt)
+            if self._stopping.is_set():
+                self.stop()
+            with process:
+                _relay(process)
+            self._process = None
+            if process.returncode != 0:
+                _explain(self._ledger, attempt, process.returncode)
+
+    def stop(self) -> None:
+        """Ask the training to write a checkpoint and give its job back; no other one is begun."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            killer = threading.Timer(GRACE_S, lambda: _kill_group(process))
+            killer.daemon = True
+            killer.start()
+
+
+def _start(attempt: Attempt) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        dying_with_parent([sys.executable, "-m", "workers.training.runner"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # Ctrl-C in a terminal goes to every process of the group; the worker decides what the process hears.
+        start_new_session=True,
+    )
+    if process.stdin:
+        # One that has died already is explained by its exit code.
+        with contextlib.suppress(BrokenPipeError), process.stdin as given:
+            json.dump({"job": attempt.job.id, "token": attempt.token}, given)
+    return process
+
+
+def _relay(process: "subprocess.Popen[str]") -> None:
+    """Everything that the process says goes where the worker's own log goes."""
+    for line in process.stdout or ():
+        sys.stderr.write(line)
+        sys.stderr.flush()
+
+
+def _explain(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
+    """Fail the dead attempt with what ended its process, so that the next one begins now and knows why."""
+    failure = failure_of(ProcessKilled() if exit_code == -signal.SIGKILL else ProcessCrashed(exit_code))
+    log.error("trainer.died", job=attempt.job.id, code=failure.code, reason=failure.detail)
+    try:
+        ledger.fail(attempt, failure.code, failure.detail, retry=failure.retry)
+    except LeaseLost:
+        return  # it ended its job before it died, or another attempt holds it
+    except StorageError as error:
+        log.warning("trainer.death_not_recorded", job=attempt.job.id, reason=str(error))
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
