@@ -64,9 +64,10 @@ def train(
     kept_labels: Sequence[str] = (),
 ) -> TrainedModel:
     """Trains `network` in place, from the newest checkpoint if there is one.
-     `pretrained`: whether its weights are worth keeping. `kept_labels` are those that its head knows already, which
-    a fitted head stays near to. Raises Interrupted from the watcher, OutOfMemory, Diverged, and InvalidRecipe for a
-    regression where the head is not one linear layer.
+
+    `pretrained`: whether its weights are worth keeping. `kept_labels` are those that its head knows already, which
+    a fitted head stays near to. Raises Interrupted from the watcher, OutOfMemory, Diverged, and InvalidRecipe for
+    a regression where the head is not one linear layer.
     """
     if recipe.dropout is not None:
         set_dropout(network, recipe.dropout)

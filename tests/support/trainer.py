@@ -1,5 +1,6 @@
 """A training worker's world for a test: its own database, blobs and folders, and the runner as a real process."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,10 +17,11 @@ from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.ids import new_id
-from storage.jobs import Job, JobLedger
+from storage.jobs import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from workers.settings import WorkerSettings
-from workers.training.runner import run
+from workers.training.process import STARTING_S
+from workers.training.runner import Export, run
 
 # LeNet-5 learning for a few epochs; the digits are the dataset that every installation has.
 QUICK = {
@@ -54,7 +56,7 @@ class Trainer:
         self.database: Database = open_database(self.settings.database)
         self.ledger = JobLedger(self.database)
         self.registry = ModelRegistry(self.database)
-        self.shelf = DatasetRegistry(self.database)
+        self.datasets = DatasetRegistry(self.database)
         self.blobs = BlobStore(self.settings.blobs)
 
     @property
@@ -64,7 +66,7 @@ class Trainer:
     def add_dataset(self, dataset: DatasetFolder, state: DatasetState = DatasetState.READY) -> str:
         dataset_id = new_id("ds")
         self.blobs.put_folder(f"datasets/{dataset_id}", dataset.path, last=MANIFEST)
-        self.shelf.add(
+        self.datasets.add(
             "a dataset",
             prefix=f"datasets/{dataset_id}",
             dataset_id=dataset_id,
@@ -81,16 +83,28 @@ class Trainer:
     def create(self, kind: str = "finetune", **request: Any) -> Job:
         return self.ledger.create(kind, request)
 
+    def take(self, job: Job) -> Attempt:
+        """As the worker takes a job before it starts the runner."""
+        attempt = self.ledger.take(job.id, "here", self.settings.lease_s + STARTING_S)
+        assert attempt is not None
+        return attempt
+
     def start(self, job: Job, **environment: str) -> subprocess.Popen[bytes]:
         """The runner as the worker would start it, its output in `runner.log`."""
+        attempt = self.take(job)
         with (self.folder / "runner.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "workers.training.runner", job.id],
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.training.runner"],
                 env=self.process_environment(environment),
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        assert process.stdin
+        with process.stdin as given:
+            given.write(json.dumps({"job": job.id, "token": attempt.token}).encode())
+        return process
 
     def process_environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {
@@ -104,13 +118,9 @@ class Trainer:
             **(more or {}),
         }
 
-    def run_here(self, job: Job, exported: Callable[[Path], object] = Path.exists) -> Job:
+    def run_here(self, job: Job, export: Export | None = None) -> Job:
         """Sees a job through in this process, which has torch already."""
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            assert run(job.id, self.settings, exported) == 0
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        run(job.id, self.take(job).token, self.settings, export=export)
         return self.ledger.get(job.id)
 
     def run(self, job: Job) -> Job:

@@ -1,6 +1,7 @@
 """Fine-tunes from row to version, in this process: what is published, what is refused, and with which words."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,24 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from sqlalchemy import update
 from support.colours import LABELS, picture
 from support.teaching import colour_dataset
 from support.trainer import QUICK, Trainer
+from torch import nn
 
 from models.artifact import verify
 from models.dataset.folder import LabelledImage, write_dataset
+from models.export import to_onnx
 from models.predictor import Predictor
 from models.preprocess import prepare
+from storage.clock import from_now
 from storage.datasets import DatasetState
-from storage.errors import NotFound
-from storage.jobs import Attempt, Job, JobState
+from storage.errors import Conflict, NotFound
+from storage.jobs import Attempt, Job, JobLedger, JobState
+from storage.registry import ModelRegistry
 from storage.tables import JobRow
-from workers.training.runner import run
+from workers.training.runner import Export
 
 COLOURS: dict[str, Any] = {
     "model": "colours",
@@ -49,6 +55,16 @@ def error_of(job: Job) -> tuple[str, str]:
     assert job.state == JobState.FAILED
     assert job.error is not None
     return job.error["code"], job.error["detail"]
+
+
+def exporting(then: Callable[[Path], None]) -> Export:
+    """The export, and what a test does with the artifact's folder between it and the parity gate."""
+
+    def export(network: nn.Module, file: Path, **how: Any) -> None:
+        to_onnx(network, file, **how)
+        then(file.parent)
+
+    return export
 
 
 def no_models(trainer: Trainer) -> bool:
@@ -111,7 +127,7 @@ def test_a_graph_that_was_tampered_with_is_not_published(trainer: Trainer, datas
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
         onnx.save(graph, folder / "model.onnx")
 
-    job = trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset}), exported=tamper)
+    job = trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset}), export=exporting(tamper))
     code, detail = error_of(job)
     assert code == "export_mismatch"
     assert "the largest difference is" in detail
@@ -218,7 +234,7 @@ def test_a_class_that_cannot_be_learnt_is_named(trainer: Trainer, tmp_path: Path
             "weights_not_found",
             "mobilenet_2_5_224_tf.h5",
         ),
-        ({"recipe": {"epochs": -1}}, "invalid_recipe", "recipe.epochs: got -1"),
+        ({"recipe": {"epochs": -1}}, "invalid_request", "recipe.epochs: got -1"),
         ({"architecture_params": {"depth": 9}}, "invalid_architecture", "depth"),
         ({"strategy": "tail"}, "invalid_request", "strategy"),
     ],
@@ -238,26 +254,15 @@ def test_a_dataset_that_is_not_ready_is_refused(trainer: Trainer, tmp_path: Path
 
 
 def test_a_damaged_dataset_is_said_to_be_unusable(trainer: Trainer, dataset: str) -> None:
-    row = trainer.shelf.get(dataset)
+    row = trainer.datasets.get(dataset)
     image = next(key for key in trainer.blobs.list(row.prefix) if "/files/" in key)
     trainer.blobs.put_bytes(image, b"no picture any more")
     code, _ = error_of(colours(trainer, dataset))
     assert code == "dataset_unusable"
 
 
-def test_a_cancelled_job_is_not_begun(trainer: Trainer, dataset: str) -> None:
-    job = trainer.create(**{**COLOURS, "dataset": dataset})
-    trainer.ledger.request_cancel(job.id)
-    assert trainer.run_here(job).state == JobState.CANCELLED
-    assert no_models(trainer)
-
-
-def test_an_unknown_job_is_nobodys(trainer: Trainer) -> None:
-    assert run("job_nobody_knows", trainer.settings) == 0
-
-
 def test_a_repeated_attempt_publishes_one_version(trainer: Trainer, dataset: str) -> None:
-    """The first attempt publishes and dies before it can say so; the second finds its version."""
+    """An attempt of the release before published and died before it ended the job; the next finds its version."""
     job = trainer.create(**{**COLOURS, "dataset": dataset})
 
     def publish_and_die(_folder: Path) -> None:
@@ -267,12 +272,51 @@ def test_a_repeated_attempt_publishes_one_version(trainer: Trainer, dataset: str
             "colours", artifact=attempt_prefix, manifest={"labels": ["a"]}, size_bytes=1, job_id=job.id
         )
 
-    ended = trainer.run_here(job, exported=publish_and_die)
+    ended = trainer.run_here(job, export=exporting(publish_and_die))
     assert ended.result is not None
     assert ended.result["version"] == 1
     versions = trainer.registry.list_versions("colours", 10).items
     assert [v.number for v in versions] == [1]
     assert trainer.blobs.list(f"models/colours/{job.id}") == [f"models/colours/{job.id}/0dead000/manifest.json"]
+
+
+def test_a_version_its_alias_and_the_jobs_end_are_one_step(
+    trainer: Trainer, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies before the commit: nothing was published. The next attempt publishes once."""
+    job = trainer.create(**{**COLOURS, "dataset": dataset, "promote": "always"})
+
+    def die(*_: object, **__: object) -> None:
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(JobLedger, "succeed", die)
+        with pytest.raises(SystemExit):
+            trainer.run_here(job)
+    assert no_models(trainer)
+    assert trainer.ledger.get(job.id).state == JobState.RUNNING
+
+    with trainer.database.session() as session:
+        session.execute(update(JobRow).values(lease_until=from_now(-1)))
+    ended = trainer.run_here(job)
+    assert ended.state == JobState.SUCCEEDED
+    version = trainer.registry.resolve("colours@production")
+    assert (version.number, version.job_id) == (1, job.id)
+    assert [key.split("/")[3] for key in trainer.blobs.list("models")] == [version.artifact.rpartition("/")[2]] * 5
+
+
+def test_the_files_of_a_version_that_never_came_are_deleted(
+    trainer: Trainer, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise Conflict("the model was changed")
+
+    monkeypatch.setattr(ModelRegistry, "add_version", refuse)
+    job = trainer.create(**{**COLOURS, "dataset": dataset})
+    for _ in range(3):
+        job = trainer.run_here(job)
+    assert job.state == JobState.FAILED
+    assert not trainer.blobs.list("models")
 
 
 def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, dataset: str) -> None:
@@ -285,7 +329,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, datase
             token = str(row.token)
         trainer.ledger.cancelled(Attempt(trainer.ledger.get(job.id), token))
 
-    ended = trainer.run_here(job, exported=be_overtaken)
+    ended = trainer.run_here(job, export=exporting(be_overtaken))
     assert ended.state == JobState.CANCELLED
     with pytest.raises(NotFound):
         trainer.registry.resolve("colours")

@@ -110,7 +110,7 @@ def test_a_zombie_writes_nothing(trainer: Trainer, digits: Path, unbroken: str) 
     assert trainer.trained_sha256() == unbroken
     assert trainer.ledger.get(job_id).result == ended.result
     assert len(trainer.registry.list_versions("digits", 10).items) == 1
-    assert "training.lease_lost" in trainer.log()
+    assert "job.lease_lost" in trainer.log()
 
 
 @pytest.mark.slow
@@ -122,8 +122,9 @@ def test_orphaned_it_stops_by_itself(trainer: Trainer, digits: Path) -> None:
         "import os, sys\n"
         "from storage.database import open_database\n"
         "from storage.jobs import JobLedger\n"
-        "from workers.training.supervisor import Supervisor\n"
-        f"Supervisor(lambda: JobLedger(open_database({trainer.settings.database!r})), 'w').run({job.id!r})\n"
+        "from workers.training.process import TrainingProcesses\n"
+        f"ledger = JobLedger(open_database({trainer.settings.database!r}))\n"
+        f"TrainingProcesses(ledger, 'w', 30).run({job.id!r})\n"
     )
     with (trainer.folder / "runner.log").open("ab") as log:
         parent = subprocess.Popen(

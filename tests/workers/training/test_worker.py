@@ -71,6 +71,6 @@ def test_a_second_message_for_a_running_job_does_nothing(
     job = trainer.create(**QUICK)
     assert trainer.ledger.take(job.id, "another worker", 60) is not None
     send(redis_server, job)
-    trainer.wait_until(lambda: "training.not_to_be_run" in trainer.log(), "the message to be read")
+    trainer.wait_until(lambda: "job.not_to_be_run" in trainer.log(), "the message to be read")
     held = trainer.ledger.get(job.id)
     assert (held.state, held.worker, held.attempt) == (JobState.RUNNING, "another worker", 1)

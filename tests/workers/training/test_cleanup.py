@@ -5,7 +5,7 @@ from pathlib import Path
 
 from support.trainer import QUICK, Trainer
 
-from workers.training.housekeeping import bound, sweep_work
+from workers.training.cleanup import bound_cache, delete_old_work
 
 
 def test_the_folders_of_ended_and_unknown_jobs_go(trainer: Trainer) -> None:
@@ -14,12 +14,12 @@ def test_the_folders_of_ended_and_unknown_jobs_go(trainer: Trainer) -> None:
     work = trainer.settings.data / "work"
     for name in (ended.id, waiting.id, mine.id, "job_nobody_knows"):
         (work / name / "checkpoints").mkdir(parents=True)
-    sweep_work(work, trainer.ledger, keep=mine.id)
+    delete_old_work(work, trainer.ledger, keep=mine.id)
     assert {folder.name for folder in work.iterdir()} == {waiting.id, mine.id}
 
 
 def test_there_may_be_nothing_to_sweep(trainer: Trainer) -> None:
-    sweep_work(trainer.settings.data / "work", trainer.ledger, keep="job_1")
+    delete_old_work(trainer.settings.data / "work", trainer.ledger, keep="job_1")
 
 
 def test_the_longest_unused_files_go_first(tmp_path: Path) -> None:
@@ -28,5 +28,5 @@ def test_the_longest_unused_files_go_first(tmp_path: Path) -> None:
         file = tmp_path / folder / str(i)
         file.write_bytes(bytes(100))
         os.utime(file, (1000 + i, 1000 + i))
-    bound((tmp_path / "pixels", tmp_path / "features", tmp_path / "absent"), budget=250)
+    bound_cache((tmp_path / "pixels", tmp_path / "features", tmp_path / "absent"), budget=250)
     assert sorted(file.name for file in tmp_path.rglob("?")) == ["2", "3"]

@@ -1,0 +1,139 @@
+"""The worker stays with its training process, and explains a death that the process itself cannot."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.trainer import QUICK, Trainer
+
+from storage.jobs import JobState
+from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
+from workers.training.process import TrainingProcesses
+
+LONG = {**QUICK, "recipe": {**QUICK["recipe"], "epochs": 500}}  # type: ignore[dict-item]
+
+
+@pytest.fixture
+def processes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> TrainingProcesses:
+    for name, value in trainer.process_environment().items():
+        monkeypatch.setenv(name, value)
+    return TrainingProcesses(trainer.ledger, "worker-1", lease_s=30)
+
+
+@pytest.fixture
+def running(
+    trainer: Trainer, processes: TrainingProcesses, digits: Path
+) -> Iterator[tuple[str, threading.Thread]]:
+    """A job in the middle of its training, watched from a thread, as Celery has it."""
+    trainer.use_digits(digits)
+    job = trainer.create(**LONG)
+    thread = threading.Thread(target=processes.run, args=(job.id,))
+    thread.start()
+    trainer.wait_for_phase(job, "training", 1)
+    yield job.id, thread
+    processes.stop()
+    thread.join(60)
+
+
+def pid_of(processes: TrainingProcesses) -> int:
+    assert processes._process is not None
+    return processes._process.pid
+
+
+def test_a_killed_training_is_queued_again_at_once_with_the_reason(
+    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread]
+) -> None:
+    job_id, thread = running
+    os.kill(pid_of(processes), signal.SIGKILL)
+    thread.join(20)
+    job = trainer.ledger.get(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 1)
+    assert job.error is not None
+    assert job.error["code"] == "trainer_killed"
+    assert "ran out of memory" in job.error["detail"]
+    assert job.worker is None
+
+
+@pytest.mark.slow
+def test_a_crash_names_its_signal(
+    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread]
+) -> None:
+    job_id, thread = running
+    os.kill(pid_of(processes), signal.SIGSEGV)
+    thread.join(20)
+    error = trainer.ledger.get(job_id).error
+    assert error is not None
+    assert (error["code"], "SIGSEGV" in error["detail"]) == ("trainer_crashed", True)
+
+
+def test_a_stopping_worker_gives_its_job_back_and_begins_no_other(
+    trainer: Trainer,
+    processes: TrainingProcesses,
+    running: tuple[str, threading.Thread],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    job_id, thread = running
+    assert trainer.ledger.get(job_id).worker == "worker-1"
+    processes.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    job = trainer.ledger.get(job_id)
+    assert (job.state, job.attempt, job.error) == (JobState.QUEUED, 0, None)
+    processes.run(job_id)
+    assert trainer.ledger.get(job_id).state == JobState.QUEUED
+    # What the training process says is in the worker's log.
+    assert "job.interrupted" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_one_training_runs_at_a_time(
+    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread]
+) -> None:
+    other = trainer.create(**QUICK)
+    waiting = threading.Thread(target=processes.run, args=(other.id,))
+    waiting.start()
+    time.sleep(1)
+    assert trainer.ledger.get(other.id).state == JobState.QUEUED
+    processes.stop()
+    waiting.join(60)
+    assert trainer.ledger.get(other.id).state == JobState.QUEUED
+
+
+def test_stale_messages_start_no_process(
+    trainer: Trainer, processes: TrainingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that waits long has several messages; each but the first costs one look at the database."""
+    ended, held = trainer.create(**QUICK), trainer.create(**QUICK)
+    trainer.ledger.request_cancel(ended.id)
+    trainer.take(held)
+
+    def start(*_: object, **__: object) -> None:
+        pytest.fail("a process is started")
+
+    monkeypatch.setattr("subprocess.Popen", start)
+    for job_id in (ended.id, held.id, "job_nobody_knows"):
+        processes.run(job_id)
+    assert trainer.ledger.get(held.id).attempt == 1
+
+
+def test_a_process_leaves_no_temporary_folder(
+    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread], tmp_path: Path
+) -> None:
+    """The attempt goes in by stdin: nothing that a killed worker would leave in /tmp."""
+    job_id, thread = running
+    assert not list(Path(tempfile.gettempdir()).glob("fovea-trainer-*"))
+    processes.stop()
+    thread.join(20)
+    assert trainer.ledger.get(job_id).state == JobState.QUEUED
+
+
+def test_exit_codes_are_explained() -> None:
+    assert failure_of(ProcessKilled()).code == "trainer_killed"
+    crashed = failure_of(ProcessCrashed(-signal.SIGABRT))
+    assert (crashed.code, crashed.detail) == ("trainer_crashed", "The training process was ended by SIGABRT.")
+    assert "exit code 3" in failure_of(ProcessCrashed(3)).detail
