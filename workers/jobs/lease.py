@@ -7,7 +7,7 @@ from types import TracebackType
 import structlog
 
 from models.training.interruption import Interrupted
-from storage.errors import DatabaseUnavailable, LeaseLost
+from storage.errors import LeaseLost, StorageError
 from storage.job import Attempt
 from storage.jobs import JobLedger
 
@@ -82,7 +82,7 @@ class Lease:
             except LeaseLost:
                 self._lost = True
                 return
-            except DatabaseUnavailable as error:
+            except StorageError as error:
                 log.warning("lease.not_renewed", reason=str(error))
                 if time.monotonic() > held_until:
                     # Another worker may have taken the job by now; its writes count, ours would be refused.
