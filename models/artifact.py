@@ -117,13 +117,13 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as exc:
-        raise ArtifactNotFound(f"there is no complete artifact in {folder}: {MANIFEST} is missing") from exc
+        raise ArtifactNotFound(f"there is no complete artifact in {folder.name}: {MANIFEST} is missing") from exc
     except UnicodeDecodeError as exc:
-        raise ArtifactCorrupt(f"{folder / MANIFEST} is not UTF-8 text") from exc
+        raise ArtifactCorrupt(f"{MANIFEST} of {folder.name} is not UTF-8 text") from exc
     try:
         values = json.loads(text)
     except ValueError as exc:
-        raise ArtifactCorrupt(f"{folder / MANIFEST} is not JSON: {exc}") from exc
+        raise ArtifactCorrupt(f"{MANIFEST} of {folder.name} is not JSON: {exc}") from exc
     return Manifest.from_dict(values)
 
 
@@ -140,9 +140,9 @@ def verify(folder: Path, names: Iterable[str] | None = None) -> Manifest:
     manifest = read_manifest(folder)
     for name in manifest.files if names is None else names:
         if name not in manifest.files:
-            raise ArtifactCorrupt(f"the manifest in {folder} does not list {name}")
+            raise ArtifactCorrupt(f"the manifest in {folder.name} does not list {name}")
         if _leaves(name):
-            raise ArtifactCorrupt(f"the manifest in {folder} lists {name!r}, which is outside its folder")
+            raise ArtifactCorrupt(f"the manifest in {folder.name} lists {name!r}, which is outside its folder")
         _compare(folder, name, manifest.files[name])
     return manifest
 
@@ -162,10 +162,10 @@ def _compare(folder: Path, name: str, expected: FileEntry) -> None:
     try:
         found = _entry(folder / name)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
-        raise ArtifactCorrupt(f"{name} is missing in {folder}") from exc
+        raise ArtifactCorrupt(f"{name} is missing in {folder.name}") from exc
     if found != expected:
         raise ArtifactCorrupt(
-            f"{name} in {folder} is not the published file: its sha256 is {found['sha256']} "
+            f"{name} in {folder.name} is not the published file: its sha256 is {found['sha256']} "
             f"({found['bytes']:,} bytes), the manifest says {expected['sha256']} ({expected['bytes']:,} bytes)"
         )
 

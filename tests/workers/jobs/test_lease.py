@@ -104,7 +104,7 @@ def test_a_lease_that_cannot_be_renewed_until_its_end_is_lost(ledger: JobLedger,
     attempt = taken(ledger)
     with Lease(ledger, attempt, 0.5) as lease:
         lease.check()
-        with database.engine.connect() as connection:
+        with database.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
         with pytest.raises(LeaseLost):
             until_raised(lease.check)
