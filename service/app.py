@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -16,7 +15,6 @@ from service.routes import architectures, classify, datasets, finetunes, health,
 from workers.traces import Tracer
 
 SMALL_BODY_BYTES = 2**20
-TIDY_INTERVAL_S = 3600.0
 DESCRIPTION = """\
 Classifies images and learns new classes from yours.
 
@@ -41,11 +39,7 @@ def create_app(parts: Parts) -> FastAPI:
                     interval_s=parts.settings.reconcile_interval_s,
                     requeue_after_s=parts.settings.requeue_after_s,
                 ),
-                parts.dispatcher.tidy(
-                    parts.blobs.sweep,
-                    interval_s=TIDY_INTERVAL_S,
-                    keep=timedelta(days=parts.settings.keep_jobs_days),
-                ),
+                parts.cleanup.run(parts.settings.cleanup_interval_s),
             )
         ]
         yield

@@ -6,22 +6,11 @@ What only the worker can know (whether weights fit, whether images suffice) is t
 import asyncio
 from typing import Any
 
-from models.training.errors import InvalidRecipe
-from models.training.recipe import read_recipe
+from models.dataset import builtin
 from models.zoo.catalogue import describe
 from service.errors import Problem
 from service.parts import Parts
 from storage.datasets import DatasetState
-
-BUILTIN_DATASETS = ("builtin:digits",)
-
-
-def check_recipe(recipe: object) -> None:
-    """Raises Problem 422 that names the field."""
-    try:
-        read_recipe(recipe)
-    except InvalidRecipe as error:
-        raise wrong_field(error.field, error.detail) from error
 
 
 def check_architecture(name: str, params: dict[str, Any]) -> None:
@@ -36,10 +25,13 @@ def check_architecture(name: str, params: dict[str, Any]) -> None:
             raise wrong_field(f"architecture_params.{param}", f"no such parameter; {has}")
 
 
-async def check_dataset(parts: Parts, dataset: str) -> None:
-    """Raises NotFound, and Problem 409 while it is being checked or when it was refused."""
-    if dataset in BUILTIN_DATASETS:
-        return
+async def check_dataset(parts: Parts, dataset: str) -> str:
+    """The id of the dataset, for the one that was given may lead to another of the same content.
+
+    Raises NotFound, and Problem 409 while it is being checked or when it was refused.
+    """
+    if dataset in builtin.NAMES:
+        return dataset
     found = await asyncio.to_thread(parts.datasets.get, dataset)
     if found.state is DatasetState.CHECKING:
         detail = f"Dataset {dataset} is still being checked; wait until its state is ready."
@@ -47,6 +39,7 @@ async def check_dataset(parts: Parts, dataset: str) -> None:
     if found.state is DatasetState.REFUSED:
         why = "; ".join(found.report.get("refusals", ["see its report"]))
         raise Problem(409, "dataset_refused", f"Dataset {dataset} was refused: {why}")
+    return found.id
 
 
 async def check_weights(parts: Parts, architecture: str, weights: str) -> None:

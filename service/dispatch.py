@@ -1,9 +1,11 @@
 """Durable jobs to their queue, and the reconciler that sends again what was lost. The database decides."""
 
 import asyncio
-from collections.abc import Callable
+import base64
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from typing import Any, NamedTuple
 
 import structlog
 from celery import Celery
@@ -11,11 +13,28 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from storage.errors import StorageError
-from storage.job import Job
+from storage.job import Job, JobState
 from storage.jobs import JobLedger
-from workers.contract import TASK_OF_JOB, JobKind, RunJob, encode
+from workers.celery_app import KEY_PREFIX
+from workers.contract import TASK_OF_JOB, JobKind, Queue, RunJob, encode
 
+JOB_QUEUES = (Queue.BULK, Queue.TRAINING)
+WORKER_ROLES = ("inference", "training")
 log = structlog.get_logger()
+
+
+class JobMessages(NamedTuple):
+    """The ids of jobs that have a message: in a queue, or with a worker that has not acknowledged it yet."""
+
+    queued: frozenset[str]
+    delivered: frozenset[str]
+
+    def will_reach(self, job: Job) -> bool:
+        """Whether a worker will read a message of the job without another one being sent.
+
+        One that was delivered when its worker fell silent comes back only after the visibility timeout.
+        """
+        return job.id in self.queued or (job.state is JobState.QUEUED and job.id in self.delivered)
 
 
 @dataclass
@@ -37,21 +56,23 @@ class JobDispatcher:
         while True:
             await asyncio.sleep(interval_s)
             try:
-                for job in await asyncio.to_thread(self.ledger.to_requeue, requeue_after_s):
-                    log.warning("job.requeued", job=job.id, kind=job.kind, attempt=job.attempt)
-                    await self.dispatch(job)
-            except StorageError as error:
+                await self.reconcile_once(requeue_after_s)
+            except (StorageError, OperationalError, RedisError, OSError) as error:
                 log.warning("reconciler.failed", reason=str(error))
 
-    async def tidy(self, sweep: Callable[[], None], *, interval_s: float, keep: timedelta) -> None:
-        """Forget jobs that ended longer than `keep` ago, and remove what killed writers left; until cancelled."""
-        while True:
-            try:
-                await asyncio.to_thread(self.ledger.prune, keep)
-                await asyncio.to_thread(sweep)
-            except (StorageError, OSError) as error:
-                log.warning("tidying.failed", reason=str(error))
-            await asyncio.sleep(interval_s)
+    async def reconcile_once(self, requeue_after_s: float) -> None:
+        """One round. Raises StorageError, and what the broker raises when it cannot be asked."""
+        jobs = await asyncio.to_thread(self.ledger.to_requeue, requeue_after_s)
+        if not jobs:
+            return
+        # A job that only waits long would otherwise get one message more in every round.
+        messages = await asyncio.to_thread(job_messages, self.celery)
+        for job in jobs:
+            if messages.will_reach(job):
+                log.debug("job.waits", job=job.id)
+                continue
+            log.warning("job.requeued", job=job.id, kind=job.kind, attempt=job.attempt)
+            await self.dispatch(job)
 
     def ping(self) -> dict[str, object]:
         """Whether the broker answers, and why not."""
@@ -66,3 +87,30 @@ class JobDispatcher:
         task = TASK_OF_JOB[JobKind(job.kind)]
         self.celery.send_task(task.value, (encode(RunJob(job.id)),))
         self.ledger.mark_dispatched(job.id)
+
+
+def job_messages(celery: Celery) -> JobMessages:
+    """The jobs' messages in the broker. Raises OperationalError, RedisError or OSError when it does not answer."""
+    with celery.connection_for_read() as connection:
+        connection.ensure_connection(max_retries=1, timeout=1)
+        # kombu puts its key prefix before the keys of the commands that it uses itself, and these are others.
+        channel: Any = connection.default_channel
+        client = channel.client
+        queued = [message for queue in JOB_QUEUES for message in client.lrange(KEY_PREFIX + queue.value, 0, -1)]
+        # Each is `[message, exchange, routing key]`.
+        delivered = [
+            json.dumps(json.loads(entry)[0])
+            for role in WORKER_ROLES
+            for entry in client.hvals(f"{KEY_PREFIX}unacked.{role}")
+        ]
+    return JobMessages(frozenset(_job_ids(queued)), frozenset(_job_ids(delivered)))
+
+
+def _job_ids(messages: Iterable[bytes | str]) -> Iterator[str]:
+    """The jobs of those messages that are `RunJob`; what cannot be read is for the worker to tell."""
+    for message in messages:
+        try:
+            (payload, *_), *_ = json.loads(base64.b64decode(json.loads(message)["body"]))
+            yield payload["job"]
+        except (ValueError, KeyError, TypeError):
+            continue

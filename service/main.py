@@ -1,6 +1,7 @@
 """The gateway's process: `python -m service.main` reads the environment, builds the real parts and listens."""
 
 import sys
+from datetime import timedelta
 
 import structlog
 import uvicorn
@@ -10,6 +11,7 @@ from service.app import create_app
 from service.auth import Gatekeeper
 from service.batcher import Batcher
 from service.census import Registrar
+from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.metrics import Metrics
@@ -86,19 +88,27 @@ def build_parts(settings: GatewaySettings) -> Parts:
         max_waiting_bytes=settings.max_waiting_bytes,
         tracer=tracer,
     )
+    blobs = BlobStore(settings.blobs)
     return Parts(
         settings=settings,
         database=database,
         registry=registry,
         ledger=ledger,
         datasets=DatasetRegistry(database),
-        blobs=BlobStore(settings.blobs),
+        blobs=blobs,
         gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key, settings.metrics_open),
         workforce=workforce,
         exchange=exchange,
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
         dispatcher=JobDispatcher(celery, ledger),
+        cleanup=Cleanup(
+            ledger,
+            blobs,
+            settings.uploads,
+            keep_jobs=timedelta(days=settings.keep_jobs_days),
+            keep_images=timedelta(hours=settings.keep_images_hours),
+        ),
         metrics=metrics,
         registrar=Registrar(ledger, celery, settings.data),
         tracer=tracer,

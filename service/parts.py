@@ -7,6 +7,7 @@ from fastapi import Request
 from service.auth import Gatekeeper
 from service.batcher import Batcher
 from service.census import Registrar
+from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
@@ -36,6 +37,7 @@ class Parts:
     batcher: Batcher
     versions: VersionCache
     dispatcher: JobDispatcher
+    cleanup: Cleanup
     metrics: Metrics
     registrar: Registrar
     tracer: Tracer | None = None

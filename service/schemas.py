@@ -6,7 +6,6 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
-ModelName = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Lower case letters, digits, '.', '_', '-'.")
 
 
 class ProblemBody(BaseModel):
@@ -86,6 +85,10 @@ class Classification(BaseModel):
 
 
 class JobOut(BaseModel):
+    """`request` and `result` are those of the job's kind; see `docs/api.md`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     kind: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -96,11 +99,20 @@ class JobOut(BaseModel):
     attempt: int
     max_attempts: int
     cancel_requested: bool
+    on_cancel: str | None = Field(
+        description="What a cancellation leaves: `discard`, or `keep_best` as its result."
+    )
     worker: str | None
     request_id: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+
+
+class JobAccepted(JobOut):
+    """A job that was just made."""
+
+    warnings: list[str] = Field(description="What will be done, but may not be what was meant.")
 
 
 class ModelOut(BaseModel):
@@ -133,60 +145,10 @@ class Listing(BaseModel, Generic[Item]):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
-class PublishRequest(BaseModel):
-    """Zoo weights to a served version."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"example": {"architecture": "resnet18", "weights": "imagenet", "promote": "always"}},
-    )
-
-    architecture: str = Field(min_length=1, description="A name from /v1/architectures.")
-    weights: str = Field("imagenet", min_length=1, description="`imagenet`, or the id of other weights.")
-    architecture_params: dict[str, Any] = Field(default_factory=dict)
-    promote: Literal["never", "always"] = Field("always", description="Whether `production` moves to it.")
-
-
 class AliasRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": 2}})
 
     version: int = Field(ge=1)
-
-
-class Validation(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    fraction: float = Field(
-        0.2, ge=0.01, le=0.9, description="Share of each class that validates, where the dataset has no split."
-    )
-
-
-class FinetuneRequest(BaseModel):
-    """Learn a dataset's classes; every field but the first three is optional."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "model": "digits",
-                "dataset": "builtin:digits",
-                "architecture": "lenet5",
-                "weights": "none",
-                "promote": "always",
-            }
-        },
-    )
-
-    model: str = ModelName
-    dataset: str = Field(min_length=1)
-    architecture: str = Field(min_length=1)
-    architecture_params: dict[str, Any] = Field(default_factory=dict)
-    weights: str = Field("imagenet", min_length=1)
-    strategy: Literal["head", "partial", "full", "auto"] = "auto"
-    recipe: str | dict[str, Any] = "default"
-    validation: Validation = Field(default_factory=lambda: Validation())
-    seed: int = Field(0, ge=0, lt=2**31)
-    promote: Literal["never", "if_better", "always"] = "never"
 
 
 class DatasetOut(BaseModel):
@@ -210,7 +172,10 @@ class DatasetAccepted(DatasetOut):
 class CancelRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    on_cancel: Literal["discard", "keep_best"] = "discard"
+    on_cancel: Literal["discard", "keep_best"] | None = Field(
+        None,
+        description="What becomes of what there is; null: what an earlier cancellation said, else `discard`.",
+    )
 
 
 def _problem(text: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the gateway reads from its environment (`FOVEA_...`)."""
 
 from ipaddress import ip_address
+from pathlib import Path
 
 from pydantic import Field
 
@@ -30,12 +31,21 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     reconcile_interval_s: float = Field(5.0, gt=0, description="How often lost jobs are looked for.")
     requeue_after_s: float = Field(60.0, gt=0, description="A job queued for longer than this is sent again.")
     keep_jobs_days: float = Field(90.0, gt=0, description="How long the record of an ended job is kept.")
+    keep_images_hours: float = Field(
+        0.0, ge=0, description="How long the images of an ended asynchronous classify job are kept."
+    )
+    cleanup_interval_s: float = Field(300.0, gt=0, description="How often what nobody needs any more is deleted.")
     heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
 
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
     log_level: str = Field("INFO", description="The least level that is logged.")
+
+    @property
+    def uploads(self) -> Path:
+        """Where bodies are received that do not fit into memory."""
+        return self.data / "uploads"
 
     @property
     def requires_key(self) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from fastapi import Request
 
 from service.errors import Problem
+from system.scratch import scratch_folder
 
 CHUNK = 4 * 2**20
 # What stays free, so that a full disk stops uploads before it stops the database.
@@ -37,7 +37,7 @@ async def received(request: Request, folder: Path, max_bytes: int) -> AsyncItera
         raise _too_large(max_bytes)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     _check_space(folder, declared)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-") as file:
+    with scratch_folder(folder) as scratch, (scratch / "body").open("wb") as file:
         digest = hashlib.sha256()
         size = 0
         async for chunk in _chunks(request):

@@ -3,9 +3,11 @@
 Ids made later sort later: across processes to the millisecond, within one process always.
 """
 
+import functools
 import secrets
 import threading
 import time
+from datetime import UTC, datetime
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RANDOM_BITS = 80
@@ -28,6 +30,15 @@ class _Sequence:
 
 
 _sequence = _Sequence()
+
+
+def made_at(identifier: str) -> datetime:
+    """When the id was made, in UTC; the epoch for what is no id."""
+    digits = identifier.rpartition("_")[2]
+    if len(digits) != _LENGTH or set(digits) - set(_ALPHABET):
+        return datetime.fromtimestamp(0, UTC)
+    number = functools.reduce(lambda value, digit: value << 5 | _ALPHABET.index(digit), digits, 0)
+    return datetime.fromtimestamp((number >> _RANDOM_BITS) / 1000, UTC)
 
 
 def new_id(prefix: str) -> str:

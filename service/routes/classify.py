@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
-from uuid import uuid4
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -20,8 +19,9 @@ from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
 from service.routes.jobs import accepted
 from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
+from storage.ids import new_id
 from storage.registry import Version
-from workers.contract import ImageOutcome, JobKind
+from workers.contract import ClassifyRequest, ImageOutcome, JobKind
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])
 
@@ -164,8 +164,15 @@ async def _start_job(
     refused = next((image.problem for image in images if image.problem), None)
     if refused:
         raise refused
-    prefix = f"classify/{uuid4().hex}/"
-    keys = [f"{prefix}{n:04d}" for n in range(len(images))]
+    job_id = new_id("job")
+    keys = tuple(f"jobs/{job_id}/images/{n:04d}" for n in range(len(images)))
+    asked = ClassifyRequest(
+        model=version.model,
+        version=version.number,
+        top_k=top_k,
+        images=keys,
+        names=tuple(image.name for image in images),
+    )
 
     def store() -> None:
         for key, image in zip(keys, images, strict=True):
@@ -175,21 +182,15 @@ async def _start_job(
     job = await asyncio.to_thread(
         parts.ledger.create,
         JobKind.CLASSIFY.value,
-        {
-            "model": version.model,
-            "version": version.number,
-            "top_k": top_k,
-            "prefix": prefix,
-            "images": keys,
-            "names": [image.name for image in images],
-        },
+        asked.model_dump(mode="json"),
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
         traceparent=traceparent_of(request),
+        job_id=job_id,
     )
-    if job.request["prefix"] != prefix:
+    if job.id != job_id:
         # A repeated request: the first one's job has the images already.
-        await asyncio.to_thread(parts.blobs.delete_prefix, prefix)
+        await asyncio.to_thread(parts.blobs.delete_prefix, f"jobs/{job_id}")
     else:
         await parts.dispatcher.dispatch(job)
     return accepted(job, {"Preference-Applied": "respond-async"})

@@ -2,7 +2,6 @@
 
 import asyncio
 from typing import Annotated, Literal
-from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -17,7 +16,7 @@ from service.uploads import Upload, received
 from storage.datasets import Dataset
 from storage.ids import new_id
 from storage.job import Job
-from workers.contract import JobKind
+from workers.contract import IngestRequest, JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
 
@@ -54,7 +53,7 @@ async def create(
     manifest (`file,label[,split]`). A job decodes every image once; the report then lists every fault."""
     parts = parts_of(request)
     _check_type(request)
-    async with received(request, parts.settings.data / "uploads", parts.settings.max_upload_bytes) as upload:
+    async with received(request, parts.settings.uploads, parts.settings.max_upload_bytes) as upload:
         dataset, job = await _keep(parts, request, upload, name, on_fault)
     await parts.dispatcher.dispatch(job)
     body = DatasetAccepted(**_fields(dataset), job=job_out(job)).model_dump(mode="json")
@@ -101,47 +100,54 @@ async def thumbnail(request: Request, dataset_id: str, sha256: str) -> Response:
 
 @router.delete("/{dataset_id}", summary="Delete a dataset", status_code=204)
 async def delete(request: Request, dataset_id: str) -> Response:
-    """Refused (409) while a job that has not ended uses it."""
+    """Refused (409) while a job that has not ended uses it. An id that leads to another dataset goes alone."""
     parts = parts_of(request)
     dataset = await asyncio.to_thread(parts.datasets.delete, dataset_id)
-    await asyncio.to_thread(parts.blobs.delete_prefix, dataset.prefix)
+    await asyncio.to_thread(parts.blobs.delete_prefix, f"datasets/{dataset.id}")
     return Response(status_code=204)
 
 
 async def _keep(
     parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault
 ) -> tuple[Dataset, Job]:
-    """Keep the archive as a blob, put the dataset on the shelf and write its job's row, in this order."""
-    dataset_id = new_id("ds")
-    key = f"uploads/{uuid4().hex}"
-    await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
-    dataset = await asyncio.to_thread(
-        lambda: parts.datasets.add(name, dataset_id=dataset_id, prefix=f"datasets/{dataset_id}")
-    )
-    asked = {"dataset": dataset_id, "upload": key, "name": name, "on_fault": on_fault}
-    try:
-        job = await asyncio.to_thread(
-            lambda: parts.ledger.create(
+    """Keep the archive as a blob, then write the dataset and its job in one transaction."""
+    job_id, dataset_id = new_id("job"), new_id("ds")
+    key = f"jobs/{job_id}/upload"
+    asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault)
+    idempotency = idempotency_of(request, upload.sha256)
+
+    def write() -> tuple[Dataset, Job]:
+        with parts.database.session() as transaction:
+            dataset = parts.datasets.add(
+                name,
+                dataset_id=dataset_id,
+                prefix=f"datasets/{dataset_id}",
+                job_id=job_id,
+                within=transaction,
+            )
+            job = parts.ledger.create(
                 JobKind.INGEST.value,
-                asked,
-                idempotency=idempotency_of(request, upload.sha256),
+                asked.model_dump(),
+                idempotency=idempotency,
                 request_id=request_id_of(request),
                 traceparent=traceparent_of(request),
+                job_id=job_id,
+                within=transaction,
             )
-        )
+            if job.id != job_id:
+                # A repeated request: the first one's dataset is the answer.
+                parts.datasets.delete(dataset_id, within=transaction)
+        return (dataset, job) if job.id == job_id else (parts.datasets.get(job.request["dataset"]), job)
+
+    await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
+    try:
+        dataset, job = await asyncio.to_thread(write)
     except Exception:
-        await _forget(parts, dataset_id, key)
+        await asyncio.to_thread(parts.blobs.delete, key)
         raise
-    if job.request["dataset"] == dataset_id:
-        return dataset, job
-    # A repeated request: the first one's dataset is the answer, and this copy is not needed.
-    await _forget(parts, dataset_id, key)
-    return await asyncio.to_thread(parts.datasets.get, job.request["dataset"]), job
-
-
-async def _forget(parts: Parts, dataset_id: str, key: str) -> None:
-    await asyncio.to_thread(parts.datasets.delete, dataset_id)
-    await asyncio.to_thread(parts.blobs.delete, key)
+    if job.id != job_id:
+        await asyncio.to_thread(parts.blobs.delete, key)
+    return dataset, job
 
 
 def _check_type(request: Request) -> None:

@@ -6,32 +6,41 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from service.auth import requires
-from service.checks import check_architecture, check_dataset, check_recipe, check_weights
+from service.checks import check_architecture, check_dataset, check_weights
 from service.errors import request_id_of
 from service.idempotency import idempotency
 from service.parts import parts_of, traceparent_of
 from service.routes.jobs import accepted
-from service.schemas import FinetuneRequest, JobOut
-from workers.contract import JobKind
+from service.schemas import JobAccepted
+from workers.contract import FinetuneRequest, JobKind
 
 router = APIRouter(tags=["fine-tunes"], dependencies=[Depends(requires("train"))])
 
 
-@router.post("/v1/finetunes", summary="Start a fine-tune", status_code=202, response_model=JobOut)
+@router.post("/v1/finetunes", summary="Start a fine-tune", status_code=202, response_model=JobAccepted)
 async def start(request: Request, body: FinetuneRequest) -> JSONResponse:
     """A `finetune` job: watch it under `/v1/jobs/{id}/events`; its result names the new version."""
     parts = parts_of(request)
-    check_recipe(body.recipe)
     check_architecture(body.architecture, body.architecture_params)
     await check_weights(parts, body.architecture, body.weights)
-    await check_dataset(parts, body.dataset)
+    dataset = await check_dataset(parts, body.dataset)
     job = await asyncio.to_thread(
         parts.ledger.create,
         JobKind.FINETUNE.value,
-        body.model_dump(),
+        body.model_copy(update={"dataset": dataset}).model_dump(),
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
         traceparent=traceparent_of(request),
     )
     await parts.dispatcher.dispatch(job)
-    return accepted(job)
+    return accepted(job, warnings=warnings_of(body))
+
+
+def warnings_of(request: FinetuneRequest) -> list[str]:
+    """What will be done, but may not be what was meant."""
+    if request.weights == "none" and request.strategy in ("head", "partial"):
+        return [
+            f"strategy: {request.strategy} needs weights to start from; with weights none every layer is trained, "
+            "as with full."
+        ]
+    return []

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
@@ -11,7 +11,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.auth import requires
 from service.parts import parts_of
-from service.schemas import CancelRequest, JobOut, Listing
+from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
 from storage.job import Event, Job, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
@@ -45,9 +45,12 @@ async def get_job(request: Request, job_id: str) -> JobOut:
     dependencies=[Depends(requires("train"))],
 )
 async def cancel_job(request: Request, job_id: str, body: CancelRequest | None = None) -> JobOut:
-    """A queued job ends at once; a running one within two seconds of its next step. Repeating it is harmless."""
-    wanted = body or CancelRequest()
-    return job_out(await asyncio.to_thread(parts_of(request).ledger.request_cancel, job_id, wanted.on_cancel))
+    """A queued job ends at once; a running one within two seconds of its next step.
+
+    Repeating it is harmless: without `on_cancel` what an earlier call said stands.
+    """
+    on_cancel = body.on_cancel if body else None
+    return job_out(await asyncio.to_thread(parts_of(request).ledger.request_cancel, job_id, on_cancel))
 
 
 async def existing_job(request: Request, job_id: str) -> Job:
@@ -85,16 +88,15 @@ def _sent(event: Event) -> ServerSentEvent:
     )
 
 
-def accepted(job: Job, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def accepted(job: Job, headers: Mapping[str, str] | None = None, *, warnings: Sequence[str] = ()) -> JSONResponse:
     """202 with the job and where to look for it."""
+    body = JobAccepted(**dict(job_out(job)), warnings=list(warnings))
     return JSONResponse(
-        job_out(job).model_dump(mode="json"),
+        body.model_dump(mode="json"),
         202,
         headers={"Location": f"/v1/jobs/{job.id}", "Retry-After": "1", **(headers or {})},
     )
 
 
 def job_out(job: Job) -> JobOut:
-    fields: dict[str, Any] = {name: getattr(job, name) for name in JobOut.model_fields}
-    fields["state"] = job.state.value
-    return JobOut(**fields)
+    return JobOut.model_validate(job)

@@ -19,13 +19,12 @@ from service.schemas import (
     JobOut,
     Listing,
     ModelOut,
-    PublishRequest,
     VersionDetail,
     VersionOut,
 )
 from storage.reference import check_model_name
 from storage.registry import Model, Version
-from workers.contract import JobKind
+from workers.contract import JobKind, PublishOptions, PublishRequest
 
 router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(requires("classify"))])
 ADMIN = [Depends(requires("admin"))]
@@ -74,7 +73,7 @@ async def list_versions(
     response_model=JobOut,
     dependencies=TRAIN,
 )
-async def publish(request: Request, name: str, body: PublishRequest) -> JSONResponse:
+async def publish(request: Request, name: str, body: PublishOptions) -> JSONResponse:
     """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served."""
     parts = parts_of(request)
     check_model_name(name)
@@ -83,7 +82,7 @@ async def publish(request: Request, name: str, body: PublishRequest) -> JSONResp
     job = await asyncio.to_thread(
         parts.ledger.create,
         JobKind.PUBLISH.value,
-        {"model": name, **body.model_dump()},
+        PublishRequest(model=name, **body.model_dump()).model_dump(),
         idempotency=await idempotency(request),
         request_id=request_id_of(request),
         traceparent=traceparent_of(request),

@@ -1,8 +1,9 @@
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
-from storage.ids import new_id
+from storage.ids import made_at, new_id
 
 
 def test_an_id_is_a_prefix_and_a_ulid() -> None:
@@ -30,3 +31,10 @@ def test_an_id_begins_with_the_time_it_was_made() -> None:
         milliseconds = milliseconds * 32 + "0123456789ABCDEFGHJKMNPQRSTVWXYZ".index(character)
 
     assert before <= milliseconds <= time.time_ns() // 1_000_000
+
+
+def test_the_time_an_id_was_made_can_be_read_from_it() -> None:
+    before = datetime.now(UTC)
+    assert before - timedelta(milliseconds=1) <= made_at(new_id("job")) <= datetime.now(UTC)
+    for text in ("", "job_", "job_123", "job_" + "I" * 26, "checkpoints"):
+        assert made_at(text) == datetime.fromtimestamp(0, UTC)

@@ -1,0 +1,136 @@
+"""What nobody needs goes; what somebody may still need stays."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from service.cleanup import Cleanup
+from storage.blobs import BlobStore
+from storage.clock import from_now
+from storage.database import Database, migrate, open_database
+from storage.ids import new_id
+from storage.jobs import JobLedger
+from storage.tables import JobRow
+from system.scratch import scratch_folder
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    migrate(f"sqlite:///{tmp_path}/fovea.db")
+    opened = open_database(f"sqlite:///{tmp_path}/fovea.db")
+    yield opened
+    opened.close()
+
+
+def cleanup_of(database: Database, tmp_path: Path, keep_images_h: float = 0) -> Cleanup:
+    return Cleanup(
+        JobLedger(database),
+        BlobStore(str(tmp_path / "blobs")),
+        tmp_path / "uploads",
+        keep_jobs=timedelta(days=90),
+        keep_images=timedelta(hours=keep_images_h),
+    )
+
+
+def made(cleanup: Cleanup, kind: str, *, ended: bool) -> str:
+    job = cleanup.ledger.create(kind, {})
+    cleanup.blobs.put_bytes(f"jobs/{job.id}/images/0000", b"a client's photograph")
+    if ended:
+        attempt = cleanup.ledger.take(job.id, "w", 30)
+        assert attempt is not None
+        cleanup.ledger.succeed(attempt, {})
+    return job.id
+
+
+def kept(cleanup: Cleanup) -> set[str]:
+    return set(cleanup.blobs.folders("jobs"))
+
+
+def test_files_of_ended_jobs_go_and_of_others_stay(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    for kind in ("classify", "ingest", "finetune"):
+        made(cleanup, kind, ended=True)
+    waiting = made(cleanup, "classify", ended=False)
+    cancelled = made(cleanup, "ingest", ended=False)
+    cleanup.ledger.request_cancel(cancelled)
+    cleanup.delete_job_files()
+    assert kept(cleanup) == {waiting}
+    assert [folder.name for folder in (tmp_path / "blobs" / "jobs").iterdir()] == [waiting]
+
+
+def test_images_of_clients_may_be_kept_for_a_while(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path, keep_images_h=2)
+    images = made(cleanup, "classify", ended=True)
+    made(cleanup, "ingest", ended=True)
+    cleanup.delete_job_files()
+    assert kept(cleanup) == {images}
+    with database.session() as session:
+        session.execute(update(JobRow).values(finished_at=from_now(-2 * 3600 - 1)))
+    cleanup.delete_job_files()
+    assert kept(cleanup) == set()
+
+
+def test_files_go_with_the_record_of_their_job(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path, keep_images_h=1e6)
+    made(cleanup, "classify", ended=True)
+    with database.session() as session:
+        session.execute(update(JobRow).values(finished_at=from_now(-91 * 86400)))
+    cleanup.prune_jobs()
+    cleanup.delete_job_files()
+    # The record is gone, and the id is too young to say whether its job is only about to be made.
+    (young,) = kept(cleanup)
+    old = "job_" + "0" * 26
+    cleanup.blobs.put_bytes(f"jobs/{old}/upload", b"x")
+    cleanup.delete_job_files()
+    assert kept(cleanup) == {young}
+
+
+def test_files_whose_job_is_about_to_be_made_stay(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    coming = new_id("job")
+    cleanup.blobs.put_bytes(f"jobs/{coming}/upload", b"x")
+    cleanup.delete_job_files()
+    assert kept(cleanup) == {coming}
+
+
+def test_bodies_of_killed_gateways_go_and_those_on_their_way_stay(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    cleanup.sweep_uploads()
+    with scratch_folder(tmp_path / "uploads") as mine:
+        (tmp_path / "uploads" / "scratch-dead").mkdir()
+        os.utime(tmp_path / "uploads" / "scratch-dead", (1, 1))
+        cleanup.sweep_uploads()
+        assert [folder.name for folder in (tmp_path / "uploads").iterdir()] == [mine.parent.name]
+
+
+def test_it_goes_on_while_something_cannot_be_reached(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    cleanup = cleanup_of(database, tmp_path)
+    made(cleanup, "ingest", ended=True)
+    swept: list[datetime] = []
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(JobLedger, "prune", fail)
+    monkeypatch.setattr(BlobStore, "sweep", lambda _: swept.append(datetime.now(UTC)))
+
+    async def run() -> None:
+        running = asyncio.create_task(cleanup.run(interval_s=0.01))
+        deadline = time.monotonic() + 10
+        while len(swept) < 2 and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert not running.done()
+        running.cancel()
+
+    asyncio.run(run())
+    assert len(swept) >= 2
+    assert kept(cleanup) == set()

@@ -1,0 +1,136 @@
+"""Jobs that wait have one message each; what was lost is sent again. On a real Redis and a real ledger."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from sqlalchemy import update
+from support.redis import RedisServer
+
+from service.dispatch import JobDispatcher, job_messages
+from storage.clock import from_now
+from storage.database import Database, migrate, open_database
+from storage.jobs import Job, JobLedger
+from storage.tables import JobRow
+from workers.celery_app import KEY_PREFIX, make_celery
+from workers.contract import JobKind, Queue, TaskName
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    migrate(f"sqlite:///{tmp_path}/fovea.db")
+    opened = open_database(f"sqlite:///{tmp_path}/fovea.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def dispatcher(database: Database, redis_server: RedisServer) -> Iterator[JobDispatcher]:
+    celery = make_celery(redis_server.url)
+    yield JobDispatcher(celery, JobLedger(database))
+    celery.close()
+
+
+def waiting(dispatcher: JobDispatcher, kind: JobKind = JobKind.FINETUNE) -> Job:
+    job = dispatcher.ledger.create(kind.value, {})
+    asyncio.run(dispatcher.dispatch(job))
+    return job
+
+
+def reconcile(dispatcher: JobDispatcher, rounds: int = 1) -> None:
+    for _ in range(rounds):
+        asyncio.run(dispatcher.reconcile_once(requeue_after_s=-1))
+
+
+def length(celery: Celery, queue: Queue) -> int:
+    with celery.connection_for_read() as connection:
+        return int(connection.default_channel.client.llen(queue.value))
+
+
+def test_a_job_that_waits_for_hours_has_one_message(dispatcher: JobDispatcher) -> None:
+    jobs = [waiting(dispatcher) for _ in range(4)] + [waiting(dispatcher, JobKind.INGEST)]
+    reconcile(dispatcher, rounds=60)
+    assert (length(dispatcher.celery, Queue.TRAINING), length(dispatcher.celery, Queue.BULK)) == (4, 1)
+    assert job_messages(dispatcher.celery).queued == {job.id for job in jobs}
+
+
+def test_a_job_whose_message_was_lost_is_sent_again(dispatcher: JobDispatcher, redis_server: RedisServer) -> None:
+    lost = waiting(dispatcher)
+    redis_server.flush()
+    kept = waiting(dispatcher)
+    reconcile(dispatcher, rounds=3)
+    assert length(dispatcher.celery, Queue.TRAINING) == 2
+    assert job_messages(dispatcher.celery).queued == {lost.id, kept.id}
+
+
+def test_a_message_that_a_worker_has_and_has_not_read_yet_counts(
+    dispatcher: JobDispatcher, redis_server: RedisServer
+) -> None:
+    """One waits in a worker's hands behind the training that runs there."""
+    job = waiting(dispatcher)
+    worker = make_celery(redis_server.url, role="training")
+    with worker.connection_for_read() as connection:
+        consumer = connection.SimpleQueue(Queue.TRAINING.value)
+        message = consumer.get(timeout=5)
+        assert job_messages(dispatcher.celery) == (frozenset(), {job.id})
+        reconcile(dispatcher)
+        assert length(dispatcher.celery, Queue.TRAINING) == 0
+        message.ack()
+        reconcile(dispatcher)
+        assert length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+def test_a_silent_workers_job_is_sent_again_although_it_still_has_the_message(
+    dispatcher: JobDispatcher, database: Database, redis_server: RedisServer
+) -> None:
+    job = waiting(dispatcher)
+    worker = make_celery(redis_server.url, role="training")
+    with worker.connection_for_read() as connection:
+        connection.SimpleQueue(Queue.TRAINING.value).get(timeout=5)
+        assert dispatcher.ledger.take(job.id, "w1", 30) is not None
+        with database.session() as session:
+            session.execute(update(JobRow).values(lease_until=from_now(-1), dispatched_at=from_now(-60)))
+        reconcile(dispatcher)
+        assert length(dispatcher.celery, Queue.TRAINING) == 1
+        reconcile(dispatcher, rounds=5)
+        assert length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+def test_messages_that_cannot_be_read_are_passed_over(
+    dispatcher: JobDispatcher, redis_server: RedisServer
+) -> None:
+    job = waiting(dispatcher)
+    with dispatcher.celery.connection_for_read() as connection:
+        client = connection.default_channel.client
+        for junk in (b"", b"{}", b'{"body": "?"}', b'{"body": "e30="}', b"5"):
+            client.lpush(Queue.TRAINING.value, junk)
+    dispatcher.celery.send_task(TaskName.RUN_TRAINING_JOB.value, (None,))
+    assert job_messages(dispatcher.celery).queued == {job.id}
+
+
+def test_while_the_broker_is_away_nothing_is_sent_and_the_reconciler_goes_on(
+    dispatcher: JobDispatcher, redis_server: RedisServer
+) -> None:
+    waiting(dispatcher)
+    redis_server.stop()
+
+    async def watch() -> None:
+        running = asyncio.create_task(dispatcher.reconcile(interval_s=0.01, requeue_after_s=-1))
+        await asyncio.sleep(0.1)
+        assert not running.done()
+        running.cancel()
+
+    asyncio.run(watch())
+    redis_server.start()
+    reconcile(dispatcher)
+    assert length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+def test_the_key_of_the_queue_is_the_one_that_kombu_uses(dispatcher: JobDispatcher) -> None:
+    """`job_messages` spells keys that kombu makes: an upgrade of it must not make every job look lost."""
+    waiting(dispatcher)
+    with dispatcher.celery.connection_for_read() as connection:
+        keys = {key.decode() for key in connection.default_channel.client.keys("*")}
+    assert KEY_PREFIX + Queue.TRAINING.value in keys
