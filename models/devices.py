@@ -8,10 +8,14 @@ import ctypes
 import functools
 import io
 import logging
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+# Read when the library is loaded: switched off later, it would still keep a database open in the home folder.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -96,7 +100,6 @@ def open_session(
 
 
 def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
-    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_threads
     options.inter_op_num_threads = 1

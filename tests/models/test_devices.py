@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnxruntime
@@ -57,3 +60,24 @@ def test_a_file_that_is_no_graph_is_corrupt(tmp_path: Path, content: bytes | Non
         (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ArtifactCorrupt, match=r"model\.onnx cannot be loaded"):
         open_session(tmp_path / "model.onnx", device="cpu")
+
+
+def test_onnx_runtime_keeps_nothing_in_the_home_folder(artifact: Path, tmp_path: Path) -> None:
+    """Its telemetry, even switched off, would open a database there and leave it behind."""
+    program = (
+        "import psutil, sys; from pathlib import Path; from models.devices import open_session\n"
+        "open_session(Path(sys.argv[1]) / 'model.onnx', device='cpu')\n"
+        "print(psutil.Process().open_files())"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(artifact)],
+        env={**environment, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+    assert list(home.rglob("*")) == []
