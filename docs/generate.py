@@ -1,21 +1,24 @@
 """Writes the tables of the documentation that repeat the code: `python docs/generate.py [--check]`.
 
 The map of the files in `ARCHITECTURE.md` from the first lines of the modules, the settings in `docs/operations.md`
-from their fields, faults and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails when a
-page is stale.
+from their fields, faults, requests and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails
+when a page is stale.
 """
 
 import ast
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from models.dataset.report import ERRORS, FATAL, FaultCode
-from models.training.recipe import PRESETS
+from models.training.recipe import PRESETS, Recipe
 from service.settings import GatewaySettings
+from workers.contract import FinetuneRequest
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
@@ -64,24 +67,58 @@ def faults() -> list[str]:
     return ["| fault | what happens |", "|---|---|", *rows]
 
 
+def finetune() -> list[str]:
+    """A table row for each field of a request to fine-tune."""
+    schema = FinetuneRequest.model_json_schema()["properties"]
+    rows = []
+    for name, field in FinetuneRequest.model_fields.items():
+        default = "" if field.is_required() else f"`{json.dumps(schema[name].get('default', {}))}`"
+        rows.append(f"| `{name}` | {default} | {_values(schema[name])} | {field.description} |")
+    return ["| field | default | values | means |", "|---|---|---|---|", *rows]
+
+
 def recipe() -> list[str]:
-    """A table row for each field of a recipe, with its values in every preset."""
-    presets = {name: _flat(preset.to_dict()) for name, preset in PRESETS.items()}
-    rows = [
-        f"| `{field}` | {' | '.join(f'`{json.dumps(preset[field])}`' for preset in presets.values())} |"
-        for field in presets["default"]
+    """A table row for each field of a recipe: what it takes, what it means, and its value in every preset."""
+    return [
+        f"| field | values | {' | '.join(f'`{name}`' for name in PRESETS)} | means |",
+        f"|---|---{'|---' * len(PRESETS)}|---|",
+        *_recipe_rows(Recipe, {name: preset.model_dump() for name, preset in PRESETS.items()}),
     ]
-    return [f"| field | {' | '.join(f'`{name}`' for name in presets)} |", f"|---{'|---' * len(presets)}|", *rows]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
+def _recipe_rows(
+    model: type[BaseModel], presets: Mapping[str, Mapping[str, Any]], prefix: str = ""
+) -> Iterator[str]:
+    schema = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
+        values = {preset: given[name] for preset, given in presets.items()}
+        if isinstance(field.default, BaseModel):
+            yield from _recipe_rows(type(field.default), values, f"{name}.")
+            continue
+        shown = " | ".join(f"`{json.dumps(value)}`" for value in values.values())
+        yield f"| `{prefix}{name}` | {_values(schema[name])} | {shown} | {field.description} |"
 
 
-TABLES: dict[str, Callable[[], list[str]]] = {"settings": settings, "faults": faults, "recipe": recipe}
+def _values(schema: Mapping[str, Any]) -> str:
+    """The values that a JSON schema takes, for people."""
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return " or ".join(_values(branch) for branch in schema["anyOf"])
+    if "exclusiveMaximum" in schema:
+        return f"{schema['minimum']:g} to {schema['exclusiveMaximum'] - 1}"
+    if "maximum" in schema:
+        return f"{schema['minimum']:g} to {schema['maximum']:g}"
+    kinds = {"boolean": "`true`, `false`", "null": "null", "string": "a text"}
+    return kinds.get(schema.get("type", ""), "an object" if "oneOf" not in schema else "a name or an object")
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    "settings": settings,
+    "faults": faults,
+    "finetune": finetune,
+    "recipe": recipe,
+}
 
 
 def filled(page: str) -> str:

@@ -225,7 +225,7 @@ class FinetuneRequest(JobRequest):
         description="The model whose next version this becomes: small letters, digits, `.`, `_`, `-`.",
     )
     dataset: str = Field(min_length=1, description="A dataset's id, or `builtin:digits`.")
-    architecture: str = Field(min_length=1, description="A name of [the zoo](zoo.md).")
+    architecture: str = Field(min_length=1, description="A name from `/v1/architectures`.")
     architecture_params: dict[str, Any] = Field(
         default_factory=dict,
         description='What the architecture takes, for instance `{"pattern": "INPUT -> ..."}` of `convnet`.',
