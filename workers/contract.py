@@ -1,20 +1,24 @@
-"""What travels on the queue: queue names, task names and message dataclasses. Standard library only.
+"""What travels on the queue: queue names, task names and message dataclasses.
 
 Gateway and workers of different releases run side by side during an upgrade, so a reader ignores fields it does
 not know and every field added after the first release has a default. A snapshot test holds each message's JSON.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 HEARTBEAT_PREFIX = "fovea:worker:"
 # The set of the names that heartbeats are kept under: a search for them would pass every image in transit.
 WORKERS_KEY = "fovea:workers"
 REPLY_PREFIX = "fovea:reply:"
 IMAGE_PREFIX = "fovea:image:"
+LONGEST_SHOWN = 80
 
 
 class Queue(StrEnum):
@@ -146,18 +150,30 @@ def encode(message: Any) -> dict[str, Any]:
     return dataclasses.asdict(message)
 
 
-def decode(kind: type[Message], payload: Mapping[str, Any]) -> Message:
-    """A message from JSON; unknown fields are ignored, so that an older reader understands a newer writer."""
-    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: _revive(known[name].type, value) for name, value in payload.items() if name in known})
+class InvalidMessage(Exception):
+    """What came is no message of that kind; the text names the first field that is wrong."""
 
 
-def _revive(annotation: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        (element, *_) = getattr(annotation, "__args__", (None,))
-        return tuple(_revive(element, item) for item in value)
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return decode(annotation, value)
-    return value
+def decode(kind: type[Message], payload: Mapping[str, Any] | bytes | str) -> Message:
+    """A message from JSON text, or from what another library parsed of it, where a number may be spelled as text.
+
+    Unknown fields are ignored, so that an older reader understands a newer writer. Raises InvalidMessage.
+    """
+    adapter: TypeAdapter[Message] = _adapter(cast(Hashable, kind))
+    try:
+        if isinstance(payload, bytes | str):
+            message = adapter.validate_json(payload, strict=True)
+        else:
+            message = adapter.validate_python(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the message"
+        given = repr(first["input"])
+        shown = given if len(given) <= LONGEST_SHOWN else given[:LONGEST_SHOWN] + "..."
+        raise InvalidMessage(f"{kind.__name__}: {where}: {first['msg']}; given was {shown}") from error
+    return message
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
