@@ -203,12 +203,12 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
     async def look(times: int) -> float:
         async with connect_async(url) as transit:
             workforce = Workforce(transit, 0.25)
-            await workforce.look()
+            await workforce.refresh()
             if len(workforce.workers) != workers:
                 raise RuntimeError(f"{len(workforce.workers)} of {workers} workers were seen")
             began = time.process_time()
             for _ in range(times):
-                await workforce.look()
+                await workforce.refresh()
             return (time.process_time() - began) * 1e6 / times / workers
 
     looks = 60

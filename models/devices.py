@@ -21,6 +21,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.errors import ArtifactCorrupt, DeviceUnavailable
+from system.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
@@ -115,15 +116,9 @@ def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
         raise ArtifactCorrupt(f"{model} cannot be loaded by ONNX Runtime: {exc}") from exc
     # Without this a run that fails on the GPU is repeated on the CPU, and every later one stays there.
     session.disable_fallback()
-    _return_freed_memory()
+    # Of the parsed file and the first copy of the weights the C library keeps twice the file's size.
+    trim_heap()
     return session
-
-
-def _return_freed_memory() -> None:
-    """Give back what the C library keeps of the parsed file and the first copy of the weights: twice its size."""
-    # Only the C library of Linux keeps it, and only that one can be asked.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _cuda_options(gpu_mem_limit: int | None) -> dict[str, str]:

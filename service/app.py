@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from service.errors import install_error_handlers
+from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
 from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
@@ -28,24 +29,10 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.workforce.look()
-        background = [
-            asyncio.create_task(work)
-            for work in (
-                parts.workforce.watch(),
-                parts.exchange.listen(),
-                parts.batcher.tend(),
-                parts.dispatcher.reconcile(
-                    interval_s=parts.settings.reconcile_interval_s,
-                    requeue_after_s=parts.settings.requeue_after_s,
-                ),
-                parts.cleanup.run(parts.settings.cleanup_interval_s),
-            )
-        ]
+        await parts.workforce.refresh()
+        _start_background(parts)
         yield
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
+        await parts.background.close()
         await parts.workforce.transit.aclose()
         await parts.exchange.replies.aclose()
         parts.exchange.close()
@@ -68,6 +55,21 @@ def create_app(parts: Parts) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(RequestContext, metrics=parts.metrics, tracer=parts.tracer)
     return app
+
+
+def _start_background(parts: Parts) -> None:
+    settings, start = parts.settings, parts.background.start
+    start("workforce.poll", parts.workforce.poll())
+    start("exchange.listen", parts.exchange.listen())
+    start("batcher.watch_workers", parts.batcher.watch_workers())
+    start(
+        "dispatcher.reconcile",
+        parts.dispatcher.reconcile(
+            interval_s=settings.reconcile_interval_s, requeue_after_s=settings.requeue_after_s
+        ),
+    )
+    start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
+    start("memory.keep_heap_trimmed", keep_heap_trimmed())
 
 
 def _telemetry(tracer: Tracer | None) -> TelemetryConfig:

@@ -82,9 +82,11 @@ class Lane:
 
 @dataclass
 class Batcher:
-    """See the module. `slots()` is how many messages the live workers take at once; 0 means none lives.
+    """Queues images and sends them in batches of at most `max_batch` images and `max_batch_bytes`.
 
-    A batch unanswered for `patience_s` no longer holds a slot: its message may be lost, and others wait.
+    `slots()` is how many messages the live workers take at once; 0 means that none lives. More than `max_waiting`
+    images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
+    slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`.
     """
 
     exchange: Exchange
@@ -95,8 +97,8 @@ class Batcher:
     max_waiting: int
     max_waiting_bytes: int
     tracer: Tracer | None = None
-    patience_s: float = 4.0
-    silence_s: float = 0.5
+    slot_timeout_s: float = 4.0
+    reply_alive_s: float = 0.5
     _lanes: dict[VersionKey, Lane] = field(default_factory=dict, init=False)
     _under_way: set[Waiting] = field(default_factory=set, init=False)
     _bytes: int = field(default=0, init=False)
@@ -130,7 +132,7 @@ class Batcher:
         for waiting in mine:
             self._under_way.add(waiting)
             self._bytes += len(waiting.data)
-            waiting.answered.add_done_callback(partial(self._forget, waiting))
+            waiting.answered.add_done_callback(partial(self._remove, waiting))
         lane.waiting.extend(mine)
         self._pump(version, lane)
         try:
@@ -157,7 +159,7 @@ class Batcher:
             return None
         return reply.detail if reply.error else None
 
-    async def tend(self) -> None:
+    async def watch_workers(self) -> None:
         """Fail what waits when the last worker falls silent, and pump again when one returns; until cancelled."""
         while True:
             await asyncio.sleep(0.1)
@@ -186,9 +188,9 @@ class Batcher:
 
     def _anybody_lives(self) -> bool:
         """A busy machine may delay a heartbeat, so a recent reply counts as one."""
-        return self.slots() > 0 or time.monotonic() - self._last_reply < self.silence_s
+        return self.slots() > 0 or time.monotonic() - self._last_reply < self.reply_alive_s
 
-    def _forget(self, waiting: Waiting, _answered: asyncio.Future[Answer]) -> None:
+    def _remove(self, waiting: Waiting, _answered: asyncio.Future[Answer]) -> None:
         self._under_way.discard(waiting)
         self._bytes -= len(waiting.data)
 
@@ -198,7 +200,7 @@ class Batcher:
             if not batch:
                 return
             lane.in_flight += 1
-            task = asyncio.create_task(self._carry(version, lane, batch))
+            task = asyncio.create_task(self._send_batch(version, lane, batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -215,13 +217,13 @@ class Batcher:
             lane.waiting.popleft()
         return batch
 
-    async def _carry(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
-        """Send a batch and hand out its reply; holds one of the lane's slots for at most `patience_s`."""
+    async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
+        """Send a batch and hand out its reply; holds one of the lane's slots for at most `slot_timeout_s`."""
         sent_at = time.time()
         span = self._span(self.tracer, version, batch, sent_at) if self.tracer else None
         asking = asyncio.ensure_future(self._ask(version, batch, sent_at, span))
         try:
-            await asyncio.wait([asking], timeout=self.patience_s)
+            await asyncio.wait([asking], timeout=self.slot_timeout_s)
         finally:
             lane.in_flight -= 1
         self._pump(version, lane)
@@ -231,10 +233,13 @@ class Batcher:
                 await asyncio.wait([asking], timeout=0.5)
             if not asking.done():
                 return
-            self._hand_out(batch, asking.result(), sent_at)
+            self._resolve(batch, asking.result(), sent_at)
         except ReplyInterrupted:
             self._send_again(version, lane, batch)
-        except BrokerUnavailable as error:
+        except Exception as error:
+            # Whatever it is: nobody else would tell those who wait.
+            if not isinstance(error, BrokerUnavailable):
+                log.error("batch.failed", exc_info=error)
             for waiting in batch:
                 _fail(waiting, error)
         finally:
@@ -289,18 +294,27 @@ class Batcher:
             traceparent=traceparent,
         )
 
-    def _hand_out(self, batch: list[Waiting], reply: ClassifyReply, sent_at: float) -> None:
+    def _resolve(self, batch: list[Waiting], reply: ClassifyReply, sent_at: float) -> None:
         self._last_reply = time.monotonic()
         took = max(1e-3, time.time() - sent_at)
         self._pace += 0.1 * (len(batch) / took - self._pace)
         self.metrics.observe_batch(len(batch), reply.timings)
-        failure = ImageOutcome(error=reply.error, detail=reply.detail) if reply.error else None
-        outcomes = [failure] * len(batch) if failure else reply.outcomes
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            if not waiting.answered.done() and outcome is not None:
+        for waiting, outcome in zip(batch, self._outcomes(batch, reply), strict=True):
+            if not waiting.answered.done():
                 waited_ms = (sent_at - waiting.since) * 1e3
                 self.metrics.observe_wait(waited_ms)
                 waiting.answered.set_result(Answer(outcome, reply.provider, reply.timings, waited_ms, len(batch)))
+
+    def _outcomes(self, batch: list[Waiting], reply: ClassifyReply) -> Sequence[ImageOutcome]:
+        """One for each image of the batch, whatever the reply holds."""
+        if reply.error:
+            return [ImageOutcome(error=reply.error, detail=reply.detail)] * len(batch)
+        if len(reply.outcomes) != len(batch):
+            self.metrics.observe_malformed("reply")
+            detail = f"The worker answered for {len(reply.outcomes)} of {len(batch)} images."
+            log.error("reply.malformed", worker=reply.worker, reason=detail)
+            return [ImageOutcome(error="inference_failed", detail=detail)] * len(batch)
+        return reply.outcomes
 
     def _send_again(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
         """Classifying twice harms nobody; a batch that is interrupted twice is given up."""

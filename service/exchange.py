@@ -4,31 +4,32 @@ Celery's result backend is not used: a result costs a subscription per task, and
 """
 
 import asyncio
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
-import orjson
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
+from redis.connection import PythonRespSerializer
 
 from workers.contract import (
     IMAGE_PREFIX,
     REPLY_PREFIX,
     ClassifyBatch,
     ClassifyReply,
+    InvalidMessage,
     TaskName,
     decode,
     encode,
 )
 
 log = structlog.get_logger()
+SMALL_VALUE_BYTES = 6000
 
 
 class BrokerUnavailable(Exception):
@@ -54,14 +55,31 @@ class Exchange(Protocol):
         ...
 
 
+def uncopied_values() -> PythonRespSerializer:
+    """A packer of Redis commands that leaves values above `SMALL_VALUE_BYTES` where they are.
+
+    hiredis' packer, the default, copies them: with a batch of photographs that is their whole size once more.
+    """
+    return PythonRespSerializer(SMALL_VALUE_BYTES, _encoded)
+
+
+def _encoded(value: bytes | str | int) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 @dataclass
 class CeleryExchange:
-    """The real exchange. `listen` must run for replies to arrive."""
+    """Batches by Celery and Redis; `listen` must run for replies to arrive.
+
+    Images that no worker fetches are gone from Redis after `ttl_s`. `on_malformed` is called for each reply that
+    cannot be read, which is then dropped.
+    """
 
     celery: Celery
     transit: Redis
     replies: AsyncRedis
     ttl_s: float
+    on_malformed: Callable[[], None] | None = None
     _pending: dict[str, asyncio.Future[ClassifyReply]] = field(default_factory=dict, init=False)
     _reply_to: str = field(default_factory=lambda: REPLY_PREFIX + uuid4().hex, init=False)
 
@@ -106,9 +124,11 @@ class CeleryExchange:
 
     def _deliver(self, payload: bytes | str) -> None:
         try:
-            reply = decode(ClassifyReply, orjson.loads(payload))
-        except (json.JSONDecodeError, TypeError) as error:
-            log.error("reply.unreadable", reason=str(error))
+            reply = decode(ClassifyReply, payload)
+        except InvalidMessage as error:
+            log.error("reply.malformed", reason=str(error))
+            if self.on_malformed:
+                self.on_malformed()
             return
         waiting = self._pending.get(reply.batch)
         if waiting and not waiting.done():

@@ -1,22 +1,25 @@
 """The gateway's process: `python -m service.main` reads the environment, builds the real parts and listens."""
 
 import sys
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 import uvicorn
 from redis.asyncio import Redis as AsyncRedis
+from uvicorn.config import STARTUP_FAILURE
 
 from service.app import create_app
 from service.auth import Gatekeeper
 from service.batcher import Batcher
-from service.census import Registrar
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
-from service.exchange import CeleryExchange
+from service.exchange import CeleryExchange, uncopied_values
 from service.metrics import Metrics
 from service.parts import Parts
 from service.settings import GatewaySettings
+from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
 from storage.blobs import BlobStore
@@ -51,16 +54,33 @@ def main() -> int:
             "Make one with `fovea keys create --scope admin`, or listen on 127.0.0.1.",
         )
         return 2
-    uvicorn.run(
-        create_app(parts),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=GRACE_S,
-        server_header=False,
+    return serve(parts)
+
+
+def serve(parts: Parts) -> int:
+    """Listen until a signal, or until background work fails; the process's exit code."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(parts),
+            host=parts.settings.host,
+            port=parts.settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_S,
+            server_header=False,
+        )
     )
-    return 0
+
+    def stop() -> None:
+        server.should_exit = True
+
+    parts.background.stop = stop
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if parts.background.failure:
+        log.critical("gateway.failed", reason=parts.background.failure)
+        return 1
+    return 0 if server.started else STARTUP_FAILURE
 
 
 def build_parts(settings: GatewaySettings) -> Parts:
@@ -71,12 +91,24 @@ def build_parts(settings: GatewaySettings) -> Parts:
     metrics = Metrics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
-    workforce = Workforce(_async_redis(settings), settings.heartbeat_poll_s, metrics.observe_start)
+    workforce = Workforce(
+        _async_redis(settings),
+        settings.heartbeat_poll_s,
+        on_start=metrics.observe_start,
+        on_malformed=partial(metrics.observe_malformed, "heartbeat"),
+    )
     exchange = CeleryExchange(
         celery,
-        connect(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15),
+        connect(
+            settings.transit,
+            socket_timeout=10,
+            socket_connect_timeout=2,
+            health_check_interval=15,
+            command_packer=uncopied_values(),
+        ),
         _async_redis(settings),
         ttl_s=settings.classify_timeout_s * 2,
+        on_malformed=partial(metrics.observe_malformed, "reply"),
     )
     batcher = Batcher(
         exchange,
@@ -110,7 +142,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
             keep_images=timedelta(hours=settings.keep_images_hours),
         ),
         metrics=metrics,
-        registrar=Registrar(ledger, celery, settings.data),
+        stats=StatsCollector(ledger, celery, settings.data),
         tracer=tracer,
     )
 

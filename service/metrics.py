@@ -1,15 +1,17 @@
-"""What Prometheus sees: the gateway's own figures and those that workers report with each reply."""
+"""What Prometheus sees: the gateway's own metrics and those that workers report with each reply."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from service.census import Census
+from service.stats import QueueStats
 from storage.job import JobState
 from workers.contract import BatchTimings, Heartbeat, JobKind, Queue
 
+MessageKind = Literal["heartbeat", "reply"]
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 # Users name models, and every name is a time series for ever: beyond so many they are counted together.
@@ -67,6 +69,12 @@ class Metrics:
             ["queue"],
             registry=self.registry,
         )
+        self.malformed = Counter(
+            "fovea_malformed_messages",
+            "Heartbeats and replies that could not be read, and were left out.",
+            ["kind"],
+            registry=self.registry,
+        )
         self.part_up = gauge("part_up", "1 when the part answered at the last look, else 0.", "part")
         self.queue_length = gauge("queue_length", "Messages that wait in the broker.", "queue")
         self.queue_age = gauge("queue_age_seconds", "How long the oldest message or queued job waits.", "queue")
@@ -76,6 +84,8 @@ class Metrics:
         self._models: set[str] = set()
         for queue in Queue:
             self.worker_starts.labels(queue.value)
+        for kind in get_args(MessageKind):
+            self.malformed.labels(kind)
 
     def observe_images(self, model: str, images: int) -> None:
         if model not in self._models:
@@ -84,6 +94,9 @@ class Metrics:
             else:
                 self._models.add(model)
         self.images.labels(model).inc(images)
+
+    def observe_malformed(self, kind: MessageKind) -> None:
+        self.malformed.labels(kind).inc()
 
     def observe_start(self, worker: Heartbeat) -> None:
         for queue in Queue:
@@ -115,25 +128,25 @@ class Metrics:
             for provider in worker.providers:
                 self.providers.labels(provider).inc()
 
-    def set_census(self, census: Census) -> None:
+    def set_queue_stats(self, stats: QueueStats) -> None:
         """What could not be counted has no value, rather than an old one."""
-        self.part_up.labels("database").set(census.jobs is not None)
-        self.part_up.labels("broker").set(census.backlog is not None)
-        for figure in (self.jobs, self.queue_length, self.queue_age, self.disk_free, self.disk_total):
-            figure.clear()
-        if census.jobs is not None:
+        self.part_up.labels("database").set(stats.jobs is not None)
+        self.part_up.labels("broker").set(stats.backlog is not None)
+        for gauge in (self.jobs, self.queue_length, self.queue_age, self.disk_free, self.disk_total):
+            gauge.clear()
+        if stats.jobs is not None:
             # A series that begins at its first failure would hide that failure from a rate.
             for kind, state in product(JobKind, JobState):
                 self.jobs.labels(kind.value, state.value).set(0)
-        for count in census.jobs or ():
+        for count in stats.jobs or ():
             self.jobs.labels(count.kind, count.state.value).set(count.jobs)
-        for queue, length in (census.backlog.lengths if census.backlog else {}).items():
+        for queue, length in (stats.backlog.lengths if stats.backlog else {}).items():
             self.queue_length.labels(queue.value).set(length)
-        for queue, age_s in census.ages_s().items():
+        for queue, age_s in stats.ages_s().items():
             self.queue_age.labels(queue.value).set(age_s)
-        if census.disk:
-            self.disk_free.labels("data").set(census.disk.free)
-            self.disk_total.labels("data").set(census.disk.total)
+        if stats.disk:
+            self.disk_free.labels("data").set(stats.disk.free)
+            self.disk_total.labels("data").set(stats.disk.total)
 
     def exposition(self) -> bytes:
         """The text format of Prometheus."""

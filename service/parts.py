@@ -1,18 +1,19 @@
 """What the routes work with. Built by `main.py` from the environment, by tests from whatever they like."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from service.auth import Gatekeeper
+from service.background import Background
 from service.batcher import Batcher
-from service.census import Registrar
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
 from service.metrics import Metrics
 from service.settings import GatewaySettings
+from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
 from storage.blobs import BlobStore
@@ -39,8 +40,9 @@ class Parts:
     dispatcher: JobDispatcher
     cleanup: Cleanup
     metrics: Metrics
-    registrar: Registrar
+    stats: StatsCollector
     tracer: Tracer | None = None
+    background: Background = field(default_factory=Background)
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -1,39 +1,41 @@
 """Which workers live, as the gateway sees it: their heartbeats in Redis, read every fraction of a second."""
 
 import asyncio
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from redis import RedisError
 from redis.asyncio import Redis
 
-from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, Queue, decode
+from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, InvalidMessage, Queue, decode
 
 log = structlog.get_logger()
-MOST_REMEMBERED = 4096
-# Looks between two searches through all keys, which cost with every image in transit: ten seconds.
+MOST_KNOWN = 4096
+# Refreshes between two searches through all keys, which cost with every image in transit: ten seconds.
 SEARCH_EVERY = 40
 
 
 @dataclass
 class Workforce:
-    """The live workers at the last look. Redis forgets a worker that has been silent for its time to live.
+    """The live workers at the last refresh. Redis forgets a worker that has been silent for its time to live.
 
-    `started` is told each worker that was not there before, from the second look on.
+    `on_start` is called with each worker that was not there before, from the second refresh on; `on_malformed`
+    when something else than a heartbeat lies under a worker's name, which is left out then.
     """
 
     transit: Redis
     poll_s: float
-    started: Callable[[Heartbeat], None] | None = None
+    on_start: Callable[[Heartbeat], None] | None = None
+    on_malformed: Callable[[], None] | None = None
     workers: tuple[Heartbeat, ...] = ()
     reachable: bool = False
-    _looks: int = field(default=0, init=False)
+    _refreshes: int = field(default=0, init=False)
     _found: set[bytes] = field(default_factory=set, init=False)
     _seen_at: float = field(default=0.0, init=False)
     _known: dict[str, None] | None = field(default=None, init=False)
+    _malformed: dict[bytes, bytes | str] = field(default_factory=dict, init=False)
 
     def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
         return tuple(worker for worker in self.workers if queue.value in worker.queues)
@@ -42,8 +44,8 @@ class Workforce:
         """How many messages of that queue can be worked on at once."""
         return sum(worker.slots for worker in self.on(queue))
 
-    async def look(self) -> None:
-        """Read every heartbeat once."""
+    async def refresh(self) -> None:
+        """Read every heartbeat once. A Redis that cannot be reached is noted in `reachable`, not raised."""
         try:
             names = await self._names()
             beats = await self.transit.mget([HEARTBEAT_PREFIX.encode() + name for name in names]) if names else []
@@ -61,36 +63,52 @@ class Workforce:
             return
         self.reachable = True
         self._seen_at = time.monotonic()
-        found = (decode(Heartbeat, json.loads(beat)) for beat in beats if beat is not None)
+        found = self._decoded({name: beat for name, beat in zip(names, beats, strict=True) if beat is not None})
         self.workers = tuple(sorted(found, key=lambda beat: beat.worker))
-        self._greet()
+        self._report_starts()
+
+    async def poll(self) -> None:
+        """Refresh again and again until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self.poll_s)
 
     async def _names(self) -> list[bytes]:
         """Of all workers that may live; those of the release before are in no set and searched for at times."""
-        if self._looks % SEARCH_EVERY == 0:
+        if self._refreshes % SEARCH_EVERY == 0:
             prefix = HEARTBEAT_PREFIX.encode()
             self._found = {
                 key.removeprefix(prefix) async for key in self.transit.scan_iter(match=prefix + b"*", count=500)
             }
-        self._looks += 1
+        self._refreshes += 1
         named = await self.transit.smembers(WORKERS_KEY)
         return sorted(self._found | {name for name in named if isinstance(name, bytes)})
 
-    async def watch(self) -> None:
-        """Look again and again until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(self.poll_s)
+    def _decoded(self, beats: Mapping[bytes, bytes | str]) -> list[Heartbeat]:
+        found: list[Heartbeat] = []
+        malformed: dict[bytes, bytes | str] = {}
+        for name, beat in beats.items():
+            try:
+                found.append(decode(Heartbeat, beat))
+            except InvalidMessage as error:
+                malformed[name] = beat
+                # It is read again four times a second for as long as it lies there.
+                if self._malformed.get(name) != beat:
+                    log.error("heartbeat.malformed", worker=name.decode(errors="replace"), reason=str(error))
+                    if self.on_malformed:
+                        self.on_malformed()
+        self._malformed = malformed
+        return found
 
-    def _greet(self) -> None:
+    def _report_starts(self) -> None:
         """A worker has its name for one process only, so that a new name is a start."""
-        first_look = self._known is None
+        is_first = self._known is None
         known = self._known = self._known or {}
         for worker in self.workers:
-            if worker.worker not in known and not first_look and self.started:
-                self.started(worker)
+            if worker.worker not in known and not is_first and self.on_start:
+                self.on_start(worker)
             # Kept beyond its silence, in the order of the last sign: a paused worker that returns did not start.
             known.pop(worker.worker, None)
             known[worker.worker] = None
-        while len(known) > MOST_REMEMBERED:
+        while len(known) > MOST_KNOWN:
             del known[next(iter(known))]

@@ -6,12 +6,13 @@ JSON of each message, request and result.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer
 
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
@@ -21,6 +22,7 @@ HEARTBEAT_PREFIX = "fovea:worker:"
 WORKERS_KEY = "fovea:workers"
 REPLY_PREFIX = "fovea:reply:"
 IMAGE_PREFIX = "fovea:image:"
+LONGEST_SHOWN = 80
 
 
 class Queue(StrEnum):
@@ -152,21 +154,33 @@ def encode(message: Any) -> dict[str, Any]:
     return dataclasses.asdict(message)
 
 
-def decode(kind: type[Message], payload: Mapping[str, Any]) -> Message:
-    """A message from JSON; unknown fields are ignored, so that an older reader understands a newer writer."""
-    known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: _revive(known[name].type, value) for name, value in payload.items() if name in known})
+class InvalidMessage(Exception):
+    """What came is no message of that kind; the text names the first field that is wrong."""
 
 
-def _revive(annotation: Any, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, list):
-        (element, *_) = getattr(annotation, "__args__", (None,))
-        return tuple(_revive(element, item) for item in value)
-    if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-        return decode(annotation, value)
-    return value
+def decode(kind: type[Message], payload: Mapping[str, Any] | bytes | str) -> Message:
+    """A message from JSON text, or from what another library parsed of it, where a number may be spelled as text.
+
+    Unknown fields are ignored, so that an older reader understands a newer writer. Raises InvalidMessage.
+    """
+    adapter: TypeAdapter[Message] = _adapter(cast(Hashable, kind))
+    try:
+        if isinstance(payload, bytes | str):
+            message = adapter.validate_json(payload, strict=True)
+        else:
+            message = adapter.validate_python(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the message"
+        given = repr(first["input"])
+        shown = given if len(given) <= LONGEST_SHOWN else given[:LONGEST_SHOWN] + "..."
+        raise InvalidMessage(f"{kind.__name__}: {where}: {first['msg']}; given was {shown}") from error
+    return message
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 # What a job is asked, as its row keeps it and, for what clients ask for by JSON, as the API takes it.

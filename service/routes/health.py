@@ -25,7 +25,7 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 when database, broker and a worker of each kind answer; else 503 and what is missing."""
     parts = parts_of(request)
-    await parts.workforce.look()
+    await parts.workforce.refresh()
     database, broker = await asyncio.gather(_database(parts), asyncio.to_thread(_broker, parts))
     missing = [
         *(["database"] if not database["ok"] else []),
@@ -58,13 +58,13 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(scrape)])
 async def metrics(request: Request) -> Response:
-    """Every figure of this gateway, its workers, its queues and its jobs."""
+    """Every metric of this gateway, its workers, its queues and its jobs."""
     parts = parts_of(request)
-    figures = parts.metrics
-    figures.set_census(await parts.registrar.census())
-    figures.set_workers(parts.workforce.workers, reachable=parts.workforce.reachable)
-    figures.waiting.set(parts.batcher.waiting)
-    return Response(figures.exposition(), media_type=CONTENT_TYPE_LATEST)
+    found = parts.metrics
+    found.set_queue_stats(await parts.stats.collect())
+    found.set_workers(parts.workforce.workers, reachable=parts.workforce.reachable)
+    found.waiting.set(parts.batcher.waiting)
+    return Response(found.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _database(parts: Parts) -> dict[str, Any]:

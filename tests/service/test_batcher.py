@@ -186,12 +186,12 @@ def test_when_the_last_worker_falls_silent_those_who_wait_are_told() -> None:
         batcher.slots = lambda: slots
         in_flight, waiting = ask(batcher, b"a"), ask(batcher, b"b")
         await settle()
-        tending = asyncio.create_task(batcher.tend())
+        watching = asyncio.create_task(batcher.watch_workers())
         slots = 0
         for request in (in_flight, waiting):
             with pytest.raises(NoLiveWorker):
                 await request
-        tending.cancel()
+        watching.cancel()
         assert batcher.waiting == 0
 
     run(scenario)
@@ -210,7 +210,7 @@ def test_the_deadline_ends_the_wait_and_frees_the_place() -> None:
 def test_a_lost_message_does_not_hold_its_slot_for_ever() -> None:
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange)
-        batcher.patience_s = 0.05
+        batcher.slot_timeout_s = 0.05
         lost = ask(batcher, b"a", timeout_s=1)
         await settle()
         next_one = ask(batcher, b"b")
@@ -247,6 +247,35 @@ def test_an_unreachable_broker_is_told_at_once() -> None:
         exchange.failures = [BrokerUnavailable("connection refused")]
         with pytest.raises(BrokerUnavailable, match="refused"):
             await ask(make(exchange), b"a")
+
+    run(scenario)
+
+
+def test_an_error_that_nobody_foresaw_is_told_at_once_and_frees_the_slot() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        exchange.failures = [ZeroDivisionError("unforeseen")]
+        batcher = make(exchange)
+        with pytest.raises(ZeroDivisionError):
+            await ask(batcher, b"a")
+        exchange.gate.set()
+        assert labels(await ask(batcher, b"b")) == ["b"]
+
+    run(scenario)
+
+
+def test_a_reply_for_too_few_images_fails_each_of_them_at_once() -> None:
+    class Forgetful(MemoryExchange):
+        async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+            return await super().ask(batch, images[:1])
+
+    async def scenario(_: MemoryExchange) -> None:
+        exchange = Forgetful()
+        exchange.gate.set()
+        batcher = make(exchange)
+        answers = await ask(batcher, b"a", b"b")
+        assert [answer.outcome.error for answer in answers] == ["inference_failed"] * 2
+        assert answers[0].outcome.detail == "The worker answered for 1 of 2 images."
+        assert b'malformed_messages_total{kind="reply"} 1.0' in batcher.metrics.exposition()
 
     run(scenario)
 

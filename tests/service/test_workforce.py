@@ -20,15 +20,15 @@ def test_a_worker_is_seen_while_it_gives_signs(redis_server: RedisServer) -> Non
     async def watch() -> None:
         async with connect_async(redis_server.url) as transit:
             workforce = Workforce(transit, 0.1)
-            await workforce.look()
+            await workforce.refresh()
             assert workforce.workers == ()
             beat_once(client, beat("one"), ttl_s=30)
             beat_once(client, beat("two"), ttl_s=0.05)
-            await workforce.look()
+            await workforce.refresh()
             assert [worker.worker for worker in workforce.workers] == ["one", "two"]
             assert workforce.slots(Queue.INTERACTIVE) == 4
             time.sleep(0.1)
-            await workforce.look()
+            await workforce.refresh()
             assert [worker.worker for worker in workforce.workers] == ["one"]
 
     with connect(redis_server.url) as client:
@@ -44,7 +44,7 @@ def test_workers_of_the_release_before_are_seen_as_well(redis_server: RedisServe
         async with connect_async(redis_server.url) as transit:
             workforce = Workforce(transit, 0.1)
             for look in range(SEARCH_EVERY + 1):
-                await workforce.look()
+                await workforce.refresh()
                 seen.append([worker.worker for worker in workforce.workers])
                 if look == 0:
                     client.set(HEARTBEAT_PREFIX + "later", json.dumps(encode(beat("later"))), px=60_000)

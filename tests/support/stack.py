@@ -51,7 +51,17 @@ class Stack:
 
     def start_process(self, role: str) -> None:
         module = {"gateway": "service.main"}.get(role, f"workers.{role}.main")
-        environment = {
+        with (self.folder / f"{role}.log").open("ab") as log:
+            self.processes[role] = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env=self.process_environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def process_environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "FOVEA_DATA": str(self.folder),
             "FOVEA_BROKER_URL": self.redis.url,
@@ -60,11 +70,6 @@ class Stack:
             "PYTHONWARNINGS": "default",
             **self.environment,
         }
-        log = (self.folder / f"{role}.log").open("ab")
-        self.processes[role] = subprocess.Popen(
-            [sys.executable, "-m", module], env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        log.close()
 
     def stop_process(self, role: str, how: signal.Signals = signal.SIGTERM) -> int:
         process = self.processes.pop(role)

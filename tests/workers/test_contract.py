@@ -26,6 +26,7 @@ from workers.contract import (
     ImageOutcome,
     IngestRequest,
     IngestResult,
+    InvalidMessage,
     JobKind,
     JobRequest,
     JobResult,
@@ -124,6 +125,19 @@ def test_an_older_senders_message_gets_defaults() -> None:
 def test_every_task_has_a_queue_and_every_job_a_task() -> None:
     assert set(QUEUE_OF_TASK) == set(TaskName)
     assert set(TASK_OF_JOB) == set(JobKind)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"5", b"null", b"{", b"\xff", b"{}", b'{"batch": {}, "worker": "w"}', {"batch": 5}]
+)
+def test_what_is_no_message_is_refused_by_the_field_that_is_wrong(payload: Any) -> None:
+    with pytest.raises(InvalidMessage, match=r"^ClassifyReply: (batch|the message): "):
+        decode(ClassifyReply, payload)
+
+
+@MESSAGES
+def test_json_text_is_read_as_well(message: Any, wire: dict[str, Any]) -> None:
+    assert decode(type(message), json.dumps(wire).encode()) == message
 
 
 REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {

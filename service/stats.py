@@ -10,11 +10,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
+from cachetools import TTLCache
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import RedisError
@@ -26,26 +28,28 @@ from workers.celery_app import KEY_PREFIX
 from workers.contract import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 
 QUEUE_OF_KIND = {kind.value: QUEUE_OF_TASK[task] for kind, task in TASK_OF_JOB.items()}
-REMEMBERED_S = 10.0
-PATIENCE_S = 3.0
-Found = TypeVar("Found")
+CACHE_S = 10.0
+TIMEOUT_S = 3.0
+Value = TypeVar("Value")
 log = structlog.get_logger()
 
 
 class Backlog(NamedTuple):
-    """Messages in the broker, and how long the oldest interactive one has waited there."""
+    """Messages in the broker, and for how many seconds the oldest interactive one has waited there."""
 
     lengths: Mapping[Queue, int]
     interactive_s: float
 
 
 class Disk(NamedTuple):
+    """In bytes."""
+
     total: int
     free: int
 
 
 @dataclass(frozen=True)
-class Census:
+class QueueStats:
     """None where the database, the broker or the disk did not answer in time."""
 
     jobs: tuple[JobCount, ...] | None
@@ -65,36 +69,37 @@ class Census:
         return ages
 
 
-@dataclass
-class Look(Generic[Found]):
-    """Something that takes long to find out, found out in a thread, one at a time, and remembered.
+class CachedProbe(Generic[Value]):
+    """A slow question, asked in a thread by one caller at a time; its answer is kept for `cache_s`.
 
-    Whoever asks waits `patience_s` at most; a look that hangs goes on alone, and the answer is None meanwhile.
+    A caller waits `timeout_s` at most and gets None then; the question goes on, and later callers get its answer.
     """
 
-    find: Callable[[], Found]
-    _found: Found | None = field(default=None, init=False)
-    _until: float = field(default=0.0, init=False)
-    _under_way: asyncio.Task[None] | None = field(default=None, init=False)
+    def __init__(self, ask: Callable[[], Value], *, cache_s: float, timeout_s: float) -> None:
+        self._ask = ask
+        self._timeout_s = timeout_s
+        self._cache: TTLCache[str, Value] = TTLCache(maxsize=1, ttl=cache_s)
+        self._under_way: asyncio.Task[Value] | None = None
 
-    async def __call__(self, remember_s: float, patience_s: float) -> Found | None:
+    async def __call__(self) -> Value | None:
         if self._under_way is None:
-            if time.monotonic() < self._until:
-                return self._found
-            self._under_way = asyncio.create_task(self._look(remember_s))
-        done, _ = await asyncio.wait([self._under_way], timeout=patience_s)
-        return self._found if done else None
+            with suppress(KeyError):
+                return self._cache["value"]
+            self._under_way = asyncio.create_task(self._asked())
+        asking = self._under_way
+        done, _ = await asyncio.wait([asking], timeout=self._timeout_s)
+        return asking.result() if done else None
 
-    async def _look(self, remember_s: float) -> None:
+    async def _asked(self) -> Value:
         try:
-            self._found = await asyncio.to_thread(self.find)
-            self._until = time.monotonic() + remember_s
+            value = self._cache["value"] = await asyncio.to_thread(self._ask)
+            return value
         finally:
             self._under_way = None
 
 
-class Registrar:
-    """Takes the census."""
+class StatsCollector:
+    """Counts in the database, the broker and on the disk that `data` lies on."""
 
     def __init__(
         self,
@@ -102,24 +107,22 @@ class Registrar:
         celery: Celery,
         data: Path,
         *,
-        remember_s: float = REMEMBERED_S,
-        patience_s: float = PATIENCE_S,
+        cache_s: float = CACHE_S,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self._times = remember_s, patience_s
-        self._jobs = Look(lambda: _jobs(ledger))
-        self._backlog = Look(lambda: _backlog(celery))
-        self._disk = Look(lambda: _disk(data))
+        self._jobs = CachedProbe(lambda: _jobs(ledger), cache_s=cache_s, timeout_s=timeout_s)
+        self._backlog = CachedProbe(lambda: _backlog(celery), cache_s=cache_s, timeout_s=timeout_s)
+        self._disk = CachedProbe(lambda: _disk(data), cache_s=cache_s, timeout_s=timeout_s)
 
-    async def census(self) -> Census:
-        looks = (self._jobs(*self._times), self._backlog(*self._times), self._disk(*self._times))
-        return Census(*await asyncio.gather(*looks))
+    async def collect(self) -> QueueStats:
+        return QueueStats(*await asyncio.gather(self._jobs(), self._backlog(), self._disk()))
 
 
 def _jobs(ledger: JobLedger) -> tuple[JobCount, ...] | None:
     try:
         return ledger.count()
     except StorageError as error:
-        log.warning("census.without_database", reason=str(error))
+        log.warning("stats.database_unavailable", reason=str(error))
         return None
 
 
@@ -132,13 +135,13 @@ def _backlog(celery: Celery) -> Backlog | None:
             lengths = {queue: int(channel.client.llen(queue.value)) for queue in Queue}
             oldest = channel.client.lindex(KEY_PREFIX + Queue.INTERACTIVE.value, -1)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("census.without_broker", reason=str(error))
+        log.warning("stats.broker_unavailable", reason=str(error))
         return None
     return Backlog(lengths, 0.0 if oldest is None else _age_s(oldest))
 
 
 def _age_s(message: bytes | str) -> float:
-    """How long ago a `ClassifyBatch` was sent; 0 for one that cannot be read, which the worker will tell."""
+    """How long ago a `ClassifyBatch` was sent; 0 for one that cannot be read, which the worker will report."""
     try:
         (payload,), *_ = json.loads(base64.b64decode(json.loads(message)["body"]))
         return max(0.0, time.time() - float(payload["sent_at"]))
@@ -150,6 +153,6 @@ def _disk(folder: Path) -> Disk | None:
     try:
         usage = shutil.disk_usage(folder)
     except OSError as error:
-        log.warning("census.without_disk", folder=str(folder), reason=str(error))
+        log.warning("stats.disk_unavailable", folder=str(folder), reason=str(error))
         return None
     return Disk(usage.total, usage.free)
