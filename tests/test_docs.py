@@ -1,4 +1,4 @@
-"""The documentation says what the code has, no more and no less: calls, scopes, errors, metrics, settings, files."""
+"""The pages say what the code has, no more and no less: calls, scopes, errors, metrics, settings, files."""
 
 import ast
 import os
@@ -121,7 +121,7 @@ def test_each_call_asks_for_the_scopes_that_the_page_names(tmp_path: Path) -> No
 
 
 def statuses_and_codes() -> set[tuple[int, str]]:
-    """Everything that a client may be told: the tables, what no row of storage fits, and what the source raises."""
+    """All that a client may be told: by the tables, for what storage does not find, as the source raises."""
     told = {*STATUS_AND_CODE.values(), *((status, code) for code, status in STATUS_OF_WORKER_CODE.items())}
     told |= {(404, f"unknown_{kind}") for kind in arguments_of("NotFound", "storage")} - {
         (404, f"unknown_{kind}") for kind in NEVER_ASKED_BY_CLIENTS

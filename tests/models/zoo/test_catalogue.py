@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from models.zoo.page import render
 STALE = "is stale: run `python -m models.zoo.catalogue --write`"
 PROGRAM = """
 import json, sys, time
-started = time.perf_counter()
+started = time.process_time()
 from models.zoo.catalogue import describe, list_architectures
 found = [len(list_architectures()), len(describe("vgg16")["layers"])]
-seconds = time.perf_counter() - started
+seconds = time.process_time() - started
 print(json.dumps([found, seconds, [m for m in ("torch", "torchvision", "timm", "numpy") if m in sys.modules]]))
 """
 
@@ -129,6 +128,7 @@ def test_an_unknown_name_is_answered_with_near_ones():
 
 def test_repeated_listings_do_not_read_the_file_again():
     list_architectures()
-    started = time.perf_counter()
+    read = catalogue.cache_info().misses
     list_architectures("resnet")
-    assert time.perf_counter() - started < 0.1
+    assert describe("vgg16") == describe("vgg16")
+    assert catalogue.cache_info().misses == read
