@@ -23,19 +23,28 @@ TOLD_S, RECONNECTED_S = DEADLINE_S / 3, 15
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A service for one test alone: it will not be in order afterwards."""
-    service = Stack(tmp_path)
+def service(stack: Stack) -> Iterator[Stack]:
+    """The file's service, in order before the test and brought back to order after it."""
+    stack.wait_until(lambda: works(stack), "the service to be in order")
+    yield stack
+    if "inference" not in stack.processes:
+        stack.start_process("inference")
+
+
+@pytest.fixture(scope="module")
+def long_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service whose worker counts as alive for long after its last word."""
+    service = Stack(tmp_path_factory.mktemp("long-remembered"), {"FOVEA_HEARTBEAT_TTL_S": "300"})
     try:
         service.start()
         service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+        service.wait_until(lambda: works(service), "a classification")
         yield service
     finally:
         service.stop()
 
 
-def classify(stack: Stack, timeout: float = 20, **headers: str) -> httpx.Response:
+def classify(stack: Stack, timeout: float = 60, **headers: str) -> httpx.Response:
     return httpx.post(stack.url + PATH, content=picture("red"), headers={**PNG, **headers}, timeout=timeout)
 
 
@@ -51,43 +60,43 @@ def works(stack: Stack) -> bool:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_with_the_worker_stopped_the_answer_is_503_long_before_the_deadline_and_heals(
-    stack: Stack, how: signal.Signals
+    service: Stack, how: signal.Signals
 ) -> None:
-    assert works(stack)
-    stack.stop_process("inference", how)
-    answer = classify(stack)
+    assert works(service)
+    service.stop_process("inference", how)
+    answer = classify(service)
     assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
     assert answer.elapsed.total_seconds() < TOLD_S
     assert int(answer.headers["retry-after"]) >= 1
-    stack.start_process("inference")
-    stack.wait_until(lambda: works(stack), "the service to heal", 20)
+    service.start_process("inference")
+    service.wait_until(lambda: works(service), "the service to heal")
 
 
-def test_a_worker_that_hangs_is_told_from_one_that_works(stack: Stack) -> None:
-    stack.processes["inference"].send_signal(signal.SIGSTOP)
+def test_a_worker_that_hangs_is_told_from_one_that_works(service: Stack) -> None:
+    service.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        answer = classify(stack)
+        answer = classify(service)
         assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
         assert answer.elapsed.total_seconds() < TOLD_S
     finally:
-        stack.processes["inference"].send_signal(signal.SIGCONT)
-    stack.wait_until(lambda: works(stack), "the worker to be seen again", 10)
+        service.processes["inference"].send_signal(signal.SIGCONT)
+    service.wait_until(lambda: works(service), "the worker to be seen again")
 
 
-def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(stack: Stack) -> None:
+def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(service: Stack) -> None:
     pictures = [(colour, picture(colour, noise=n)) for n in range(1, 9) for colour in LABELS]
-    with Load(stack.port, PATH, [data for _, data in pictures], at_once=16) as load:
+    with Load(service.port, PATH, [data for _, data in pictures], at_once=16) as load:
 
         def answered(status: int, more_than: int) -> bool:
             return [reply.status for reply in load.replies].count(status) > more_than
 
-        stack.wait_until(lambda: answered(200, 100), "the load")
-        stack.redis.stop()
-        stack.wait_until(lambda: answered(503, 0), "Redis to be missed")
+        service.wait_until(lambda: answered(200, 100), "the load")
+        service.redis.stop()
+        service.wait_until(lambda: answered(503, 0), "Redis to be missed")
         before = [reply.status for reply in load.replies].count(200)
-        stack.redis.start()
-        took = stack.wait_until(lambda: works(stack), "an image to be classified again")
-        stack.wait_until(lambda: answered(200, before + 100), "the load to be served again")
+        service.redis.start()
+        took = service.wait_until(lambda: works(service), "an image to be classified again")
+        service.wait_until(lambda: answered(200, before + 100), "the load to be served again")
     assert took < RECONNECTED_S
     assert len(load.replies) == load.sent
     assert {reply.status for reply in load.replies} <= {200, 503, 504}
@@ -99,23 +108,21 @@ def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(stack: Stac
             assert reply.body["code"] in ("broker_unavailable", "no_worker", "image_lost", "deadline_exceeded")
 
 
-def test_a_deadline_that_passes_is_a_504(stack: Stack) -> None:
-    stack.processes["inference"].send_signal(signal.SIGSTOP)
+def test_a_deadline_that_passes_is_a_504(long_remembered: Stack) -> None:
+    long_remembered.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        answer = classify(stack, prefer="wait=0.3")
+        answer = classify(long_remembered, prefer="wait=0.3")
     finally:
-        stack.processes["inference"].send_signal(signal.SIGCONT)
+        long_remembered.processes["inference"].send_signal(signal.SIGCONT)
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
 
 
-def test_a_clients_leave_is_noticed(tmp_path: Path) -> None:
-    # A worker that counts as alive although it is stopped: nothing but the client's leave can end the wait.
-    service = Stack(tmp_path, {"FOVEA_HEARTBEAT_TTL_S": "300"})
+def test_a_clients_leave_is_noticed(long_remembered: Stack) -> None:
+    """Nothing but the leave can end the wait: the worker is stopped, and counts as alive."""
+    service = long_remembered
+    service.wait_until(lambda: works(service), "a classification")
+    service.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: works(service), "a classification")
-        service.processes["inference"].send_signal(signal.SIGSTOP)
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(post(PATH, picture("red"), "image/png"))
             service.wait_until(lambda: waiting(service) == 1, "the image to arrive")
@@ -123,7 +130,6 @@ def test_a_clients_leave_is_noticed(tmp_path: Path) -> None:
         service.wait_until(lambda: '"status": 499' in service.log("gateway"), "the log of it")
     finally:
         service.processes["inference"].send_signal(signal.SIGCONT)
-        service.stop()
 
 
 def waiting(stack: Stack) -> float:
@@ -132,13 +138,13 @@ def waiting(stack: Stack) -> float:
     return float(re.findall(r"^fovea_waiting_images (\S+)$", text, re.MULTILINE)[0])
 
 
-def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(stack: Stack) -> None:
-    stack.stop_process("inference", signal.SIGKILL)
-    accepted = classify(stack, prefer="respond-async")
+def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(service: Stack) -> None:
+    service.stop_process("inference", signal.SIGKILL)
+    accepted = classify(service, prefer="respond-async")
     assert accepted.status_code == 202
-    stack.start_process("inference")
-    location = stack.url + accepted.headers["location"]
-    stack.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+    service.start_process("inference")
+    location = service.url + accepted.headers["location"]
+    service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job")
 
 
 def test_a_job_whose_message_was_lost_is_sent_again(tmp_path: Path) -> None:
@@ -151,7 +157,7 @@ def test_a_job_whose_message_was_lost_is_sent_again(tmp_path: Path) -> None:
         service.redis.flush()
         service.start_process("inference")
         location = service.url + accepted.headers["location"]
-        service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+        service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job")
     finally:
         service.stop()
 
