@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
+# Without bytecode every process compiles torch and the rest anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow stack-test lint fix bench docs lock clean
+.PHONY: help run demo test test-slow test-registry stack-test lint fix bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +24,9 @@ test: $(READY) lint ## Every check that CI runs
 
 test-slow: $(READY) ## The tests that take minutes
 	@$(BIN)/pytest -m slow
+
+test-registry: $(READY) ## The whole zoo, every architecture exported and proven; half an hour on two cores
+	@$(BIN)/pytest -m 'slow or registry' tests/models/zoo
 
 lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes nothing
 	@$(BIN)/ruff format --check .

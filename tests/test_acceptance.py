@@ -1,7 +1,6 @@
 """What the service promises of its accuracy, with real published weights and photographs, through the REST API."""
 
 import statistics
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.load import Reply, send_all
+from support.load import Load, send_all
 from support.stack import Stack
 
 pytestmark = pytest.mark.data
@@ -113,25 +112,26 @@ def test_promoting_and_rolling_back_under_half_the_machines_load_drops_and_mixes
     alone = {version: answers(service, f"ants-bees:{version}", photographs) for version in (1, 2)}
     assert alone[1] != alone[2]
 
+    path = "/v1/models/ants-bees@production/classify"
     started = time.monotonic()
-    load(service, photographs, requests=200)
+    send_all(service.port, path, photographs, requests=200, at_once=8, content_type="image/jpeg")
     per_second = 0.5 * 200 / (time.monotonic() - started)
-    replies: list[Reply] = []
-    thread = threading.Thread(
-        target=lambda: replies.extend(load(service, photographs, round(12 * per_second), per_second))
-    )
-    thread.start()
-    moves = 0
-    while thread.is_alive():
-        time.sleep(1)
-        promote(service, 2 if moves % 2 == 0 else 1)
-        moves += 1
-    thread.join()
+    with Load(
+        service.port, path, photographs, at_once=8, content_type="image/jpeg", per_second=per_second
+    ) as load:
+        for version in (2, 1, 2, 1, 2, 1):
+            promote(service, version)
+            moved_at = len(load.replies)
 
-    assert moves >= 6
-    assert {reply.status for reply in replies} == {200}
-    assert {reply.body["version"] for reply in replies} == {1, 2}
-    for reply in replies:
+            def is_served(version: int = version, since: int = moved_at) -> bool:
+                served = [reply.body.get("version") for reply in load.replies[since:]]
+                return served.count(version) >= 50
+
+            service.wait_until(is_served, f"version {version} to be served")
+
+    assert len(load.replies) == load.sent
+    assert {reply.status for reply in load.replies} == {200}
+    for reply in load.replies:
         classes = reply.body["predictions"][0]["classes"]
         assert [scored["label"] for scored in classes] == [
             label for label, _ in alone[reply.body["version"]][reply.request % len(photographs)]
@@ -140,19 +140,6 @@ def test_promoting_and_rolling_back_under_half_the_machines_load_drops_and_mixes
             classes, alone[reply.body["version"]][reply.request % len(photographs)], strict=True
         ):
             assert scored["probability"] == pytest.approx(probability, abs=1e-4)
-
-
-def load(service: Stack, photographs: list[bytes], requests: int, per_second: float = float("inf")) -> list[Reply]:
-    path = "/v1/models/ants-bees@production/classify"
-    return send_all(
-        service.port,
-        path,
-        photographs,
-        requests=requests,
-        at_once=8,
-        content_type="image/jpeg",
-        per_second=per_second,
-    )
 
 
 def bees_and_ants(archive: Path, count: int) -> list[bytes]:

@@ -1,25 +1,33 @@
-"""The documentation holds what the code has: every setting, call, error code, metric and file."""
+"""The pages say what the code has, no more and no less: calls, scopes, errors, metrics, settings, files."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from pydantic_settings import BaseSettings
+from support.pages import ROOT, Page, in_backticks, pages
+from support.stack import Stack
 
+from service.app import create_app
 from service.errors import STATUS_AND_CODE, STATUS_OF_WORKER_CODE
+from service.main import build_parts
 from service.metrics import Metrics
-from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
 from service.settings import GatewaySettings
 from workers.settings import WorkerSettings
 
-ROOT = Path(__file__).parent.parent
-
-
-def read(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
+API, OPERATIONS = Page("docs/api.md"), Page("docs/operations.md")
+PAGES = [*pages()]
+CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/\S*)")
+# Rows of storage that only workers or the command line miss: no client of the API is told of them.
+NEVER_ASKED_BY_CLIENTS = {"folder", "key"}
 
 
 def test_the_map_and_the_settings_are_what_the_code_says() -> None:
@@ -35,29 +43,183 @@ def test_every_setting_says_what_it_does(settings: type[BaseSettings]) -> None:
     assert [name for name, field in settings.model_fields.items() if not field.description] == []
 
 
-def test_every_call_is_in_the_api_page() -> None:
-    text = read("docs/api.md")
-    for routes in (architectures, classify, datasets, finetunes, health, jobs, models):
-        for route in routes.router.routes:
-            last = re.sub(r"\{\w+(:path)?\}", "", route.path).rstrip("/").rpartition("/")[2]
-            assert last in text, route.path
+# Calls
 
 
-def test_every_error_code_is_in_the_api_page() -> None:
-    text = read("docs/api.md")
-    codes = {code for _, code in STATUS_AND_CODE.values()} | set(STATUS_OF_WORKER_CODE)
-    for file in (ROOT / "service").rglob("*.py"):
-        codes |= set(re.findall(r'Problem\(\s*\d{3},\s*"(\w+)"', file.read_text(encoding="utf-8")))
-    assert {code for code in codes if f"`{code}`" not in text} == set()
+@pytest.fixture(scope="module")
+def operations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the application answers, as OpenAPI describes it, by method and path."""
+    parts = build_parts(GatewaySettings(data=tmp_path_factory.mktemp("data")))
+    described = create_app(parts).openapi()["paths"]
+    parts.database.close()
+    return {
+        f"{method.upper()} {unnamed(path)}": operation
+        for path, methods in described.items()
+        for method, operation in methods.items()
+    }
 
 
-def test_every_metric_is_in_operations() -> None:
-    text = read("docs/operations.md")
-    for family in Metrics().registry.collect():
-        assert family.name in text
+def unnamed(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{}", path)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "CHANGELOG.md"])
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", read(page)):
-        assert (ROOT / target).exists(), target
+def documented_calls() -> Iterator[tuple[str, str, list[str], str]]:
+    """Method, path, names of query parameters and scope of every call in the table."""
+    for calls, scope, _ in API.table("call", "scope", "does"):
+        for call in in_backticks(calls):
+            method, path = call.split(" ", 1)
+            path, _, query = path.partition("?")
+            yield method, path, [pair.partition("=")[0] for pair in query.split("&") if pair], scope
+
+
+def test_the_page_lists_every_call_and_no_other(operations: dict[str, dict[str, Any]]) -> None:
+    listed = [f"{method} {unnamed(path)}" for method, path, _, _ in documented_calls()]
+    assert sorted(listed) == sorted(operations)
+
+
+def test_the_query_parameters_in_the_table_are_taken(operations: dict[str, dict[str, Any]]) -> None:
+    for method, path, query, _ in documented_calls():
+        known = {p["name"] for p in operations[f"{method} {unnamed(path)}"].get("parameters", ())}
+        assert set(query) <= known, f"{method} {path}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_calls_named_in_prose_exist(page: Page, operations: dict[str, dict[str, Any]]) -> None:
+    if page.is_history:
+        return
+    for code in page.code():
+        if call := CALL.match(code):
+            path = re.sub(r"/\.\.\.", "", call[2].partition("?")[0])
+            assert any(known.startswith(f"{call[1]} {unnamed(path)}") for known in operations), code
+
+
+def test_each_call_asks_for_the_scopes_that_the_page_names(tmp_path: Path) -> None:
+    gateway = Stack(tmp_path, {"FOVEA_HOST": "0.0.0.0"})
+    gateway.redis.start()
+    gateway.prepare()
+    holders = [("classify",), ("train",), ("classify", "train"), ("admin",)]
+    keys = {scopes: gateway.make_key(*scopes) for scopes in holders}
+    gateway.start_process("gateway")
+    try:
+        gateway.wait_until(gateway.alive, "the gateway")
+        with httpx.Client(base_url=gateway.url, timeout=10) as client:
+            for method, path, _, stated in documented_calls():
+                url = re.sub(r"\{\w+\}", "nobody", path)
+                anonymous = client.request(method, url).status_code
+                assert (anonymous == 401) is (stated != "none"), f"{method} {path}, no key: {anonymous}"
+                needed = set() if stated.startswith(("any", "none")) else set(stated.split(", "))
+                for scopes, key in keys.items():
+                    status = client.request(method, url, headers={"authorization": f"Bearer {key}"}).status_code
+                    admitted = needed <= {*scopes} or "admin" in scopes
+                    assert (status == 403) is not admitted, f"{method} {path}, {scopes}: {status}"
+                    assert status != 401
+    finally:
+        gateway.stop()
+
+
+# Errors
+
+
+def statuses_and_codes() -> set[tuple[int, str]]:
+    """All that a client may be told: by the tables, for what storage does not find, as the source raises."""
+    told = {*STATUS_AND_CODE.values(), *((status, code) for code, status in STATUS_OF_WORKER_CODE.items())}
+    told |= {(404, f"unknown_{kind}") for kind in arguments_of("NotFound", "storage")} - {
+        (404, f"unknown_{kind}") for kind in NEVER_ASKED_BY_CLIENTS
+    }
+    told |= {(status, HTTPStatus(status).phrase.lower().replace(" ", "_")) for status in (404, 405)}
+    for status, code in arguments_of("Problem", "service", 2):
+        told.add((status, code))
+    return told
+
+
+def arguments_of(function: str, room: str, count: int = 1) -> set[Any]:
+    """The first arguments of every call in the source that are written there as they are."""
+    found: set[Any] = set()
+    for file in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == function:
+                values = [argument.value for argument in node.args[:count] if isinstance(argument, ast.Constant)]
+                if len(values) == count:
+                    found.add(tuple(values) if count > 1 else values[0])
+    return found
+
+
+def test_the_page_lists_every_error_with_its_status_and_no_other() -> None:
+    listed = [
+        (int(status), code)
+        for status, codes, _ in API.table("status", "code", "when")
+        for code in in_backticks(codes)
+    ]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == statuses_and_codes()
+
+
+# Metrics and settings
+
+
+def test_the_page_lists_every_metric_and_no_other() -> None:
+    listed = {
+        code.partition("{")[0]
+        for metrics, _ in OPERATIONS.table("metric", "what")
+        for code in in_backticks(metrics)
+    }
+    collected = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in Metrics().registry.collect()
+    }
+    assert listed == collected
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_the_settings_that_a_page_names_exist(page: Page, names_in_use: set[str]) -> None:
+    assert set(re.findall(r"\bFOVEA_[A-Z0-9_]*[A-Z0-9]", page.text)) - names_in_use == set()
+
+
+@pytest.fixture(scope="module")
+def names_in_use() -> set[str]:
+    """Variables that a process, a command, the compose project or a test reads."""
+    names = {f"FOVEA_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    for folder in ("cli", "docker", "tests", ".ci"):
+        for file in (ROOT / folder).rglob("*"):
+            if file.is_file() and file.suffix not in (".md", ".pyc"):
+                names |= set(re.findall(r"\bFOVEA_[A-Z0-9_]+", file.read_text(encoding="utf-8", errors="ignore")))
+    return names | set(re.findall(r"\bFOVEA_[A-Z0-9_]+", (ROOT / "docker-compose.yml").read_text()))
+
+
+# Links, files and make targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Page) -> None:
+    for target in page.links():
+        name, _, anchor = target.partition("#")
+        found = (page.path.parent / name).resolve() if name else page.path
+        assert found.exists(), target
+        if anchor:
+            assert anchor in Page(found.relative_to(ROOT).as_posix()).anchors(), target
+
+
+@pytest.fixture(scope="module")
+def files() -> set[str]:
+    skipped = {".venv", ".git", "__pycache__", "data"}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for top in ROOT.iterdir()
+        if top.name not in skipped
+        for path in (top.rglob("*") if top.is_dir() else [top])
+    }
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.is_history], ids=str)
+def test_source_files_that_a_page_names_exist(page: Page, files: set[str]) -> None:
+    for code in page.code():
+        if re.fullmatch(r"[\w./-]+\.py", code):
+            assert any(file == code or file.endswith(f"/{code}") for file in files), code
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.is_history], ids=str)
+def test_make_targets_that_a_page_names_exist(page: Page) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {code.split()[1] for code in page.code() if code.startswith("make ")}
+    named |= set(re.findall(r"^make (\S+)", "\n".join(page.blocks("sh")), re.MULTILINE))
+    assert named - targets == set()

@@ -92,15 +92,18 @@ def test_a_fine_tune_is_asked_for_once_with_one_key(client: ApiClient) -> None:
 def test_a_job_is_followed_to_its_end(client: ApiClient) -> None:
     job = client.finetune(REQUEST)["id"]
     states: list[str] = []
+    followed = threading.Event()
 
     def follow() -> None:
-        states.extend(seen["state"] for seen in client.follow_job(job, poll_s=0.1))
+        for seen in client.follow_job(job, poll_s=0.1):
+            states.append(seen["state"])
+            followed.set()
 
     follower = threading.Thread(target=follow)
     follower.start()
-    time.sleep(0.5)
+    assert followed.wait(20)
     assert client.cancel_job(job)["state"] == "cancelled"
-    follower.join(timeout=5)
+    follower.join(timeout=20)
     assert not follower.is_alive()
     assert states == ["queued", "cancelled"]
 

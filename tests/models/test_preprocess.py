@@ -117,11 +117,11 @@ class TestGeometry:
         assert largest_difference(pixels, two_steps(Image.open(BytesIO(data)), preprocessing)) <= 2
 
     def test_a_thread_of_a_picture_is_not_blown_up_to_gigabytes(self) -> None:
-        started = time.perf_counter()
+        started = time.thread_time()
         pixels = prepare(encode(Image.new("RGB", (1, 16_000), "red")), Preprocessing())
         assert pixels.shape == (224, 224, 3)
         assert (pixels == (255, 0, 0)).all()
-        assert time.perf_counter() - started < 2
+        assert time.thread_time() - started < 2
 
     def test_the_result_can_be_written_to_and_repeats_exactly(self) -> None:
         data = encode(photograph(), "JPEG")
@@ -349,12 +349,12 @@ class TestHostileFiles:
     # Pillow warns from 89 million pixels on; as an error it must have the same meaning.
     @pytest.mark.parametrize("action", ["error", "ignore"])
     def test_a_pixel_bomb_is_refused_by_its_header(self, data: bytes, action: Any) -> None:
-        started = time.perf_counter()
+        started = time.thread_time()
         with warnings.catch_warnings():
             warnings.simplefilter(action, Image.DecompressionBombWarning)
             with pytest.raises(ImageTooManyPixels, match="pixels"):
                 prepare(data, SMALL)
-        assert time.perf_counter() - started < 0.5
+        assert time.thread_time() - started < 0.5
 
     def test_the_limits_are_the_callers(self) -> None:
         data = encode(Image.new("L", (30, 20)))

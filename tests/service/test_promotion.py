@@ -1,12 +1,10 @@
 """Moving an alias under load: nothing is dropped, and labels of one version never meet scores of another."""
 
-import threading
-import time
 from pathlib import Path
 
 import httpx
 from support.colours import LABELS, picture
-from support.load import Reply, send_all
+from support.load import Load
 from support.stack import Stack
 
 SECOND = ("rot", "grün", "blau")
@@ -16,25 +14,22 @@ def test_promoting_and_rolling_back_under_load_drops_and_mixes_nothing(stack: St
     stack.publish("models/moving/1/", "moving")
     stack.publish("models/moving/2/", "moving", labels=SECOND)
     move(stack, 1)
-    pictures = [(n, picture(colour, noise=n + 1)) for n, colour in enumerate(LABELS * 4)]
-    replies: list[Reply] = []
+    pictures = [picture(colour, noise=n + 1) for n, colour in enumerate(LABELS * 4)]
+    with Load(stack.port, "/v1/models/moving@production/classify?top_k=3", pictures, at_once=6) as load:
+        for version in (2, 1, 2, 1, 2, 1):
+            move(stack, version)
+            moved_at = len(load.replies)
 
-    def load() -> None:
-        path = "/v1/models/moving@production/classify?top_k=3"
-        replies.extend(send_all(stack.port, path, [d for _, d in pictures], requests=1500, at_once=6))
+            def is_served(version: int = version, since: int = moved_at) -> bool:
+                served = [reply.body.get("version") for reply in load.replies[since:]]
+                return served.count(version) >= 30
 
-    thread = threading.Thread(target=load)
-    thread.start()
-    moves = 0
-    while thread.is_alive():
-        move(stack, 2 if moves % 2 == 0 else 1)
-        moves += 1
-        time.sleep(0.15)
-    thread.join()
-    assert moves >= 4
-    assert {reply.status for reply in replies} == {200}
-    assert {reply.body["version"] for reply in replies} == {1, 2}
-    for reply in replies:
+            stack.wait_until(is_served, f"version {version} to be served")
+            # Requests that were under way at the move may have the old version; no later one has.
+            assert {reply.body["version"] for reply in load.replies[moved_at + load.at_once :]} == {version}
+    assert len(load.replies) == load.sent
+    assert {reply.status for reply in load.replies} == {200}
+    for reply in load.replies:
         names = {1: LABELS, 2: SECOND}[reply.body["version"]]
         (prediction,) = reply.body["predictions"]
         assert prediction["classes"][0]["label"] == names[reply.request % 3]

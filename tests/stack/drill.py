@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from digits import LONG, MODEL, Digits, finetune, first_epoch, wait_for_epoch, wait_for_success
 from hardening import check_no_way_out, check_published, check_rights, has_default_route
-from lesson import LONG, MODEL, Lesson, finetune, first_epoch, wait_for_epoch, wait_for_success
 from load import Load
 from log import require, say, step
 from project import Project, wait_until
@@ -33,24 +33,26 @@ class Drill:
             project.up()
             wait_until(project.ready, "/readyz")
         with step("digits, as files"):
-            self.lesson = Lesson.write(self.folder)
+            self.digits = Digits.write(self.folder)
         with step("a dataset is uploaded, checked and ready"):
-            self.dataset = self.lesson.upload(project)
+            self.dataset = self.digits.upload(project)
         with step("a fine-tune, promoted"):
             job = finetune(project, self.dataset, promote="always", recipe={"epochs": 8})
             wait_for_success(project, job, attempts=1)
         with step("the model is served on the published port"):
-            self.lesson.check(project)
+            self.digits.check(project)
 
     def upgrade(self) -> None:
         """To images of another commit, while clients send."""
-        with step("upgraded under load: up --wait"), Load(self.project, self.lesson, MODEL) as load:
+        with step("upgraded under load: up --wait"), Load(self.project, self.digits, MODEL) as load:
             self.project.up()
             wait_until(self.project.ready, "/readyz")
+            load.go_on(20)
         say(f"      {load.describe()}")
-        require(load.answers["right"] and load.longest_gap_s < 60, "it was not served through the upgrade")
+        load.check()
+        require(load.longest_gap_s < 60, f"nothing was answered for {load.longest_gap_s:.0f} s")
         with step("what the previous images made is served by these"):
-            self.lesson.check(self.project)
+            self.digits.check(self.project)
 
     def go_through(self) -> None:
         self.look()
@@ -115,13 +117,13 @@ class Drill:
         with step("both Redis servers and PostgreSQL restart under load, in the midst of a fine-tune"):
             job = finetune(project, self.dataset, recipe=LONG)
             wait_for_epoch(project, job, 3)
-            with Load(project, self.lesson, MODEL) as load:
+            with Load(project, self.digits, MODEL) as load:
                 project.compose("restart", *SERVERS)
                 wait_until(project.ready, "/readyz")
-                wait_until(self._classifies, "an answer")
+                load.go_on(20)
             ended = self._ended(job)
         say(f"      {load.describe()}; the fine-tune took {ended} attempts")
-        require(not load.answers["wrong"] or load.answers["right"], "it answered wrongly")
+        load.check()
 
     def scale(self) -> None:
         project = self.project
@@ -129,8 +131,8 @@ class Drill:
             project.up("--no-recreate", "--scale", "worker-inference=3")
             wait_until(lambda: project.workers("inference") == 3, "three inference workers", 60)
             with ThreadPoolExecutor(12) as pool:
-                rights = list(pool.map(lambda _: self.lesson.classify(project), range(6)))
-            require(len(set(rights)) == 1, f"the workers do not agree: {rights}")
+                named = list(pool.map(lambda _: self.digits.classify(project), range(6)))
+            require(named.count(named[0]) == len(named), f"the workers do not agree: {named}")
         with step("and one again"):
             project.up("--no-recreate", "--scale", "worker-inference=1")
             wait_until(lambda: project.workers("inference") == 1, "one inference worker", 60)
@@ -143,7 +145,7 @@ class Drill:
             project.compose("kill")
             project.up()
             wait_for_success(project, job, attempts=2)
-            self.lesson.check(project)
+            self.digits.check(project)
         with step("down, and up: everything is there again"):
             with project.client() as client:
                 before = client.get_model(MODEL)
@@ -153,7 +155,7 @@ class Drill:
             with project.client() as client:
                 require(client.get_model(MODEL) == before, "the model is not what it was")
                 require(client.get_dataset(self.dataset)["state"] == "ready", "the dataset is lost")
-            self.lesson.check(project)
+            self.digits.check(project)
 
     def take_down(self) -> None:
         with step("down --volumes leaves nothing"):
@@ -171,7 +173,7 @@ class Drill:
         from cli.errors import ApiError, Unreachable
 
         try:
-            return self.lesson.classify(self.project) > 0
+            return bool(self.digits.classify(self.project))
         except (ApiError, Unreachable):
             return False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import s3fs
-from lesson import LONG, Lesson, finetune, wait_for_epoch, wait_for_success
+from digits import LONG, Digits, finetune, wait_for_epoch, wait_for_success
 from log import require, step
 from project import Project, wait_until
 
@@ -28,7 +28,7 @@ BLOBS = {
 }
 
 
-def two_hosts(project: Project, lesson: Lesson) -> None:
+def two_hosts(project: Project, digits: Digits) -> None:
     """Trains and serves on the other host, loses it in the midst of a fine-tune, and goes on on the first."""
     project.run("docker", "network", "create", "--subnet", SUBNET, "fovea-fleet")
     credentials = project.folder / "secrets/aws_credentials"
@@ -47,17 +47,17 @@ def two_hosts(project: Project, lesson: Lesson) -> None:
                 other.up("--no-deps", *workers)
                 wait_until(first.ready, "the workers of the other host")
             with step("a dataset from here is checked, learnt and served there"):
-                dataset = lesson.upload(first)
+                dataset = digits.upload(first)
                 job = finetune(first, dataset, promote="always", recipe={"epochs": 8})
                 wait_for_success(first, job, attempts=1)
-                lesson.check(first)
+                digits.check(first)
             with step("the other host dies in the midst of a fine-tune; this one goes on with it, and serves"):
                 job = finetune(first, dataset, recipe=LONG)
                 wait_for_epoch(first, job, 5)
                 other.compose("kill")
                 first.up()
                 wait_for_success(first, job, attempts=2)
-                lesson.check(first)
+                digits.check(first)
     finally:
         other.compose("down", "--volumes", "--timeout", "5", check=False)
         first.compose("down", "--volumes", "--timeout", "5", check=False)

@@ -5,24 +5,42 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from lesson import Lesson
-from project import Project
+from answers import Answers
+from digits import Digits
+from log import require
+from project import Project, wait_until
 
 from cli.errors import ApiError, Unreachable
+
+CLASSES = 10
+# What a client may be told while parts are being taken away; anything else is a fault.
+MAY_BE_TOLD = {
+    "unreachable", "no_worker", "broker_unavailable", "database_unavailable", "blobs_unavailable", "image_lost",
+    "deadline_exceeded", "schema_mismatch",
+}  # fmt: skip
 
 
 @dataclass
 class Load:
-    """Use as a context. `longest_gap_s` is the longest time without an answer."""
+    """Use as a context. Every image is asked for once before it begins: later answers are held to those.
+
+    `outcomes` counts the answers that were `same` or `different`, and the others by their code; `longest_gap_s` is
+    the longest time without an answer.
+    """
 
     project: Project
-    lesson: Lesson
+    digits: Digits
     model: str
-    answers: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     longest_gap_s: float = 0.0
+    _answers: Answers = field(default_factory=Answers)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> "Load":
+        self._images = {path.name: path.read_bytes() for path in self.digits.unseen}
+        with self.project.client() as client:
+            for name, image in self._images.items():
+                self._answers.compare(name, client.classify(image, self.model, top_k=CLASSES))
         self._thread = threading.Thread(target=self._send)
         self._thread.start()
         return self
@@ -31,25 +49,43 @@ class Load:
         self._stop.set()
         self._thread.join()
 
+    def go_on(self, answers: int) -> None:
+        """Until so many more images were classified. Raises StepFailed."""
+        enough = self.outcomes["same"] + answers
+        wait_until(lambda: self.outcomes["same"] >= enough, f"{answers} answers, the same as before")
+
+    def check(self) -> None:
+        """No answer differed from before or came from another version, and no error was a fault of ours.
+
+        Raises StepFailed.
+        """
+        different = self._answers.different
+        require(not different, f"{len(different)} answers differ from those before; the first: {different[:3]}")
+        require(len(self._answers.versions()) == 1, f"several versions answered: {self._answers.versions()}")
+        unexpected = set(self.outcomes) - MAY_BE_TOLD - {"same"}
+        require(not unexpected, f"clients were told {unexpected}: {self.outcomes}")
+
     def describe(self) -> str:
-        answers = ", ".join(f"{count} {answer}" for answer, count in self.answers.most_common())
-        return f"{answers}; longest time without an answer {self.longest_gap_s:.1f} s"
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return (
+            f"{outcomes}; {self.outcomes['different']} differ from before; "
+            f"longest time without an answer {self.longest_gap_s:.1f} s"
+        )
 
     def _send(self) -> None:
-        images = self.lesson.unseen()
         answered = time.monotonic()
         with self.project.client(10.0) as client:
             while not self._stop.is_set():
-                for label, image in images:
+                for name, image in self._images.items():
                     try:
-                        (prediction,) = client.classify(image, self.model, top_k=1)["predictions"]
-                        self.answers["right" if prediction["classes"][0]["label"] == label else "wrong"] += 1
+                        answer = client.classify(image, self.model, top_k=CLASSES)
+                        self.outcomes[self._answers.compare(name, answer)] += 1
                         self.longest_gap_s = max(self.longest_gap_s, time.monotonic() - answered)
                         answered = time.monotonic()
                     except ApiError as error:
-                        self.answers[error.code] += 1
+                        self.outcomes[error.code] += 1
                     except Unreachable:
-                        self.answers["unreachable"] += 1
-                    time.sleep(0.05)
-                    if self._stop.is_set():
-                        return
+                        self.outcomes["unreachable"] += 1
+                    if self._stop.wait(0.05):
+                        break
+        self.longest_gap_s = max(self.longest_gap_s, time.monotonic() - answered)

@@ -62,7 +62,7 @@ def test(folder: Path, environment: dict[str, str]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     project = Project(folder, environment, int(environment["FOVEA_PORT"]))
-    drill = Drill(project, folder.parent / "lesson")
+    drill = Drill(project, folder.parent / "digits")
     try:
         previous = previous_commit()
         if previous:
@@ -84,7 +84,7 @@ def test(folder: Path, environment: dict[str, str]) -> None:
         drill.go_through()
         say(f"sizes: {sizes(project)}")
         drill.take_down()
-        two_hosts(project, drill.lesson)
+        two_hosts(project, drill.digits)
     except StepFailed:
         print(project.compose("ps", "--all", check=False))
         print(project.compose("logs", "--tail", "30", "--no-color", check=False))

@@ -6,7 +6,8 @@ import textwrap
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from time import sleep
+
+from support.past import let_pass
 
 from storage.database import Database
 from storage.datasets import DatasetRegistry
@@ -118,9 +119,9 @@ def test_a_lost_job_goes_to_one_of_several_reconcilers(database: Database) -> No
 
     def reconcile(_: int) -> list[str]:
         together.wait()
-        return [job.id for _ in range(3) for job in ledger.to_requeue(older_than_s=0.5)]
+        return [job.id for _ in range(3) for job in ledger.to_requeue(older_than_s=60)]
 
-    sleep(0.6)
+    let_pass(database, 61)
     with ThreadPoolExecutor(6) as pool:
         found = [job for some in pool.map(reconcile, range(6)) for job in some]
     assert Counter(found) == Counter(jobs)

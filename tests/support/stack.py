@@ -97,7 +97,7 @@ class Stack:
         workers: list[object] = httpx.get(f"{self.url}/readyz", timeout=5).json()["workers"]
         return len(workers)
 
-    def wait_until(self, holds: Callable[[], bool], what: str, timeout_s: float = 30) -> float:
+    def wait_until(self, holds: Callable[[], bool], what: str, timeout_s: float = 60) -> float:
         """Seconds it took."""
         started = time.monotonic()
         while time.monotonic() - started < timeout_s:

@@ -1,7 +1,10 @@
 """What every architecture must be able to do, as checks that the quick and the slow tests share."""
 
 import shutil
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,14 +116,32 @@ def one_thread() -> None:
     warnings.simplefilter("error")
 
 
-def check_whole(name: str, size: int, folders: Path, params: dict[str, Any]) -> None:
-    """All of the above for one architecture."""
-    folder = folders / name.replace("/", "--")
-    folder.mkdir()
+def check_learns(name: str, size: int, folders: Path, params: dict[str, Any]) -> None:
+    """A training step of the architecture, and its weights saved and read again."""
+    with _folder(folders, name) as folder:
+        images, network = _prepared(name, size, params)
+        check_training_step(network, images)
+        check_round_trip(network, folder, images)
+
+
+def check_exports(name: str, size: int, folders: Path, params: dict[str, Any]) -> None:
+    """The architecture's export after a training step, by the parity gate."""
+    with _folder(folders, name) as folder:
+        images, network = _prepared(name, size, params)
+        check_training_step(network, images)
+        check_export(network, folder, size, images)
+
+
+def _prepared(name: str, size: int, params: dict[str, Any]) -> tuple[NDArray[np.uint8], nn.Module]:
     torch.manual_seed(0)
-    images = real_images(size)
-    network = registry.build(name, CLASSES, **params)
-    check_training_step(network, images)
-    check_round_trip(network, folder, images)
-    check_export(network, folder, size, images)
-    shutil.rmtree(folder)
+    return real_images(size), registry.build(name, CLASSES, **params)
+
+
+@contextmanager
+def _folder(folders: Path, name: str) -> Iterator[Path]:
+    """Gone afterwards: all exports together need more disk than there may be."""
+    folder = Path(tempfile.mkdtemp(prefix=name.replace("/", "--"), dir=folders))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)

@@ -1,3 +1,7 @@
+import csv
+import io
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,9 +82,62 @@ def test_a_bad_row_is_told_with_its_line_and_the_others_are_kept(name, line, why
     assert why in fault.reason
 
 
-@given(st.binary(max_size=200), st.sampled_from(["manifest.csv", "manifest.jsonl"]))
-def test_no_bytes_break_the_reader(content, name):
+ODD_CELL = st.one_of(
+    st.sampled_from(["1.jpg", " ant ", "e\u0301", "x" * 256]),
+    st.sampled_from(["", " ", '"', "a,b", "\x00", "\u2028", "train", "Valid"]),
+    st.text(max_size=8),
+)
+ODD_ROWS = st.lists(st.lists(ODD_CELL, max_size=4) | st.tuples(ODD_CELL, ODD_CELL), max_size=6)
+ODD_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), ODD_CELL),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["file", "label", "split"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+def check_what_was_read(name, content):
+    """Whatever stands in it: clean rows, a fault with its line for each other one, or one error for all."""
+    refusal = None
     try:
-        parse_manifest(name, b"file,label\n" + content)
-    except LayoutUnclear:
-        return
+        kept, faults = parse_manifest(name, content)
+    except LayoutUnclear as unclear:
+        refusal = str(unclear)
+    if refusal is not None:
+        assert name in refusal
+        return None
+    for row in kept:
+        assert row.file.strip() == row.file != ""
+        assert row.label.strip() == row.label != ""
+        assert row.label.isprintable()
+        assert len(row.label) <= 255
+        assert row.split in (None, "train", "val", "test")
+    assert len({row.split is None for row in kept}) <= 1
+    assert all(fault.code == "bad_row" and fault.reason for fault in faults)
+    lines = [row.line for row in kept] + [int(fault.file.removeprefix(f"{name} line ")) for fault in faults]
+    assert len(lines) == len(set(lines))
+    assert all(1 <= line <= content.count(b"\n") + content.count(b"\r") + 1 for line in lines)
+    return kept, faults
+
+
+@given(st.binary(max_size=200), st.sampled_from(["manifest.csv", "manifest.jsonl"]))
+def test_any_bytes_are_read_or_refused_with_the_reason(content, name):
+    check_what_was_read(name, b"file,label\n" + content)
+
+
+@given(ODD_ROWS)
+def test_any_cells_are_rows_or_faults(rows):
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([["file", "label", "split"], *rows])
+    read = check_what_was_read("manifest.csv", written.getvalue().encode("utf-8", "replace"))
+    if read is not None:
+        assert len(read[0]) + len(read[1]) == sum(bool(row) for row in rows)
+
+
+@given(st.lists(ODD_VALUES, max_size=6))
+def test_any_values_of_json_lines_are_rows_or_faults(values):
+    content = "\n".join(json.dumps(value) for value in values).encode()
+    read = check_what_was_read("manifest.jsonl", content)
+    if read is not None:
+        assert len(read[0]) + len(read[1]) == len(values)

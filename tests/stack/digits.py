@@ -19,11 +19,11 @@ LONG = {"epochs": 25, "patience": None}
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Digits:
     folder: Path
 
     @classmethod
-    def write(cls, folder: Path) -> "Lesson":
+    def write(cls, folder: Path) -> "Digits":
         subprocess.run([sys.executable, "-m", "cli.lessons", folder, "2", folder / "cache"], check=True)
         return cls(folder)
 
@@ -31,24 +31,22 @@ class Lesson:
         with project.client() as client:
             return ready_dataset(client, self.folder / "0-9")
 
-    def unseen(self) -> list[tuple[str, bytes]]:
-        """Test images with their labels."""
-        return [
-            (path.name.split("-")[1], path.read_bytes()) for path in sorted((self.folder / "unseen").iterdir())
-        ]
+    @property
+    def unseen(self) -> list[Path]:
+        """Test images, named `digit-LABEL-NUMBER.png`."""
+        return sorted((self.folder / "unseen").iterdir())
 
-    def classify(self, project: Project, model: str = MODEL) -> int:
-        """How many of the unseen digits are named rightly."""
-        right = 0
+    def classify(self, project: Project, model: str = MODEL) -> list[str]:
+        """The label of each of the unseen digits."""
         with project.client() as client:
-            for label, image in self.unseen():
-                (prediction,) = client.classify(image, model, top_k=1)["predictions"]
-                right += prediction["classes"][0]["label"] == label
-        return right
+            answers = [client.classify(path.read_bytes(), model, top_k=1) for path in self.unseen]
+        return [answer["predictions"][0]["classes"][0]["label"] for answer in answers]
 
     def check(self, project: Project, model: str = MODEL) -> None:
-        right, images = self.classify(project, model), len(self.unseen())
-        require(right >= 0.8 * images, f"{model} named {right} of {images} digits rightly")
+        """At least 8 of 10 are named rightly. Raises StepFailed."""
+        expected = [path.name.split("-")[1] for path in self.unseen]
+        right = sum(map(str.__eq__, expected, self.classify(project, model)))
+        require(right >= 0.8 * len(expected), f"{model} named {right} of {len(expected)} digits rightly")
 
 
 def finetune(project: Project, dataset: str, **fields: Any) -> str:

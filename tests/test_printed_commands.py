@@ -1,0 +1,218 @@
+"""Every command that the pages print does what they say, typed as it stands there.
+
+The lists are exact: a command that is added to a page belongs into one of them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import httpx
+import pytest
+from support.colours import LABELS, picture
+from support.pages import Page, pages
+from support.printed import Playground, arguments_of, place_deployment_files, printed_commands
+from support.stack import Stack
+
+# What each command has to print, by its words, in an order in which each finds what it needs.
+QUICK = {
+    # README.md and docs/deploy.md: a deployment's secrets, and what is called with them
+    "sh docker/init.sh": r"wrote +secrets/admin_key",
+    "export FOVEA_KEY=$(cat secrets/admin_key)": "",
+    "curl -H Authorization: Bearer $FOVEA_KEY -H Content-Type: application/json "
+    'http://127.0.0.1:8000/v1/finetunes -d {"model": "digits", "dataset": "builtin:digits", '
+    '"architecture": "lenet5", "weights": "none"}': r'"kind":"finetune","state":"queued"',
+    "curl -H Authorization: Bearer $(cat secrets/admin_key) http://127.0.0.1:8000/v1/models": r'"name":"digits"',
+    # README.md: first calls
+    "curl -s -H Content-Type: image/png --data-binary @data/samples/digit-7-0.png "
+    "http://127.0.0.1:8000/v1/models/digits/classify?top_k=3": r'"label":"red"',
+    "curl -s -F file=@data/samples/digit-0-0.png -F file=@data/samples/digit-7-0.png "
+    "http://127.0.0.1:8000/v1/models/digits/classify": r'"label":"green".*"label":"red"',
+    'curl -s -H Content-Type: application/json -d {"architecture": "resnet18", "weights": "imagenet"} '
+    "http://127.0.0.1:8000/v1/models/imagenet/versions": r'"kind":"publish","state":"queued"',
+    "fovea jobs list": "publish",
+    "fovea architectures list mobilenet": "mobilenet_v2",
+    # docs/teach.md
+    "fovea datasets create photos/": "ready",
+    "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
+        r'"kind":"ingest"'
+    ),
+    "fovea datasets report ID": "15",
+    "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/finetunes -d { "
+    '"model": "mine", "dataset": "ds_...", "architecture": "mobilenet_v2"}': r'"kind":"finetune","state":"queued"',
+    "fovea jobs cancel JOB": "cancelled",
+    "fovea models promote mine 2": "version 2",
+    "fovea models rollback mine": "version 1",
+    "fovea models download mine 2": r"mine-2\.zip",
+    # docs/zoo.md
+    "fovea architectures show NAME": "ResNet",
+    "fovea weights list NAME": "imagenet1k_v1",
+    # docs/operations.md
+    "fovea jobs list --state failed": "",
+    "fovea backup /backups": r"fovea-\d{8}T\d{6}Z\.tar",
+    "fovea restore /backups/fovea-20261121T120000Z.tar --data data": "models",
+}
+# With a training worker and published weights.
+SLOW = {
+    "fovea models publish imagenet --architecture mobilenet_v2 --weights imagenet": "imagenet version 1",
+    "fovea classify photo.jpg --model imagenet": r"\d %",
+    "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
+    "fovea jobs watch JOB": "succeeded",
+    "fovea models card NAME VERSION --output card.html": "",
+    "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
+    "fovea doctor": "Redis",
+}
+DOCKER = "needs a container engine; tests/stack/ drives one of its own"
+CLUSTER = "needs a Kubernetes cluster; tests/docker/test_kubernetes.py checks what is applied"
+INTERNET = "fetches from a publisher; tests/cli/test_weights.py pulls from a server of its own"
+NOT_RUN = {
+    "make run": "is `fovea up`, which tests/cli/test_up_end_to_end.py runs",
+    "make test": "runs this",
+    "fovea demo": "tests/cli/test_up_end_to_end.py runs it",
+    "git clone ... fovea && cd fovea": "names no address",
+    "git pull": "needs the host of the repository",
+    "docker compose up -d --build --wait": DOCKER,
+    "docker compose build": DOCKER,
+    "docker compose pull database broker transit": DOCKER,
+    "docker save $(docker compose config --images | sort -u) | gzip > fovea-images.tar.gz": DOCKER,
+    "docker build -f docker/Dockerfile --target gateway -t REGISTRY/fovea/gateway:0.1.0 .": DOCKER,
+    "docker build -f docker/Dockerfile --target worker-inference --build-arg ACCELERATOR=cuda "
+    "-t REGISTRY/fovea/worker-inference:0.1.0-cuda .": DOCKER,
+    "fovea weights pull mobilenet_v2 --weights-dir weights": INTERNET,
+    "fovea weights pull resnet18 --weights-dir weights": INTERNET,
+    "fovea weights pull ARCHITECTURE [NAME]": INTERNET,
+    "kubectl create namespace fovea": CLUSTER,
+    "cp docker/kubernetes/secret.example.yaml secret.yaml": CLUSTER,
+    "kubectl apply -f secret.yaml": CLUSTER,
+    "kubectl apply -k docker/kubernetes/base": CLUSTER,
+    "kubectl -n fovea wait --for=condition=complete job/migrate --timeout=120s": CLUSTER,
+}
+COMMANDS = {command.words: command for command in printed_commands()}
+
+
+def test_every_printed_command_is_run_or_has_a_reason_why_not() -> None:
+    assert sorted([*QUICK, *SLOW, *NOT_RUN]) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if not page.is_history], ids=str)
+def test_programs_that_a_page_names_exist(page: Page) -> None:
+    for code in page.code():
+        if re.match(r"fovea [a-z]", code):
+            arguments_of(code)
+        if module := re.match(r"python -m ([\w.]+)", code):
+            assert find_spec(module[1]), code
+
+
+# Gateway and inference worker, with models that nobody trained: what trains only begins.
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
+    folder = tmp_path_factory.mktemp("clone")
+    place_deployment_files(folder)
+    make_photographs(folder)
+    (folder / "backups").mkdir()
+    (folder / "data/samples").mkdir(parents=True)
+    for digit, colour in (("0", "green"), ("7", "red")):
+        (folder / f"data/samples/digit-{digit}-0.png").write_bytes(picture(colour))
+    service = Stack(folder / "data")
+    try:
+        service.start()
+        service.publish("models/digits/1/", "digits")
+        service.publish("models/mine/1/", "mine")
+        service.publish("models/mine/2/", "mine")
+        service.wait_until(lambda: service.workers() == 1, "a worker")
+        first = httpx.put(f"{service.url}/v1/models/mine/aliases/production", json={"version": 1}, timeout=20)
+        assert first.status_code == 200
+        yield Playground(folder, service.url, {"/backups": f"{folder}/backups", "NAME": "resnet18"})
+    finally:
+        service.stop()
+
+
+def make_photographs(folder: Path) -> None:
+    """`photos/`, and other ones as `photos.zip`."""
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        for label in LABELS:
+            (folder / "photos" / label).mkdir(parents=True)
+            for n in range(5):
+                photograph = folder / "photos" / label / f"{n}.jpg"
+                photograph.write_bytes(picture(label, noise=n + 1, form="JPEG"))
+                archive.writestr(f"{label}/{n}.jpg", picture(label, noise=n + 101, form="JPEG"))
+
+
+def newest(playground: Playground, kind: str) -> str:
+    """The id of the newest job, or of the newest dataset once it is checked."""
+    deadline = time.monotonic() + 60
+    while True:
+        listed = httpx.get(f"{playground.url}/v1/{kind}", timeout=20).json()["items"]
+        if listed[0]["state"] != "checking":
+            return str(listed[0]["id"])
+        assert time.monotonic() < deadline, listed[0]
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", QUICK)
+def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
+    if words.endswith(" ID") or "ds_..." in words:
+        playground.replaced |= dict.fromkeys(("ID", "ds_..."), newest(playground, "datasets"))
+    if "JOB" in words:
+        playground.replaced["JOB"] = newest(playground, "jobs")
+    if "restore" in words:
+        (backup,) = (playground.folder / "backups").iterdir()
+        playground.replaced |= {"fovea-20261121T120000Z.tar": backup.name, "--data data": "--data restored"}
+    said = playground.run(COMMANDS[words])
+    assert re.search(QUICK[words], said, re.DOTALL), said
+
+
+# All of Fovea, as `fovea up` starts it, and real weights.
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Iterator[Playground]:
+    from safetensors.torch import save_file
+
+    from models.zoo.registry import build
+
+    folder = tmp_path_factory.mktemp("whole")
+    make_photographs(folder)
+    shutil.copy(next((test_data / "imagenet/samples").iterdir()), folder / "photo.jpg")
+    shutil.copytree(test_data / "weights", folder / "weights")
+    save_file(build("lenet5").state_dict(), folder / "mine.safetensors")
+    environment = {"FOVEA_WEIGHTS_DIR": f"{folder}/weights", "FOVEA_OFFLINE": "true"}
+    with (folder / "up.log").open("w") as log:
+        command = [sys.executable, "-m", "cli.main", "up", "--port", "0", "--no-starter"]
+        up = subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 120
+        while not (ready := re.search(r"Fovea is ready at (\S+)", (folder / "up.log").read_text())):
+            assert up.poll() is None, (folder / "up.log").read_text()
+            assert time.monotonic() < deadline, (folder / "up.log").read_text()
+            time.sleep(0.1)
+        # The one architecture whose weights are in the test data stands for the one that the pages name.
+        yield Playground(folder, ready[1], {"mobilenet_v2": "mobilenet_v1_025"}, environment)
+    finally:
+        up.terminate()
+        up.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("words", SLOW)
+def test_it_does_what_the_page_says_with_all_of_fovea(words: str, whole: Playground) -> None:
+    if "JOB" in words:
+        whole.replaced["JOB"] = newest(whole, "jobs?kind=finetune")
+    if "FILE" in words:
+        whole.replaced |= {"FILE": "mine.safetensors", "ARCHITECTURE": "lenet5", "NAME": "my-own"}
+    elif "NAME" in words:
+        whole.replaced["NAME VERSION"] = "mine 1"
+    said = whole.run(COMMANDS[words])
+    assert re.search(SLOW[words], said, re.DOTALL), said
+    if "card.html" in words:
+        assert "<html" in (whole.folder / "card.html").read_text("utf-8")
