@@ -70,7 +70,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything back into an empty Fovea that is stopped. Every checksum is compared first."""
-    from cli.data_folder import claim_data_folder
+    from cli.up.data_folder import claim_data_folder
     from storage.backup import read_record, restore_backup
     from storage.blobs import BlobStore
 

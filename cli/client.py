@@ -15,13 +15,13 @@ import httpx
 
 from cli.errors import ApiError, Unreachable
 from cli.event_stream import EventStream
+from system.loopback import is_loopback
 
 Json = dict[str, Any]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PASSING = frozenset({502, 503, 504})
 _CHUNK = 2**20
 _SETTLING_S = 600.0
@@ -48,7 +48,7 @@ class ApiClient:
             headers={"Authorization": f"Bearer {secret}"} if secret else {},
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             # A proxy of the environment cannot reach this machine's loopback.
-            trust_env=address.host not in _LOOPBACK,
+            trust_env=not is_loopback(address.host),
         )
 
     def __enter__(self) -> "ApiClient":
@@ -160,11 +160,11 @@ class ApiClient:
         """Ask a job to end; `keep_best` makes a version of the best that it has learned so far."""
         return self._call("POST", f"/v1/jobs/{_path(job)}/cancel", json={"on_cancel": on_cancel})
 
-    def follow_job(self, job: str, poll_s: float = 1.0, patience_s: float = 60.0) -> Iterator[Json]:
+    def follow_job(self, job: str, poll_s: float = 1.0, timeout_s: float = 60.0) -> Iterator[Json]:
         """The job, again whenever it has changed, until it has ended; the last one is in a terminal state.
 
         The server's events say when to look; where they cannot be had (a proxy that buffers), it is asked
-        every `poll_s`. A Fovea that goes away meanwhile, for an update perhaps, may take `patience_s` to return.
+        every `poll_s`. A Fovea that goes away meanwhile, for an update perhaps, may take `timeout_s` to return.
         """
         stream = EventStream(self._http, f"/v1/jobs/{_path(job)}/events")
         seen = self.get_job(job)
@@ -181,7 +181,7 @@ class ApiClient:
                         return
             except (Unreachable, ApiError) as error:
                 may_return = isinstance(error, Unreachable) or error.status in _PASSING
-                if not may_return or time.monotonic() - heard_at > patience_s:
+                if not may_return or time.monotonic() - heard_at > timeout_s:
                     raise
             time.sleep(poll_s)
 

@@ -60,8 +60,8 @@ def up(
     log_format: Annotated[str, typer.Option(envvar="FOVEA_LOG_FORMAT", help="text or json.")] = "text",
 ) -> None:
     """Start everything on this machine: gateway, workers, Redis, database. Ctrl-C ends it."""
-    from cli.launch import UpOptions
-    from cli.up import run_up
+    from cli.up.launch import UpOptions
+    from cli.up.run import run_up
 
     _require(device, "--device", ("auto", "cpu", "cuda"))
     _require(log_format, "--log-format", ("text", "json"))

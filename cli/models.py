@@ -148,7 +148,7 @@ def card(
 ) -> None:
     """How good a version is, on what it was measured, and where it comes from."""
     from cli.client import ApiClient
-    from cli.files import output_file
+    from cli.output_file import output_file
 
     form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
     if form not in ("md", "html"):
@@ -175,7 +175,7 @@ def download(
 ) -> None:
     """Fetch a version as a zip: model.onnx, manifest, card, and the weights to learn on from."""
     from cli.client import ApiClient
-    from cli.files import output_file
+    from cli.output_file import output_file
     from cli.transfer import Transfer
 
     with ApiClient(url, key) as client:

@@ -1,10 +1,9 @@
 """What the gateway reads from its environment (`FOVEA_...`)."""
 
-from ipaddress import ip_address
-
 from pydantic import Field
 
 from storage.settings import StorageSettings
+from system.loopback import is_loopback
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
 from workers.traces import TraceSettings
@@ -40,9 +39,4 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     @property
     def requires_key(self) -> bool:
         """True unless only this machine can reach the gateway."""
-        if self.host == "localhost":
-            return False
-        try:
-            return not ip_address(self.host).is_loopback
-        except ValueError:
-            return True
+        return not is_loopback(self.host)

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.address import claim_port, local_url
 from cli.client import ApiClient, media_type_of
-from cli.data_folder import claim_data_folder
 from cli.errors import ApiError, Unreachable
-from cli.launch import UpOptions, child_environment, children, plan_brokers, preparation
-from cli.readiness import ask, awaited, present
-from cli.starter import REQUEST
+from cli.up.address import claim_port, local_url
+from cli.up.data_folder import claim_data_folder
+from cli.up.launch import UpOptions, child_environment, children, database_child, plan_brokers
+from cli.up.readiness import ask, awaited, present
+from cli.up.starter import REQUEST
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def url() -> Iterator[str]:
         options = UpOptions(folder.path, port=claim_port("127.0.0.1", 0))
         brokers = plan_brokers(folder, None)
         environment = {**os.environ, **child_environment(options, folder, brokers)}
-        subprocess.run(preparation(environment, with_keys=False).command, env=environment, check=True)
+        subprocess.run(database_child(environment, with_keys=False).command, env=environment, check=True)
         commands = [*(server.command for server in brokers.servers), children(environment)[0].command]
         processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)

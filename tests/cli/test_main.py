@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.data_folder import claim_data_folder
+from cli.up.data_folder import claim_data_folder
 
 HEAVY = ("torch", "onnxruntime", "numpy", "sqlalchemy", "celery", "redis", "httpx", "fastapi", "sklearn", "rich")
 

@@ -24,7 +24,7 @@ class Lesson:
 
     @classmethod
     def write(cls, folder: Path) -> "Lesson":
-        subprocess.run([sys.executable, "-m", "cli.lessons", folder, "2", folder / "cache"], check=True)
+        subprocess.run([sys.executable, "-m", "cli.demo_digits", folder, "2", folder / "cache"], check=True)
         return cls(folder)
 
     def upload(self, project: Project) -> str:
