@@ -114,7 +114,7 @@ def _write_digits(folder: Path, per_digit: int) -> Path:
 def _learn(client: "ApiClient", images: Path, weights: str) -> "Json":
     """Send a folder, learn it, serve it; the fine-tune's numbers."""
     from cli.dataset_upload import ready_dataset
-    from cli.jobs import watch_job
+    from cli.job_progress import watch_job
 
     dataset = ready_dataset(client, images)
     request = {

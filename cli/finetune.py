@@ -1,6 +1,7 @@
 """`fovea finetune`: images in, a new version of a model out, through a running Fovea."""
 
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def finetune(
 ) -> None:
     """Learn a dataset's classes and publish the result. Ctrl-C stops watching, not the job."""
     from cli.client import ApiClient
-    from cli.jobs import watch_job
+    from cli.job_progress import watch_job
     from cli.output import print_json_line
 
     for value, option, known in (
@@ -73,6 +74,8 @@ def finetune(
     with ApiClient(url, key) as client:
         request["dataset"] = _dataset_id(client, dataset, request, on_fault)
         job = client.finetune(request)
+        for warning in job.get("warnings") or ():
+            print(f"warning: {warning}", file=sys.stderr)
         if wait:
             job = watch_job(client, job["id"], f"learning {model}", as_json=as_json)
     if not wait and as_json:
@@ -125,8 +128,7 @@ def _print_result(result: "Json") -> None:
 
 
 def _rows(result: "Json") -> list[tuple[str, str]]:
-    from cli.output import percent
-    from cli.progress import clock
+    from cli.output import duration, percent
 
     metrics: dict[str, Any] = result.get("metrics") or {}
     strategy, promotion = result.get("strategy") or {}, result.get("promotion") or {}
@@ -148,5 +150,5 @@ def _rows(result: "Json") -> list[tuple[str, str]]:
         answers = "serves as production" if result.get("promoted") else "not promoted"
         rows.append(("promotion", f"{answers}: {promotion.get('reason')}" if promotion.get("reason") else answers))
     if seconds := result.get("seconds"):
-        rows.append(("time", clock(sum(seconds.values()))))
+        rows.append(("time", duration(sum(seconds.values()))))
     return rows

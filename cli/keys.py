@@ -56,7 +56,7 @@ def create(
 @app.command("list")
 def list_keys(data: Data = Path("data"), database_url: Database = None, as_json: AsJson = False) -> None:
     """Every key, without its secret."""
-    from cli.output import moment, print_json, print_table
+    from cli.output import local_time, print_json, print_table
 
     with _ring(data, database_url) as ring:
         keys = [_to_dict(key) for key in ring.list()]
@@ -69,8 +69,8 @@ def list_keys(data: Data = Path("data"), database_url: Database = None, as_json:
             k["name"],
             ", ".join(k["scopes"]),
             k["state"],
-            moment(k["created_at"]),
-            moment(k["expires_at"]),
+            local_time(k["created_at"]),
+            local_time(k["expires_at"]),
         )
         for k in keys
     )

@@ -14,6 +14,7 @@ from cli.backup import backup, restore
 from cli.classify import classify
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.encoding import never_fail_to_print
 from cli.finetune import finetune
 from cli.init import init
 from cli.migrate import migrate
@@ -86,6 +87,7 @@ app.command(no_args_is_help=True)(restore)
 
 def main() -> None:
     """Run the command line."""
+    never_fail_to_print()
     try:
         app()
     except Exception as exc:

@@ -50,8 +50,8 @@ class NoEarlierVersion(StorageError):
 
     def __str__(self) -> str:
         return (
-            f"{self.model}@{self.alias} is at version {self.version} and was at no other one before that is still "
-            "there. Set it to the version that is wanted."
+            f"{self.model}@{self.alias} is at version {self.version}, and there is no earlier version that it was "
+            "at and that still exists. Set it to the version that it shall be at."
         )
 
 

@@ -138,7 +138,7 @@ class ModelRegistry:
             if version.aliases and not force:
                 raise InUse(
                     f"Version {number} of model {model!r} is its {', '.join(version.aliases)}. Point such an "
-                    "alias at another version or delete it first, or force the deletion, which deletes both."
+                    "alias at another version or delete it first, or delete both with `force`."
                 )
             session.execute(delete(AliasRow).where(AliasRow.model == model, AliasRow.number == number))
             session.execute(delete(VersionRow).where(VersionRow.model == model, VersionRow.number == number))
@@ -155,8 +155,8 @@ class ModelRegistry:
             if aliases and not force:
                 pointed = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items())
                 raise InUse(
-                    f"Model {model!r} has {pointed}. Delete such an alias first, or force the deletion, which "
-                    "deletes everything of the model."
+                    f"Model {model!r} has {pointed}. Delete such an alias first, or delete everything of "
+                    "the model with `force`."
                 )
             versions = read_versions(session, VersionRow.model == model)
             session.execute(delete(AliasRow).where(AliasRow.model == model))

@@ -70,6 +70,8 @@ def child_environment(options: UpOptions, folder: DataFolder, brokers: Brokers) 
         "FOVEA_TRAINING_DEVICE": os.environ.get("FOVEA_TRAINING_DEVICE") or options.device,
         "FOVEA_LOG_FORMAT": options.log_format,
         "PYTHONUNBUFFERED": "1",
+        # Their lines are read as UTF-8. Whatever this terminal shows, a name that it lacks must stop no worker.
+        "PYTHONIOENCODING": "utf-8",
         # Otherwise a folder `service` or `models` in the user's current directory would be imported instead.
         "PYTHONSAFEPATH": "1",
     }

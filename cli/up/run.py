@@ -10,7 +10,7 @@ from typing import Any
 
 from cli.client import ApiClient, Json
 from cli.errors import ApiError, CliError, JobFailed
-from cli.progress import JobProgress
+from cli.job_progress import JobProgress
 from cli.up.address import claim_port, local_url
 from cli.up.banner import Banner, curl_lines, summary
 from cli.up.data_folder import DataFolder, claim_data_folder

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.stack import Stack
 
 from cli.client import ApiClient, media_type_of
 from cli.errors import ApiError, Unreachable
@@ -223,7 +224,9 @@ def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> Non
     assert "queued" in listed
     shown = run_cli("jobs", "show", job, url=url).stdout
     assert re.search(r"^request\.architecture +lenet5$", shown, re.MULTILINE)
-    assert run_cli("jobs", "cancel", job, url=url).stdout == f"{job} cancelled\n"
+    cancelled = run_cli("jobs", "cancel", job, url=url)
+    assert cancelled.stdout == f"{job} is cancelled; it was waiting for a worker\n"
+    assert run_cli("jobs", "cancel", job, url=url).stdout == f"{job} has ended already: cancelled\n"
     watched = run_cli("jobs", "watch", job, url=url)
     assert watched.returncode == 1
     assert watched.stderr.endswith(f"fovea: job {job} cancelled\n")
@@ -231,8 +234,30 @@ def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> Non
 
 def test_files_that_cannot_be_classified_are_named_one_by_one(url: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not an image")
-    ended = run_cli("classify", str(tmp_path / "missing.png"), str(tmp_path / "notes.txt"), url=url)
+    ended = run_cli("classify", "-m", "any", str(tmp_path / "missing.png"), str(tmp_path / "notes.txt"), url=url)
     assert ended.returncode == 1
     missing, notes = ended.stderr.splitlines()
     assert missing == f"{tmp_path}/missing.png: No such file or directory (unreadable_file)"
     assert notes.startswith(f"{tmp_path}/notes.txt: ")
+
+
+def test_who_needs_a_key_is_told_where_to_give_it(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_HOST": "0.0.0.0"})
+    try:
+        service.prepare()
+        key = service.make_key("classify")
+        service.start("gateway")
+        without = run_cli("models", "list", url=service.url)
+        wrong = run_cli("models", "list", "--key", key + "x", url=service.url)
+        classified = run_cli("classify", "-m", "any", str(Path(__file__)), url=service.url)
+        right = run_cli("models", "list", "--key", key, url=service.url)
+    finally:
+        service.stop()
+    for said, words in ((without, "needs an API key"), (classified, "needs an API key"), (wrong, "does not take")):
+        assert said.returncode == 1
+        assert words in said.stderr
+        assert "--key" in said.stderr
+        assert "FOVEA_KEY" in said.stderr
+        assert "Bearer" not in said.stderr
+        assert said.stderr.count("\n") == 1
+    assert right.returncode == 0, right.stderr

@@ -15,6 +15,7 @@ import httpx
 from support.colours import LABELS, make_colour_artifact
 from support.redis import RedisServer
 
+from cli.client import ApiClient
 from models.artifact import read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
@@ -117,6 +118,9 @@ class Stack:
             return registry.add_version(
                 model, artifact=artifact, manifest=read_manifest(folder).to_dict(), size_bytes=1
             )
+
+    def client(self) -> ApiClient:
+        return ApiClient(self.url)
 
     @contextmanager
     def registry(self) -> Iterator[ModelRegistry]:
