@@ -1,6 +1,6 @@
 """`fovea architectures`: what can be trained and served, from the catalogue on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="List the zoo's architectures and show their layers.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `fovea architectures list` has it.")]
-SOURCES = ("ours", "torchvision", "timm")
-FORMATS = ("text", "markdown", "json")
 
 
 @app.command("list")
@@ -24,15 +22,15 @@ def list_all(
             metavar="[WORDS]...", help="Keep those with all these words in name, family, year or paper."
         ),
     ] = None,
-    source: Annotated[str | None, typer.Option(help=f"One of {', '.join(SOURCES)}.")] = None,
+    source: Annotated[
+        Literal["ours", "torchvision", "timm"] | None, typer.Option(help="Whose; all by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The whole zoo, oldest first, timm's last."""
     from cli.output import print_json, print_table
     from models.zoo.catalogue import list_architectures
 
-    if source is not None and source not in SOURCES:
-        raise typer.BadParameter(f"{source!r} is not one of {', '.join(SOURCES)}", param_hint="--source")
     entries = [entry for entry in list_architectures(" ".join(words or ())) if source in (None, entry["source"])]
     if as_json:
         print_json(entries)
@@ -58,15 +56,14 @@ def show(
     channels: Annotated[int, typer.Option(min=1, max=64, help="3 for colour, 1 for grey.")] = 3,
     pattern: Annotated[str | None, typer.Option(help="The layers of `convnet`.")] = None,
     params: Params = None,
-    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
+    form: Annotated[
+        Literal["text", "markdown", "json"], typer.Option("--format", help="Of the table of layers.")
+    ] = "text",
     as_json: AsJson = False,
 ) -> None:
     """One architecture: paper, weights, departures, and the table of its layers."""
     from cli.output import print_json, terminal_width
     from cli.wrapping import wrap_words
-
-    if form not in FORMATS:
-        raise typer.BadParameter(f"{form!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
     from models.zoo.catalogue import describe
 
     entry = describe(name)

@@ -21,7 +21,7 @@ _MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClassifiedFile:
     """One file's classes, best first, or why there are none."""
 
     file: str
@@ -65,29 +65,29 @@ def classify(
         raise typer.Exit(1)
 
 
-def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int) -> Outcome:
+def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from cli.client import media_type_of
     from cli.errors import ApiError
 
     path, name = Path(file), str(file)
     if "://" in name:
-        return Outcome(name, code="not_a_file", detail=_fetch_hint(name))
+        return ClassifiedFile(name, code="not_a_file", detail=_fetch_hint(name))
     if path.is_dir():
-        return Outcome(name, code="not_a_file", detail=_folder_hint(path))
+        return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
         answer = client.classify(image, model, top_k, media_type_of(image, path))
     except OSError as exc:
-        return Outcome(name, code="unreadable_file", detail=exc.strerror or str(exc))
+        return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except ApiError as exc:
         if exc.status == 401:
             raise
-        return Outcome(name, code=exc.code, detail=exc.detail)
+        return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     (prediction,) = answer["predictions"]
     if error := prediction.get("error"):
-        return Outcome(name, code=error.get("code", "error"), detail=error.get("detail"))
-    return Outcome(name, answer["model"], answer["version"], tuple(prediction["classes"]))
+        return ClassifiedFile(name, code=error.get("code", "error"), detail=error.get("detail"))
+    return ClassifiedFile(name, answer["model"], answer["version"], tuple(prediction["classes"]))
 
 
 def _only_model(client: "ApiClient") -> str:
@@ -114,7 +114,7 @@ def _folder_hint(folder: Path) -> str:
     return f"is a folder; name its files: fovea classify {shlex.quote(str(folder))}/*"
 
 
-def _show(outcomes: Sequence[Outcome], *, name_model: bool) -> None:
+def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:
     done = [outcome for outcome in outcomes if not outcome.code]
     if done and name_model:
         print(f"by {done[0].model} version {done[0].version}, the only model", file=sys.stderr)
@@ -125,7 +125,7 @@ def _show(outcomes: Sequence[Outcome], *, name_model: bool) -> None:
             print(f"{outcome.file}: {outcome.detail} ({outcome.code})", file=sys.stderr)
 
 
-def _print_classes(outcomes: Sequence[Outcome]) -> None:
+def _print_classes(outcomes: Sequence[ClassifiedFile]) -> None:
     """One table; where a terminal is too narrow for the files' names beside the classes, they stand above them."""
     from cli.output import print_table, terminal_width
     from cli.table import Table
@@ -141,7 +141,7 @@ def _print_classes(outcomes: Sequence[Outcome]) -> None:
         print_table(("", "", ""), [row[1:] for row in _rows(outcome)])
 
 
-def _rows(outcome: Outcome) -> list[tuple[str, str, str, str]]:
+def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
     from cli.output import bar, percent
 
     names = [outcome.file, *[""] * (len(outcome.classes) - 1)]

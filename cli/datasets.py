@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, Key, Url, Yes, confirm
+from cli.options import AsJson, Key, OnFault, Url, Yes, confirm
 
 if TYPE_CHECKING:
     from cli.client import Json
@@ -28,9 +28,7 @@ def create(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="For people; the file's or folder's by default.")
     ] = None,
-    on_fault: Annotated[
-        str, typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
-    ] = "skip",
+    on_fault: OnFault = "skip",
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -40,8 +38,6 @@ def create(
     from cli.dataset_upload import create_dataset
     from cli.output import print_json
 
-    if on_fault not in ("skip", "refuse"):
-        raise typer.BadParameter(f"{on_fault!r} is not one of skip, refuse", param_hint="--on-fault")
     with ApiClient(url, key) as client:
         dataset = create_dataset(client, source, name, on_fault)
     if as_json:
@@ -75,7 +71,8 @@ def list_datasets(
         (d["id"], d["name"], d["state"], str(len(d["labels"])), size(d["size_bytes"]), local_time(d["created_at"]))
         for d in datasets
     )
-    print_table(("dataset", "name", "state", "classes", "size", "created"), rows)
+    columns = ("dataset", "name", "state", "classes", "size", "created")
+    print_table(columns, rows, optional=("size", "classes"), right=("classes", "size"))
 
 
 @app.command()

@@ -89,10 +89,10 @@ def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: C
 
 def _await_ready(client: "ApiClient", require_alive: Callable[[], None]) -> None:
     from cli.errors import StartFailed
-    from cli.up.readiness import ask, awaited
+    from cli.up.readiness import parts_not_ready, read_readiness
 
     deadline = time.monotonic() + _START_S
-    while waiting := awaited(ask(client)):
+    while waiting := parts_not_ready(read_readiness(client)):
         require_alive()
         if time.monotonic() > deadline:
             raise StartFailed(f"Fovea at {client.url} is not ready after {_START_S:.0f} s: {', '.join(waiting)}")

@@ -1,7 +1,7 @@
 """`fovea jobs`: the durable work of a running Fovea."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,7 +17,10 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    state: Annotated[
+        Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
+        typer.Option(help="Those in this state; all by default."),
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="finetune, publish, ingest or classify.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
     url: Url = None,

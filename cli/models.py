@@ -1,7 +1,7 @@
 """`fovea models`: what can be called, published, promoted and deleted in a running Fovea."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -64,7 +64,7 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
                 str(version.get("job_id") or ""),
             )
         )
-    print_table(columns, rows, optional=("job", "classes", "size"))
+    print_table(columns, rows, optional=("job", "classes", "size"), right=("classes", "accuracy", "size"))
 
 
 @app.command()
@@ -74,7 +74,9 @@ def publish(
         str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
     ],
     weights: Annotated[str, typer.Option("--weights", "-w", help="Weights of that architecture.")] = "imagenet",
-    promote: Annotated[str, typer.Option(help="Move `production` to it: always or never.")] = "always",
+    promote: Annotated[
+        Literal["never", "always"], typer.Option(help="Whether `production` moves to it.")
+    ] = "always",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
     url: Url = None,
     key: Key = None,
@@ -203,7 +205,7 @@ def card(
     name: Name,
     version: Version = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="md or html; by the ending of --output, else md.")
+        Literal["md", "html"] | None, typer.Option("--format", help="By the ending of --output, else md.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; the terminal by default.")] = None,
     url: Url = None,
@@ -214,8 +216,6 @@ def card(
     from cli.output_file import output_file
 
     form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
-    if form not in ("md", "html"):
-        raise typer.BadParameter(f"{form!r} is not one of md, html", param_hint="--format")
     with ApiClient(url, key) as client:
         text = client.get_card(name, version or _served_version(client, name), form)
     if output is None:

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,9 @@ Params = Annotated[
     typer.Option("--params", help="The architecture's parameters: a JSON object, or @FILE with one."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+OnFault = Annotated[
+    Literal["skip", "refuse"], typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
+]
 Data = Annotated[Path, typer.Option("--data", envvar="FOVEA_DATA", help="Folder of everything that Fovea keeps.")]
 
 

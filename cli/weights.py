@@ -61,6 +61,8 @@ def list_all(
             )
             for source, present in found
         ),
+        optional=("trained on", "classes"),
+        right=("classes", "published", "size"),
     )
 
 

@@ -24,7 +24,7 @@ from cli.up.launch import (
     plan_brokers,
     samples_child,
 )
-from cli.up.readiness import ask, awaited, present
+from cli.up.readiness import parts_not_ready, read_readiness, working_children
 from cli.up.redis_server import answers_ping, require_answer
 from cli.up.starter import NAME, follow_starter, has_models, has_starter
 from cli.up.supervisor import Supervisor
@@ -130,10 +130,10 @@ class Up:
     async def _all_ready(self, client: ApiClient) -> None:
         said: tuple[str, ...] = ()
         while True:
-            answer = await asyncio.to_thread(ask, client)
-            for name in present(answer):
+            answer = await asyncio.to_thread(read_readiness, client)
+            for name in working_children(answer):
                 self._supervisor.mark_ready(name)
-            waiting = awaited(answer)
+            waiting = parts_not_ready(answer)
             if not waiting:
                 return
             if waiting != said:

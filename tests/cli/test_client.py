@@ -21,7 +21,7 @@ from cli.errors import ApiError, Unreachable
 from cli.up.address import claim_port, local_url
 from cli.up.data_folder import claim_data_folder
 from cli.up.launch import UpOptions, child_environment, children, database_child, plan_brokers
-from cli.up.readiness import ask, awaited, present
+from cli.up.readiness import parts_not_ready, read_readiness, working_children
 from cli.up.starter import REQUEST
 
 
@@ -54,7 +54,7 @@ def url() -> Iterator[str]:
 def _await_gateway(url: str) -> None:
     deadline = time.monotonic() + 60
     with ApiClient(url) as client:
-        while present(ask(client)) != ("gateway",):
+        while working_children(read_readiness(client)) != ("gateway",):
             assert time.monotonic() < deadline, "the gateway did not start"
             time.sleep(0.1)
 
@@ -69,7 +69,7 @@ def test_readiness_says_what_is_awaited(client: ApiClient) -> None:
     answer = client.readiness()
     assert answer["database"]["ok"]
     assert answer["broker"]["ok"]
-    assert awaited(answer) == ("inference", "training")
+    assert parts_not_ready(answer) == ("inference", "training")
 
 
 def test_an_error_answer_carries_code_status_detail_and_request(client: ApiClient) -> None:
@@ -117,7 +117,7 @@ def test_no_proxy_of_the_environment_comes_between(url: str, monkeypatch: pytest
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     with ApiClient(url) as client:
-        assert awaited(client.readiness()) == ("inference", "training")
+        assert parts_not_ready(client.readiness()) == ("inference", "training")
 
 
 def test_the_url_of_the_environment_is_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_another_program_at_the_url_is_recognised(other: str) -> None:
         for call in (client.readiness, lambda: list(client.list_jobs()), lambda: client.get_model("missing")):
             with pytest.raises(Unreachable, match="is not Fovea"):
                 call()
-        assert ask(client) is None
+        assert read_readiness(client) is None
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

@@ -102,8 +102,8 @@ def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Com
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--strategy", "magic"), 2, "'magic' is not one of auto, head, partial, full"),
-        (("--promote", "maybe"), 2, "'maybe' is not one of never, if_better, always"),
+        (("--strategy", "magic"), 2, "'magic' is not one of 'auto', 'head', 'partial', 'full'"),
+        (("--promote", "maybe"), 2, "'maybe' is not one of 'never', 'if_better', 'always'"),
         (("--recipe", "{epochs}"), 2, "is not JSON"),
         (("--recipe", "@nowhere.json"), 2, "nowhere.json cannot be read: No such file"),
         (("--recipe", '{"epochs": 0}'), 1, "epochs"),

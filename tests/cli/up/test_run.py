@@ -151,7 +151,7 @@ def test_the_demo_uses_a_running_fovea(up: RunningUp) -> None:
     check_story(json.loads(ended.stdout))
     again = fovea(up, "demo", "--json", "--url", up.url)
     assert again.returncode == 0, again.stderr
-    assert "learning that one" in again.stderr
+    assert "the same images are there already as" in again.stderr
     assert [finetune["version"] for finetune in json.loads(again.stdout)["finetunes"]] == [3, 4]
 
 
