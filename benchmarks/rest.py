@@ -24,8 +24,8 @@ import redis
 from benchmarks.artifacts import Artifacts
 from benchmarks.limit import FoveaClassifier
 from benchmarks.load import Target
-from cli.launch import GATEWAY_ENVIRONMENT
-from cli.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
+from cli.up.launch import GATEWAY_ENVIRONMENT
+from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 from models.artifact import read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cli.redis_server import find_redis, redis_url, transit_arguments
+from cli.up.redis_server import find_redis, redis_url, transit_arguments
 from service.workforce import Workforce
 from workers.celery_app import make_celery, run_consumer
 from workers.contract import Heartbeat, Queue, TaskName

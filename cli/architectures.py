@@ -1,6 +1,6 @@
 """`fovea architectures`: what can be trained and served, from the catalogue on this machine."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="List the zoo's architectures and show their layers.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `fovea architectures list` has it.")]
-SOURCES = ("ours", "torchvision", "timm")
-FORMATS = ("text", "markdown", "json")
 
 
 @app.command("list")
@@ -24,21 +22,26 @@ def list_all(
             metavar="[WORDS]...", help="Keep those with all these words in name, family, year or paper."
         ),
     ] = None,
-    source: Annotated[str | None, typer.Option(help=f"One of {', '.join(SOURCES)}.")] = None,
+    source: Annotated[
+        Literal["ours", "torchvision", "timm"] | None, typer.Option(help="Whose; all by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The whole zoo, oldest first, timm's last."""
-    from cli.output import print_json
+    from cli.output import print_json, print_table
     from models.zoo.catalogue import list_architectures
 
-    if source is not None and source not in SOURCES:
-        raise typer.BadParameter(f"{source!r} is not one of {', '.join(SOURCES)}", param_hint="--source")
     entries = [entry for entry in list_architectures(" ".join(words or ())) if source in (None, entry["source"])]
     if as_json:
         print_json(entries)
         return
-    _print_columns(("architecture", "year", "family", "from", "input", "parameters", "multiply-adds", "weights"),
-                   [_row(entry) for entry in entries])  # fmt: skip
+    columns = ("architecture", "year", "family", "from", "input", "parameters", "multiply-adds", "weights")
+    print_table(
+        columns,
+        [_row(entry) for entry in entries],
+        optional=("weights", "from", "year", "input", "family", "multiply-adds"),
+        right=("input", "parameters", "multiply-adds", "weights"),
+    )
     print(f"\n{len(entries)} architectures; one of them with its layers: fovea architectures show NAME")
 
 
@@ -53,14 +56,14 @@ def show(
     channels: Annotated[int, typer.Option(min=1, max=64, help="3 for colour, 1 for grey.")] = 3,
     pattern: Annotated[str | None, typer.Option(help="The layers of `convnet`.")] = None,
     params: Params = None,
-    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")] = "text",
+    form: Annotated[
+        Literal["text", "markdown", "json"], typer.Option("--format", help="Of the table of layers.")
+    ] = "text",
     as_json: AsJson = False,
 ) -> None:
     """One architecture: paper, weights, departures, and the table of its layers."""
-    from cli.output import print_json
-
-    if form not in FORMATS:
-        raise typer.BadParameter(f"{form!r} is not one of {', '.join(FORMATS)}", param_hint="--format")
+    from cli.output import print_json, terminal_width
+    from cli.wrapping import wrap_words
     from models.zoo.catalogue import describe
 
     entry = describe(name)
@@ -73,8 +76,12 @@ def show(
     if as_json or form == "json":
         print_json({**entry, "totals": summary.totals(), "layers": summary.to_dict()["layers"]})
         return
-    heading = "\n".join(_facts(entry))
-    print(f"{heading}\n\n{summary.to_markdown() if form == 'markdown' else summary.to_text()}")
+    width = terminal_width()
+    for fact in _facts(entry):
+        print("\n".join(wrap_words(fact, width)) if width else fact)
+    table = summary.to_markdown() if form == "markdown" else summary.to_text()
+    too_wide = width is not None and form == "text" and max(map(len, table.splitlines())) > width
+    print(f"\n{_narrow(summary, width or 0) if too_wide else table}")
 
 
 def _summary(
@@ -96,6 +103,22 @@ def _summary(
     return summarize_architecture(entry["name"], input_size, batch, classes, channels, **params)
 
 
+def _narrow(summary: "Summary", width: int) -> str:
+    """The layers for a terminal too narrow for their table: below name, kind and output of each, all else."""
+    from cli.wrapping import wrap_phrases, wrap_words
+    from models.layer_table import COLUMNS, cells
+
+    lines = []
+    for name, kind, output, *others in map(cells, summary.layers):
+        lines += wrap_phrases([name, kind, output], width, width)
+        phrases = [f"{column} {value}" for column, value in zip(COLUMNS[3:], others, strict=True) if value]
+        lines += [f"    {line}" for line in wrap_phrases(phrases, width - 4, width - 4)]
+    lines.append("")
+    for total in summary.totals_lines():
+        lines += wrap_words(total, width)
+    return "\n".join(lines)
+
+
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     totals = entry["totals"]
     return (
@@ -112,26 +135,6 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _millions(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:,.1f} M"
-
-
-def _print_columns(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Plain columns: rich takes most of a second to lay out the whole zoo."""
-    from rich.console import Console
-    from rich.text import Text
-
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    right = {"input", "parameters", "multiply-adds", "weights"}
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(_line(columns, columns, widths, right), style="bold"))
-    print("\n".join(_line(row, columns, widths, right) for row in rows))
-
-
-def _line(cells: tuple[str, ...], columns: tuple[str, ...], widths: list[int], right: set[str]) -> str:
-    padded = (
-        cell.rjust(width) if column in right else cell.ljust(width)
-        for cell, column, width in zip(cells, columns, widths, strict=True)
-    )
-    return "  ".join(padded).rstrip()
 
 
 def _facts(entry: dict[str, Any]) -> list[str]:

@@ -52,11 +52,11 @@ def backup(
         raise CliError(f"there is no folder {file.parent.absolute()} to write {file.name} into")
     database = open_database(settings.database)
     try:
-        with _shown("backup") as progress:
+        with _transfer_shown("backup") as progress:
             summary = write_backup(database, BlobStore(settings.blobs), file, progress)
     finally:
         database.close()
-    _tell(summary, file, "written to", as_json)
+    _print_summary(summary, file, "written to", as_json)
 
 
 def restore(
@@ -70,15 +70,15 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything back into an empty Fovea that is stopped. Every checksum is compared first."""
-    from cli.data_folder import claim_data_folder
+    from cli.up.data_folder import claim_data_folder
     from storage.backup import read_record, restore_backup
     from storage.blobs import BlobStore
 
     settings = _settings(data, database_url, blobs_url)
     read_record(file)
-    with claim_data_folder(data), _shown("restore") as progress:
+    with claim_data_folder(data), _transfer_shown("restore") as progress:
         summary = restore_backup(settings.database, BlobStore(settings.blobs), file, progress, force=force)
-    _tell(summary, file, "restored from", as_json)
+    _print_summary(summary, file, "restored from", as_json)
 
 
 def _settings(data: Path, database_url: str | None, blobs_url: str | None) -> "StorageSettings":
@@ -90,7 +90,7 @@ def _settings(data: Path, database_url: str | None, blobs_url: str | None) -> "S
 
 
 @contextmanager
-def _shown(title: str) -> "Iterator[Callable[[int, int], None]]":
+def _transfer_shown(title: str) -> "Iterator[Callable[[int, int], None]]":
     from cli.transfer import Transfer
 
     done = 0
@@ -104,7 +104,7 @@ def _shown(title: str) -> "Iterator[Callable[[int, int], None]]":
         yield advance
 
 
-def _tell(summary: "Summary", file: Path, what: str, as_json: bool) -> None:
+def _print_summary(summary: "Summary", file: Path, what: str, as_json: bool) -> None:
     from cli.output import print_json, size
 
     if as_json:

@@ -14,10 +14,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cli.data_folder import holder_of
 from cli.errors import RedisUnavailable
 from cli.output import size
-from cli.redis_server import find_redis
+from cli.up.data_folder import holder_of
+from cli.up.redis_server import find_redis
 from system.cores import core_quota, memory_limit_bytes
 
 _GIB = 1 << 30

@@ -1,22 +1,27 @@
 """`fovea classify`: images to their classes, through a running Fovea."""
 
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import AsJson, Key, Url
 
+if TYPE_CHECKING:
+    from cli.client import ApiClient
+
 # Enough that the gateway has something to batch, few enough to leave room for others.
 _AT_ONCE = 8
+_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ClassifiedFile:
     """One file's classes, best first, or why there are none."""
 
     file: str
@@ -33,8 +38,13 @@ class Outcome:
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JPEG, PNG or WEBP images; - reads one.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="NAME, NAME@ALIAS or NAME:VERSION.")] = "digits",
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Image files; - reads one from a pipe.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="NAME, NAME@ALIAS or NAME:VERSION; not needed where there is one model."
+        ),
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes of each image.")] = 5,
     url: Url = None,
     key: Key = None,
@@ -45,49 +55,97 @@ def classify(
     from cli.output import print_json
 
     with ApiClient(url, key) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
-        outcomes = list(pool.map(lambda file: classify_file(client, file, model, top_k), files))
+        chosen = model or _only_model(client)
+        outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k), files))
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
-        _show(outcomes)
+        _show(outcomes, name_model=model is None)
     if any(outcome.code for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def classify_file(client: Any, file: Path, model: str, top_k: int) -> Outcome:
+def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from cli.client import media_type_of
     from cli.errors import ApiError
 
+    path, name = Path(file), str(file)
+    if "://" in name:
+        return ClassifiedFile(name, code="not_a_file", detail=_fetch_hint(name))
+    if path.is_dir():
+        return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
-        image = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        answer = client.classify(image, model, top_k, media_type_of(image, file))
+        image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
+        answer = client.classify(image, model, top_k, media_type_of(image, path))
     except OSError as exc:
-        return Outcome(str(file), code="unreadable_file", detail=exc.strerror or str(exc))
+        return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except ApiError as exc:
-        return Outcome(str(file), code=exc.code, detail=exc.detail)
+        if exc.status == 401:
+            raise
+        return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     (prediction,) = answer["predictions"]
     if error := prediction.get("error"):
-        return Outcome(str(file), code=error.get("code", "error"), detail=error.get("detail"))
-    return Outcome(str(file), answer["model"], answer["version"], tuple(prediction["classes"]))
+        return ClassifiedFile(name, code=error.get("code", "error"), detail=error.get("detail"))
+    return ClassifiedFile(name, answer["model"], answer["version"], tuple(prediction["classes"]))
 
 
-def _show(outcomes: Sequence[Outcome]) -> None:
-    from cli.output import print_table
+def _only_model(client: "ApiClient") -> str:
+    """The one model that there is. Raises CliError where there is none, or a choice to make."""
+    from itertools import islice
 
+    from cli.errors import CliError
+
+    models = [model["name"] for model in islice(client.list_models(), _MOST_NAMED + 1) if model.get("latest")]
+    if len(models) == 1:
+        return str(models[0])
+    if not models:
+        raise CliError("there is no model yet; publish one (fovea models publish) or learn one (fovea finetune)")
+    more = " and more" if len(models) > _MOST_NAMED else ""
+    names = ", ".join(models[:_MOST_NAMED])
+    raise CliError(f"there are several models, so name one with -m: {names}{more} (fovea models list)")
+
+
+def _fetch_hint(url: str) -> str:
+    return f"is a URL, and only files are taken; fetch it first: curl -sL {shlex.quote(url)} | fovea classify -"
+
+
+def _folder_hint(folder: Path) -> str:
+    return f"is a folder; name its files: fovea classify {shlex.quote(str(folder))}/*"
+
+
+def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:
     done = [outcome for outcome in outcomes if not outcome.code]
+    if done and name_model:
+        print(f"by {done[0].model} version {done[0].version}, the only model", file=sys.stderr)
     if done:
-        print_table(("file", "class", "", "probability"), _rows(done))
+        _print_classes(done)
     for outcome in outcomes:
         if outcome.code:
             print(f"{outcome.file}: {outcome.detail} ({outcome.code})", file=sys.stderr)
 
 
-def _rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, str, str, str]]:
+def _print_classes(outcomes: Sequence[ClassifiedFile]) -> None:
+    """One table; where a terminal is too narrow for the files' names beside the classes, they stand above them."""
+    from cli.output import print_table, terminal_width
+    from cli.table import Table
+
+    columns = ("file", "class", "", "probability")
+    together = [row for outcome in outcomes for row in _rows(outcome)]
+    width = terminal_width()
+    if width is None or Table(columns, together).fits(width):
+        print_table(columns, together)
+        return
+    for outcome in outcomes:
+        print(outcome.file)
+        print_table(("", "", ""), [row[1:] for row in _rows(outcome)])
+
+
+def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
     from cli.output import bar, percent
 
-    for outcome in outcomes:
-        for rank, found in enumerate(outcome.classes):
-            name = "" if rank else outcome.file
-            probability = found["probability"]
-            yield (name, found["label"], bar(probability), percent(probability))
+    names = [outcome.file, *[""] * (len(outcome.classes) - 1)]
+    return [
+        (name, found["label"], bar(found["probability"]), percent(found["probability"]))
+        for name, found in zip(names, outcome.classes, strict=True)
+    ]

@@ -15,13 +15,13 @@ import httpx
 
 from cli.errors import ApiError, Unreachable
 from cli.event_stream import EventStream
+from system.loopback import is_loopback
 
 Json = dict[str, Any]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PASSING = frozenset({502, 503, 504})
 _CHUNK = 2**20
 _SETTLING_S = 600.0
@@ -48,7 +48,7 @@ class ApiClient:
             headers={"Authorization": f"Bearer {secret}"} if secret else {},
             timeout=httpx.Timeout(timeout_s, connect=5.0),
             # A proxy of the environment cannot reach this machine's loopback.
-            trust_env=address.host not in _LOOPBACK,
+            trust_env=not is_loopback(address.host),
         )
 
     def __enter__(self) -> "ApiClient":
@@ -111,8 +111,28 @@ class ApiClient:
             for piece in response.iter_bytes(_CHUNK):
                 write(piece)
 
+    def delete_model(self, model: str, *, force: bool = False) -> None:
+        """Delete all of a model; `force` with its aliases, with which it is refused otherwise."""
+        self._delete(f"/v1/models/{_path(model)}", force=force)
+
+    def delete_version(self, model: str, version: int, *, force: bool = False) -> None:
+        """Delete a version; `force` with the aliases that point at it, with which it is refused otherwise."""
+        self._delete(_version(model, version), force=force)
+
+    def get_alias(self, model: str, alias: str) -> Json:
+        """The version that an alias is at, the `previous` one that it would go back to, and its history."""
+        return self._call("GET", _alias(model, alias))
+
     def set_alias(self, model: str, alias: str, version: int) -> Json:
-        return self._call("PUT", f"/v1/models/{_path(model)}/aliases/{_path(alias)}", json={"version": version})
+        """Point an alias at a version; the answer is the model."""
+        return self._call("PUT", _alias(model, alias), json={"version": version})
+
+    def roll_back_alias(self, model: str, alias: str, present: int) -> Json:
+        """Undo the last move of an alias that is at version `present`; the answer is the model."""
+        return self._call("POST", f"{_alias(model, alias)}/rollback", json={"from": present})
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        self._delete(_alias(model, alias))
 
     def finetune(self, request: Json, idempotency_key: str | None = None) -> Json:
         """Start a `finetune` job; the answer is the job."""
@@ -144,7 +164,7 @@ class ApiClient:
         return self._call("GET", f"/v1/datasets/{_path(dataset)}/report")
 
     def delete_dataset(self, dataset: str) -> None:
-        _raise_for_problem(self._send("DELETE", f"/v1/datasets/{_path(dataset)}"), self.url)
+        self._delete(f"/v1/datasets/{_path(dataset)}")
 
     def list_jobs(
         self, *, state: str | None = None, kind: str | None = None, page_size: int = 50
@@ -156,15 +176,19 @@ class ApiClient:
     def get_job(self, job: str) -> Json:
         return self._call("GET", f"/v1/jobs/{_path(job)}")
 
-    def cancel_job(self, job: str, on_cancel: str = "discard") -> Json:
-        """Ask a job to end; `keep_best` makes a version of the best that it has learned so far."""
-        return self._call("POST", f"/v1/jobs/{_path(job)}/cancel", json={"on_cancel": on_cancel})
+    def cancel_job(self, job: str, on_cancel: str | None = None) -> Json:
+        """Ask a job to end, and say what becomes of what it has learned so far: `keep_best` or `discard`.
 
-    def follow_job(self, job: str, poll_s: float = 1.0, patience_s: float = 60.0) -> Iterator[Json]:
+        None leaves that to an earlier cancellation; without one it is discarded.
+        """
+        body = {"on_cancel": on_cancel} if on_cancel else None
+        return self._call("POST", f"/v1/jobs/{_path(job)}/cancel", json=body)
+
+    def follow_job(self, job: str, poll_s: float = 1.0, timeout_s: float = 60.0) -> Iterator[Json]:
         """The job, again whenever it has changed, until it has ended; the last one is in a terminal state.
 
         The server's events say when to look; where they cannot be had (a proxy that buffers), it is asked
-        every `poll_s`. A Fovea that goes away meanwhile, for an update perhaps, may take `patience_s` to return.
+        every `poll_s`. A Fovea that goes away meanwhile, for an update perhaps, may take `timeout_s` to return.
         """
         stream = EventStream(self._http, f"/v1/jobs/{_path(job)}/events")
         seen = self.get_job(job)
@@ -181,9 +205,12 @@ class ApiClient:
                         return
             except (Unreachable, ApiError) as error:
                 may_return = isinstance(error, Unreachable) or error.status in _PASSING
-                if not may_return or time.monotonic() - heard_at > patience_s:
+                if not may_return or time.monotonic() - heard_at > timeout_s:
                     raise
             time.sleep(poll_s)
+
+    def _delete(self, path: str, *, force: bool = False) -> None:
+        _raise_for_problem(self._send("DELETE", path, params={"force": "true"} if force else {}), self.url)
 
     def _create(self, path: str, request: Json, idempotency_key: str | None = None) -> Json:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
@@ -204,16 +231,16 @@ class ApiClient:
         return _json(response, self.url)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        with self._told_apart(method, path):
+        with self._unreachable_raised(method, path):
             return self._http.request(method, path, **options)
 
     @contextlib.contextmanager
     def _open(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        with self._told_apart(method, path), self._http.stream(method, path, **options) as response:
+        with self._unreachable_raised(method, path), self._http.stream(method, path, **options) as response:
             yield response
 
     @contextlib.contextmanager
-    def _told_apart(self, method: str, path: str) -> Iterator[None]:
+    def _unreachable_raised(self, method: str, path: str) -> Iterator[None]:
         try:
             yield
         except httpx.ConnectError as exc:
@@ -248,6 +275,10 @@ def _version(model: str, version: int) -> str:
     return f"/v1/models/{_path(model)}/versions/{version}"
 
 
+def _alias(model: str, alias: str) -> str:
+    return f"/v1/models/{_path(model)}/aliases/{_path(alias)}"
+
+
 def _json(response: httpx.Response, url: str) -> Json:
     try:
         content = response.json()
@@ -265,9 +296,14 @@ def _raise_for_problem(response: httpx.Response, url: str) -> None:
         call = f"{response.status_code} for {response.request.url.path}"
         raise Unreachable(f"what answers at {url} is not Fovea: {call}")
     problem = _json(response, url)
-    raise ApiError(
-        code=str(problem.get("code", "error")),
-        detail=str(problem.get("detail") or problem.get("title") or response.reason_phrase),
-        status=response.status_code,
-        request_id=problem.get("request_id"),
-    )
+    detail = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        detail = _key_hint(url, has_key="authorization" in response.request.headers)
+    raise ApiError(str(problem.get("code", "error")), detail, response.status_code, problem.get("request_id"))
+
+
+def _key_hint(url: str, *, has_key: bool) -> str:
+    """The server speaks of the header that this client sends; its user gives an option or a variable."""
+    if has_key:
+        return f"Fovea at {url} does not take this API key, which is unknown, expired or revoked: --key, FOVEA_KEY"
+    return f"Fovea at {url} needs an API key: give it with --key, or in the variable FOVEA_KEY"

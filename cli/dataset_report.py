@@ -76,7 +76,7 @@ def _fault_rows(faults: Sequence[Json]) -> Iterator[tuple[str | Text, ...]]:
 
 
 def _print_red(line: str) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if sys.stdout.isatty():
         console.print(Text(line, "bold red"))
     else:

@@ -9,8 +9,7 @@ from typing import BinaryIO
 
 from cli.client import ApiClient, Json
 from cli.errors import DatasetUnusable
-from cli.jobs import see_job
-from cli.progress import require_success
+from cli.job_progress import require_success, show_until_over
 from cli.transfer import Transfer
 from models.dataset.pack import pack
 
@@ -26,17 +25,21 @@ _MEDIA_TYPES = {
 def create_dataset(client: ApiClient, source: Path, name: str | None = None, on_fault: str = "skip") -> Json:
     """Send and have checked; returns the dataset, `ready` or `refused`, with its `report`.
 
-    A folder is packed into a temporary archive of its size first (TMPDIR says where). Raises DatasetUnusable where
-    there is nothing to send, what packing raises, what the client raises, JobFailed and Detached.
+    Where a dataset has the same images already, that one is returned. A folder is packed into a temporary archive
+    of its size first (TMPDIR says where). Raises DatasetUnusable where there is nothing to send, what packing
+    raises, what the client raises, JobFailed and Detached.
     """
     name = name or title_of(source)
     with _archive(source) as archive:
         accepted = _send(client, archive, name, on_fault)
-    job = see_job(client, accepted["job"]["id"], f"checking {name}")
-    dataset = client.get_dataset(accepted["id"])
+    job = show_until_over(client, accepted["job"]["id"], f"checking {name}")
+    checked = (job.get("result") or {}).get("dataset") or accepted["id"]
+    dataset = client.get_dataset(checked)
     if dataset["state"] == "checking":
         require_success(job)
-    return {**dataset, "report": client.get_report(dataset["id"])}
+    if checked != accepted["id"]:
+        print(f"the same images are there already as {checked} ({dataset['name']})", file=sys.stderr)
+    return {**dataset, "report": client.get_report(checked)}
 
 
 def ready_dataset(client: ApiClient, source: Path, on_fault: str = "skip") -> str:
@@ -44,20 +47,15 @@ def ready_dataset(client: ApiClient, source: Path, on_fault: str = "skip") -> st
 
     Raises DatasetUnusable with the refusals, and what `create_dataset` raises.
     """
-    created = create_dataset(client, source, on_fault=on_fault)
-    report = created["report"]
-    if created["state"] == "ready":
-        faults = sum((report.get("faults_by_code") or {}).values())
-        more = f"; {faults} faults: fovea datasets report {created['id']}" if faults else ""
-        _say(f"{created['id']} is ready: {report['images']} images, {len(created['labels'])} classes{more}")
-        return str(created["id"])
-    if same := report.get("duplicate_of"):
-        # Sent again only to start another fine-tune: this second, refused entry is of no use to anyone.
-        client.delete_dataset(created["id"])
-        _say(f"the same images are dataset {same} already; learning that one")
-        return str(same)
-    why = "; ".join(report.get("refusals") or ["see its report"])
-    raise DatasetUnusable(f"dataset {created['id']} is refused: {why}. All: fovea datasets report {created['id']}")
+    dataset = create_dataset(client, source, on_fault=on_fault)
+    name, report = str(dataset["id"]), dataset["report"]
+    if dataset["state"] != "ready":
+        why = "; ".join(report.get("refusals") or ["see its report"])
+        raise DatasetUnusable(f"dataset {name} is refused: {why}. All: fovea datasets report {name}")
+    faults = sum((report.get("faults_by_code") or {}).values())
+    more = f"; {faults} faults: fovea datasets report {name}" if faults else ""
+    print(f"{name} is ready: {report['images']} images, {len(dataset['labels'])} classes{more}", file=sys.stderr)
+    return name
 
 
 def title_of(source: Path) -> str:
@@ -90,15 +88,11 @@ def _send(client: ApiClient, archive: Path, name: str, on_fault: str) -> Json:
         raise DatasetUnusable(f"{archive} cannot be read: {exc.strerror or exc}") from exc
 
 
-def _pieces(file: BinaryIO, tell: Callable[[int], None]) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, report: Callable[[int], None]) -> Iterator[bytes]:
     while piece := file.read(_CHUNK):
         yield piece
-        tell(len(piece))
+        report(len(piece))
 
 
 def _suffix(name: str) -> str:
     return next((suffix for suffix in _MEDIA_TYPES if name.lower().endswith(suffix)), "")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

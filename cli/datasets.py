@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.options import AsJson, Key, Url
+from cli.options import AsJson, Key, OnFault, Url, Yes, confirm
 
 if TYPE_CHECKING:
     from cli.client import Json
@@ -28,9 +28,7 @@ def create(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="For people; the file's or folder's by default.")
     ] = None,
-    on_fault: Annotated[
-        str, typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
-    ] = "skip",
+    on_fault: OnFault = "skip",
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -40,8 +38,6 @@ def create(
     from cli.dataset_upload import create_dataset
     from cli.output import print_json
 
-    if on_fault not in ("skip", "refuse"):
-        raise typer.BadParameter(f"{on_fault!r} is not one of skip, refuse", param_hint="--on-fault")
     with ApiClient(url, key) as client:
         dataset = create_dataset(client, source, name, on_fault)
     if as_json:
@@ -61,7 +57,7 @@ def list_datasets(
 ) -> None:
     """Every dataset, the newest first."""
     from cli.client import ApiClient
-    from cli.output import moment, print_json, print_table, size
+    from cli.output import local_time, print_json, print_table, size
 
     with ApiClient(url, key) as client:
         datasets = list(client.list_datasets(search))
@@ -72,10 +68,11 @@ def list_datasets(
         print("No dataset yet; send one: fovea datasets create DIR_OR_ARCHIVE")
         return
     rows = (
-        (d["id"], d["name"], d["state"], str(len(d["labels"])), size(d["size_bytes"]), moment(d["created_at"]))
+        (d["id"], d["name"], d["state"], str(len(d["labels"])), size(d["size_bytes"]), local_time(d["created_at"]))
         for d in datasets
     )
-    print_table(("dataset", "name", "state", "classes", "size", "created"), rows)
+    columns = ("dataset", "name", "state", "classes", "size", "created")
+    print_table(columns, rows, optional=("size", "classes"), right=("classes", "size"))
 
 
 @app.command()
@@ -83,7 +80,7 @@ def show(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson =
     """One dataset with its counts."""
     from cli.client import ApiClient
     from cli.dataset_report import counts_by_split, in_words
-    from cli.output import moment, print_json, print_table, size
+    from cli.output import local_time, print_json, print_table, size
 
     with ApiClient(url, key) as client:
         found = client.get_dataset(dataset)
@@ -98,7 +95,7 @@ def show(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson =
         ("images", in_words(counts_by_split(found["counts"]))),
         ("size", size(found["size_bytes"])),
         ("content", found["content_hash"] or ""),
-        ("created", moment(found["created_at"])),
+        ("created", local_time(found["created_at"])),
     ]
     print_table(("", ""), (row for row in rows if row[1]))
 
@@ -125,10 +122,11 @@ def report(
 
 
 @app.command()
-def delete(dataset: DatasetId, url: Url = None, key: Key = None) -> None:
+def delete(dataset: DatasetId, yes: Yes = False, url: Url = None, key: Key = None) -> None:
     """Delete a dataset with its images. Refused while a job uses it."""
     from cli.client import ApiClient
 
+    confirm(f"Delete the dataset {dataset} with its images?", yes)
     with ApiClient(url, key) as client:
         client.delete_dataset(dataset)
     print(f"{dataset} is deleted")
@@ -139,9 +137,8 @@ def _print_created(dataset: "Json") -> None:
 
     print_report(dataset["report"], dataset["id"])
     print(f"\n{dataset['id']} ({dataset['name']}) is {dataset['state']}")
-    same = dataset["report"].get("duplicate_of")
-    if dataset["state"] == "ready" or same:
-        print(f"Learn it: fovea finetune {same or dataset['id']} --model NAME --architecture mobilenet_v2")
+    if dataset["state"] == "ready":
+        print(f"Learn it: fovea finetune {dataset['id']} --model NAME --architecture mobilenet_v2")
 
 
 def _shortened(labels: list[str], most: int = 12) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MODEL = "digits-demo"
 _START_S = 180.0
 _AT_ONCE = 8
-# Digits as they are: mirrored they would be others, and two lessons shall take seconds.
+# Digits as they are: mirrored they would be others. Few epochs: two fine-tunes shall take seconds.
 _RECIPE = {
     "epochs": 12,
     "batch_size": 32,
@@ -46,7 +46,7 @@ def demo(
     """
     from cli.client import ApiClient
     from cli.output import print_json
-    from cli.temporary_fovea import temporary_fovea
+    from cli.up.temporary_fovea import temporary_fovea
 
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fovea-demo-") as temporary, contextlib.ExitStack() as stack:
@@ -64,57 +64,57 @@ def demo(
 
 
 def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: Callable[[], None]) -> "Json":
-    """The story; returns its numbers. Words about it go to stderr, images into `folder`."""
+    """Run the demo against `client`; returns its numbers. Words about it go to stderr, images into `folder`."""
     seconds: dict[str, float] = {}
     with _timed(seconds, "start", f"waiting for Fovea at {client.url}"):
         _await_ready(client, require_alive)
     with _timed(seconds, "draw", "writing scikit-learn's handwritten digits into folders, some kept back unseen"):
-        lessons = _lessons(folder, per_digit)
-    unseen = sorted((lessons / "unseen").glob("digit-*.png"))
+        digits = _write_digits(folder, per_digit)
+    unseen = sorted((digits / "unseen").glob("digit-*.png"))
     known = [image for image in unseen if _label(image) in "01234"]
     with _timed(seconds, "learn", "learning 0 to 4: LeNet-5 from nothing"):
-        first = _learn(client, lessons / "0-4", "none")
+        first = _learn(client, digits / "0-4", "none")
     with _timed(seconds, "classify", f"classifying {len(known)} unseen digits from 0 to 4"):
         first["unseen"] = _classify(client, f"{_MODEL}:{first['version']}", known)
     with _timed(seconds, "learn_on", f"learning on to 0 to 9 from {_MODEL} version {first['version']}"):
-        second = _learn(client, lessons / "0-9", f"{_MODEL}:{first['version']}")
+        second = _learn(client, digits / "0-9", f"{_MODEL}:{first['version']}")
     with _timed(seconds, "classify_all", f"classifying {len(unseen)} unseen digits from 0 to 9"):
         second["unseen"] = _classify(client, f"{_MODEL}@production", unseen)
     return {
         "model": _MODEL,
-        "lessons": [first, second],
+        "finetunes": [first, second],
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
 
 
 def _await_ready(client: "ApiClient", require_alive: Callable[[], None]) -> None:
     from cli.errors import StartFailed
-    from cli.readiness import ask, awaited
+    from cli.up.readiness import parts_not_ready, read_readiness
 
     deadline = time.monotonic() + _START_S
-    while waiting := awaited(ask(client)):
+    while waiting := parts_not_ready(read_readiness(client)):
         require_alive()
         if time.monotonic() > deadline:
             raise StartFailed(f"Fovea at {client.url} is not ready after {_START_S:.0f} s: {', '.join(waiting)}")
         time.sleep(0.2)
 
 
-def _lessons(folder: Path, per_digit: int) -> Path:
+def _write_digits(folder: Path, per_digit: int) -> Path:
     from cli.errors import CliError
 
-    lessons = folder / "lessons"
-    command = [sys.executable, "-m", "cli.lessons", str(lessons), str(per_digit), str(folder / "digits")]
+    target = folder / "digits"
+    command = [sys.executable, "-m", "cli.demo_digits", str(target), str(per_digit), str(folder / "dataset")]
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     written = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if written.returncode:
         raise CliError(f"no digits to learn from: {written.stderr.strip().splitlines()[-1]}")
-    return lessons
+    return target
 
 
 def _learn(client: "ApiClient", images: Path, weights: str) -> "Json":
-    """Send a folder, learn it, serve it; the lesson's numbers."""
+    """Send a folder, learn it, serve it; the fine-tune's numbers."""
     from cli.dataset_upload import ready_dataset
-    from cli.jobs import watch_job
+    from cli.job_progress import watch_job
 
     dataset = ready_dataset(client, images)
     request = {
@@ -175,19 +175,19 @@ def _timed(seconds: dict[str, float], name: str, words: str) -> Iterator[None]:
 def _show(report: "Json") -> None:
     from cli.output import bar, percent, print_table
 
-    first, second = (lesson["unseen"] for lesson in report["lessons"])
+    first, second = (finetune["unseen"] for finetune in report["finetunes"])
     rows = [
         (label, _right(first["per_digit"].get(label)), _right(c), bar(c["correct"] / c["images"]))
         for label, c in sorted(second["per_digit"].items())
     ]
     print_table(("digit", "after 0 to 4", "after 0 to 9", ""), rows)
     print()
-    for lesson, learnt in zip(report["lessons"], ("learn", "learn_on"), strict=True):
-        unseen, labels = lesson["unseen"], lesson["labels"]
+    for finetune, step in zip(report["finetunes"], ("learn", "learn_on"), strict=True):
+        unseen, labels = finetune["unseen"], finetune["labels"]
         print(
-            f"{report['model']} version {lesson['version']} knows {labels[0]} to {labels[-1]}: "
+            f"{report['model']} version {finetune['version']} knows {labels[0]} to {labels[-1]}: "
             f"{unseen['correct']} of {unseen['images']} unseen digits right ({percent(unseen['accuracy'])}), "
-            f"learnt in {report['seconds'][learnt]:.1f} s"
+            f"learned in {report['seconds'][step]:.1f} s"
         )
     each = 1000 * report["seconds"]["classify_all"] / second["images"]
     print(f"{each:.1f} ms for each classification; {report['seconds']['whole']:.0f} s in all")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import httpx
+from httpx_sse import connect_sse
 
 # Progress may come faster than anyone reads.
 _QUIET_S = 0.2
@@ -15,28 +16,23 @@ class EventStream:
     def __init__(self, http: httpx.Client, path: str) -> None:
         self._http = http
         self._path = path
-        self._last_id: str | None = None
+        self._last_id = ""
 
     def wake_ups(self) -> Iterator[None]:
         """Once at first, then at each event, for mere progress every `_QUIET_S`; ends when the stream does.
 
-        A stream asked for again goes on after the last event that was seen.
+        A stream asked for again goes on after the last event that was seen. What is no stream has no events.
         """
         yield
         looked_at = time.monotonic()
-        kind = ""
-        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": self._last_id} if self._last_id else {})}
+        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
         timeout = httpx.Timeout(30.0, connect=5.0)
         try:
-            with self._http.stream("GET", self._path, headers=headers, timeout=timeout) as answer:
-                for line in answer.iter_lines() if answer.status_code == 200 else ():
-                    name, _, value = line.partition(":")
-                    if name == "id":
-                        self._last_id = value.strip()
-                    elif name == "event":
-                        kind = value.strip()
-                    elif not line and (kind != "progress" or time.monotonic() - looked_at > _QUIET_S):
+            with connect_sse(self._http, "GET", self._path, headers=headers, timeout=timeout) as stream:
+                for event in stream.iter_sse():
+                    self._last_id = event.id or self._last_id
+                    if event.event != "progress" or time.monotonic() - looked_at > _QUIET_S:
                         yield
                         looked_at = time.monotonic()
-        except httpx.TransportError:
+        except httpx.TransportError:  # also what httpx-sse raises for an answer that is no stream
             return

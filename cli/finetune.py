@@ -1,19 +1,18 @@
 """`fovea finetune`: images in, a new version of a model out, through a running Fovea."""
 
 import re
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.options import AsJson, Key, Params, Url, read_object
+from cli.options import AsJson, Key, OnFault, Params, Url, read_object
 
 if TYPE_CHECKING:
     from cli.client import ApiClient, Json
 
 _DATASET_ID = re.compile(r"ds_[0-9A-Za-z]+")
-_STRATEGIES = ("auto", "head", "partial", "full")
-_PROMOTE = ("never", "if_better", "always")
 
 
 def finetune(
@@ -31,15 +30,19 @@ def finetune(
     weights: Annotated[
         str, typer.Option("--weights", "-w", help="What to start from: imagenet, none, an id, or NAME@ALIAS.")
     ] = "imagenet",
-    strategy: Annotated[str, typer.Option(help=f"What is trained: {', '.join(_STRATEGIES)}.")] = "auto",
+    strategy: Annotated[
+        Literal["auto", "head", "partial", "full"], typer.Option(help="What is trained.")
+    ] = "auto",
     recipe: Annotated[str, typer.Option(help="A preset's name, a JSON object, or @FILE with one.")] = "default",
     validation_fraction: Annotated[
         float | None,
         typer.Option(min=0.01, max=0.9, help="Share of each class that validates, where there is no split."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same split.")] = 0,
-    promote: Annotated[str, typer.Option(help=f"Move `production` to it: {', '.join(_PROMOTE)}.")] = "never",
-    on_fault: Annotated[str, typer.Option(help="Faulty files of a folder or archive: skip or refuse.")] = "skip",
+    promote: Annotated[
+        Literal["never", "if_better", "always"], typer.Option(help="Whether `production` moves to it.")
+    ] = "never",
+    on_fault: OnFault = "skip",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
     url: Url = None,
     key: Key = None,
@@ -47,16 +50,9 @@ def finetune(
 ) -> None:
     """Learn a dataset's classes and publish the result. Ctrl-C stops watching, not the job."""
     from cli.client import ApiClient
-    from cli.jobs import watch_job
+    from cli.job_progress import watch_job
     from cli.output import print_json_line
 
-    for value, option, known in (
-        (strategy, "--strategy", _STRATEGIES),
-        (promote, "--promote", _PROMOTE),
-        (on_fault, "--on-fault", ("skip", "refuse")),
-    ):
-        if value not in known:
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
     request: Json = {
         "model": model,
         "architecture": architecture,
@@ -73,6 +69,8 @@ def finetune(
     with ApiClient(url, key) as client:
         request["dataset"] = _dataset_id(client, dataset, request, on_fault)
         job = client.finetune(request)
+        for warning in job.get("warnings") or ():
+            print(f"warning: {warning}", file=sys.stderr)
         if wait:
             job = watch_job(client, job["id"], f"learning {model}", as_json=as_json)
     if not wait and as_json:
@@ -125,8 +123,7 @@ def _print_result(result: "Json") -> None:
 
 
 def _rows(result: "Json") -> list[tuple[str, str]]:
-    from cli.output import percent
-    from cli.progress import clock
+    from cli.output import duration, percent
 
     metrics: dict[str, Any] = result.get("metrics") or {}
     strategy, promotion = result.get("strategy") or {}, result.get("promotion") or {}
@@ -148,5 +145,5 @@ def _rows(result: "Json") -> list[tuple[str, str]]:
         answers = "serves as production" if result.get("promoted") else "not promoted"
         rows.append(("promotion", f"{answers}: {promotion.get('reason')}" if promotion.get("reason") else answers))
     if seconds := result.get("seconds"):
-        rows.append(("time", clock(sum(seconds.values()))))
+        rows.append(("time", duration(sum(seconds.values()))))
     return rows

@@ -1,15 +1,14 @@
 """`fovea jobs`: the durable work of a running Fovea."""
 
-import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient, Json
+    from cli.client import Json
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and cancel jobs.")
 
@@ -18,7 +17,10 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="queued, running, succeeded, failed or cancelled.")] = None,
+    state: Annotated[
+        Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
+        typer.Option(help="Those in this state; all by default."),
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="finetune, publish, ingest or classify.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
     url: Url = None,
@@ -29,15 +31,17 @@ def list_jobs(
     from itertools import islice
 
     from cli.client import ApiClient
-    from cli.output import moment, print_json, print_table
-    from cli.progress import describe
+    from cli.job_progress import describe
+    from cli.output import local_time, print_json, print_table
 
     with ApiClient(url, key) as client:
         jobs = list(islice(client.list_jobs(state=state, kind=kind), limit))
     if as_json:
         print_json(jobs)
         return
-    rows = ((j["id"], j["kind"], _subject(j), describe(j), moment(j.get("created_at"))) for j in jobs)
+    rows = [
+        (j["id"], j["kind"], _model(j), describe(j, brief=True), local_time(j.get("created_at"))) for j in jobs
+    ]
     print_table(("job", "kind", "model", "state", "created"), rows)
 
 
@@ -45,8 +49,8 @@ def list_jobs(
 def show(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One job: what was asked, how far it is, what came of it. All of it with --json."""
     from cli.client import ApiClient
-    from cli.output import moment, print_json, print_table
-    from cli.progress import describe
+    from cli.job_progress import describe
+    from cli.output import local_time, print_json, print_table
 
     with ApiClient(url, key) as client:
         found = client.get_job(job)
@@ -58,19 +62,21 @@ def show(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) 
         ("job", found["id"]),
         ("kind", found["kind"]),
         ("state", describe(found)),
+        ("asked to end", _fate(found) if found.get("cancel_requested") and found["state"] == "running" else ""),
         ("error", f"{error.get('detail')} ({error.get('code')})" if error else ""),
         ("attempt", str(found.get("attempt") or "")),
         *_flat("request", found.get("request") or {}),
         *_flat("result", found.get("result") or {}),
-        *((name, moment(found.get(name))) for name in ("created_at", "started_at", "finished_at")),
+        *((name, local_time(found.get(name), "seconds")) for name in ("created_at", "started_at", "finished_at")),
     ]
-    print_table(("", ""), (row for row in rows if row[1]))
+    print_table(("", ""), [row for row in rows if row[1]])
 
 
 @app.command()
 def watch(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Follow a job until it ends. Exit code 1 unless it succeeded."""
     from cli.client import ApiClient
+    from cli.job_progress import watch_job
 
     with ApiClient(url, key) as client:
         done = watch_job(client, job, job, as_json=as_json)
@@ -82,64 +88,59 @@ def watch(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False)
 def cancel(
     job: JobId,
     keep_best: Annotated[
-        bool, typer.Option("--keep-best", help="Make a version of the best that it has learned so far.")
+        bool, typer.Option("--keep-best", help="Make a version of the best that a fine-tune has learned so far.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Throw it away, even if it was to be kept until now.")
     ] = False,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a job to end; what it has learned is discarded, unless --keep-best."""
-    from cli.client import ApiClient
+    """Ask a job to end. What it has learned is thrown away, unless it is or was asked with --keep-best."""
+    from cli.client import ApiClient, is_over
     from cli.output import print_json_line
 
+    if keep_best and discard:
+        raise typer.BadParameter("it excludes --discard", param_hint="--keep-best")
     with ApiClient(url, key) as client:
-        found = client.cancel_job(job, "keep_best" if keep_best else "discard")
+        was_over = is_over(client.get_job(job))
+        found = client.cancel_job(job, "keep_best" if keep_best else "discard" if discard else None)
     if as_json:
         print_json_line(found)
     else:
-        asked = " (asked to end; it does so at the next step)" if found["state"] == "running" else ""
-        print(f"{found['id']} {found['state']}{asked}")
+        print(_what_becomes_of(found, was_over=was_over))
 
 
-def watch_job(client: "ApiClient", job: str, title: str, *, as_json: bool = False) -> "Json":
-    """Show a job until it ends: a JSON line at each change, else progress on stderr.
-
-    Raises JobFailed, and Detached at Ctrl-C, which leaves the job alone.
-    """
-    from cli.output import print_json_line
-    from cli.progress import require_success
-
-    return require_success(see_job(client, job, title, print_json_line if as_json else None))
-
-
-def see_job(client: "ApiClient", job: str, title: str, show: "Callable[[Json], object] | None" = None) -> "Json":
-    """The same, whatever the job's end; `show` is called at each change in place of the progress."""
-    from rich.console import Console
-
-    from cli.errors import Detached
-    from cli.progress import JobProgress
-
-    found: Json = {}
-    try:
-        with JobProgress(title, Console(stderr=True), lambda line: print(line, file=sys.stderr)) as progress:
-            for found in client.follow_job(job):
-                (show or progress.show)(found)
-    except KeyboardInterrupt:
-        ways = f"watch it: fovea jobs watch {job}; end it: fovea jobs cancel {job}"
-        raise Detached(f"no longer watching; the job goes on. {ways[0].upper()}{ways[1:]}") from None
-    return found
+def _what_becomes_of(job: "Json", *, was_over: bool) -> str:
+    """What a cancellation does to a job, whose answer to it this is, in a sentence."""
+    if was_over:
+        return f"{job['id']} has ended already: {job['state']}"
+    if job["state"] == "cancelled":
+        return f"{job['id']} is cancelled; it was waiting for a worker"
+    if job["state"] != "running":
+        return f"{job['id']} has ended meanwhile: {job['state']}"
+    return f"{job['id']} ends at its next step; {_fate(job)}"
 
 
-def _flat(prefix: str, values: "Json", depth: int = 3) -> Iterator[tuple[str, str]]:
-    """Names and values of what fits into a line each; lists are left out."""
+def _fate(job: "Json") -> str:
+    if job.get("on_cancel") == "keep_best" and job["kind"] == "finetune":
+        return "a version is made of the best that it has learned so far"
+    return "what it has done so far is thrown away"
+
+
+def _flat(prefix: str, values: "Json", depth: int = 2) -> Iterator[tuple[str, str]]:
+    """Names and values of what fits into a line each; what is null, lists, and what lies deeper are left out."""
     for name, value in values.items():
         if isinstance(value, dict) and depth > 1:
             yield from _flat(f"{prefix}.{name}", value, depth - 1)
+        elif isinstance(value, bool):
+            yield f"{prefix}.{name}", "yes" if value else "no"
         elif isinstance(value, float):
             yield f"{prefix}.{name}", f"{value:.4g}"
-        elif not isinstance(value, (dict, list)):
+        elif isinstance(value, (int, str)):
             yield f"{prefix}.{name}", str(value)
 
 
-def _subject(job: "Json") -> str:
+def _model(job: "Json") -> str:
     return str((job.get("request") or {}).get("model") or "")

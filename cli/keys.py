@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,12 @@ from cli.options import AsJson, Data
 if TYPE_CHECKING:
     from storage.keys import Key, KeyRing
 
-SCOPES = ("classify", "train", "admin")
+
+class Scope(StrEnum):
+    CLASSIFY = "classify"
+    TRAIN = "train"
+    ADMIN = "admin"
+
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -29,7 +35,8 @@ Database = Annotated[
 def create(
     name: Annotated[str, typer.Argument(help="Whom or what it is for.")] = "key",
     scope: Annotated[
-        list[str] | None, typer.Option(help="classify, train or admin; repeat it for several. admin has all.")
+        list[Scope] | None,
+        typer.Option(help="Repeat it for several; classify by default. admin has all."),
     ] = None,
     days: Annotated[
         int | None, typer.Option(min=1, help="After so many days it expires; never by default.")
@@ -41,12 +48,9 @@ def create(
     """Make a key. Its secret is shown now and never again."""
     from cli.output import print_json
 
-    scopes = scope or ["classify"]
-    if unknown := sorted(set(scopes) - set(SCOPES)):
-        raise typer.BadParameter(f"{', '.join(unknown)}: not one of {', '.join(SCOPES)}", param_hint="--scope")
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     with _ring(data, database_url) as ring:
-        key, token = ring.create(name, scopes, expires_at)
+        key, token = ring.create(name, scope or [Scope.CLASSIFY], expires_at)
     if as_json:
         print_json({**_to_dict(key), "token": token})
     else:
@@ -56,7 +60,7 @@ def create(
 @app.command("list")
 def list_keys(data: Data = Path("data"), database_url: Database = None, as_json: AsJson = False) -> None:
     """Every key, without its secret."""
-    from cli.output import moment, print_json, print_table
+    from cli.output import local_time, print_json, print_table
 
     with _ring(data, database_url) as ring:
         keys = [_to_dict(key) for key in ring.list()]
@@ -69,8 +73,8 @@ def list_keys(data: Data = Path("data"), database_url: Database = None, as_json:
             k["name"],
             ", ".join(k["scopes"]),
             k["state"],
-            moment(k["created_at"]),
-            moment(k["expires_at"]),
+            local_time(k["created_at"]),
+            local_time(k["expires_at"]),
         )
         for k in keys
     )

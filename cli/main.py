@@ -5,7 +5,7 @@ Start-up is kept quick: what a command needs is imported when it runs.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from cli.backup import backup, restore
 from cli.classify import classify
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.encoding import never_fail_to_print
 from cli.finetune import finetune
 from cli.init import init
 from cli.migrate import migrate
@@ -50,21 +51,23 @@ def up(
     data: Data = Path("data"),
     host: Annotated[str, typer.Option(envvar="FOVEA_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="FOVEA_PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
-    device: Annotated[str, typer.Option(envvar="FOVEA_DEVICE", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(envvar="FOVEA_DEVICE", help="What computes.")
+    ] = "auto",
     redis_url: Annotated[
         str | None, typer.Option(help="Use this Redis instead of two private ones.", show_default=False)
     ] = None,
     starter: Annotated[
         bool, typer.Option("--starter/--no-starter", help="Train the model `digits` if there is no model.")
     ] = True,
-    log_format: Annotated[str, typer.Option(envvar="FOVEA_LOG_FORMAT", help="text or json.")] = "text",
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(envvar="FOVEA_LOG_FORMAT", help="For people or for machines.")
+    ] = "text",
 ) -> None:
     """Start everything on this machine: gateway, workers, Redis, database. Ctrl-C ends it."""
-    from cli.launch import UpOptions
-    from cli.up import run_up
+    from cli.up.launch import UpOptions
+    from cli.up.run import run_up
 
-    _require(device, "--device", ("auto", "cpu", "cuda"))
-    _require(log_format, "--log-format", ("text", "json"))
     raise typer.Exit(run_up(UpOptions(data, host, port, device, redis_url, starter, log_format)))
 
 
@@ -86,6 +89,7 @@ app.command(no_args_is_help=True)(restore)
 
 def main() -> None:
     """Run the command line."""
+    never_fail_to_print()
     try:
         app()
     except Exception as exc:
@@ -102,11 +106,6 @@ def _expected() -> tuple[type[Exception], ...]:
     from storage.errors import StorageError
 
     return CliError, ModelError, StorageError
-
-
-def _require(value: str, option: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise typer.BadParameter(f"{value!r} is not one of {', '.join(known)}", param_hint=option)
 
 
 if __name__ == "__main__":

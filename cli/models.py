@@ -1,16 +1,16 @@
-"""`fovea models`: what can be called, published and promoted in a running Fovea."""
+"""`fovea models`: what can be called, published, promoted and deleted in a running Fovea."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.options import AsJson, Key, Url
+from cli.options import AsJson, Key, Url, Yes, confirm
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient
+    from cli.client import ApiClient, Json
 
-app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote and fetch models.")
+app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote, fetch and delete models.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[
@@ -22,7 +22,7 @@ Version = Annotated[
 def list_models(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Every model with its versions and aliases."""
     from cli.client import ApiClient
-    from cli.output import moment, print_json, print_table
+    from cli.output import local_time, print_json, print_table
 
     with ApiClient(url, key) as client:
         models = list(client.list_models())
@@ -32,15 +32,15 @@ def list_models(url: Url = None, key: Key = None, as_json: AsJson = False) -> No
     if not models:
         print("No model yet; publish one: fovea models publish NAME --architecture A --weights W")
         return
-    rows = ((m["name"], str(m.get("latest") or ""), _aliases(m), moment(m.get("updated_at"))) for m in models)
-    print_table(("model", "latest", "aliases", "updated"), rows)
+    rows = [(m["name"], str(m.get("latest") or ""), _aliases(m), local_time(m.get("updated_at"))) for m in models]
+    print_table(("model", "latest", "aliases", "updated"), rows, optional=("updated",))
 
 
 @app.command()
 def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One model and each of its versions."""
     from cli.client import ApiClient
-    from cli.output import moment, print_json, print_table, size
+    from cli.output import local_time, percent, print_json, print_table, size
 
     with ApiClient(url, key) as client:
         model, versions = client.get_model(name), list(client.list_versions(name))
@@ -49,20 +49,22 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
         return
     print(f"{model['name']}  {_aliases(model)}\n")
     columns = ("version", "aliases", "architecture", "classes", "accuracy", "size", "created", "job")
-    rows = (
-        (
-            str(v["version"]),
-            ", ".join(v.get("aliases") or ()),
-            str(v.get("architecture") or ""),
-            str(len(v.get("labels") or ())),
-            _accuracy(v),
-            size(v.get("size_bytes")),
-            moment(v.get("created_at")),
-            str(v.get("job_id") or ""),
+    rows = []
+    for version in versions:
+        accuracy = (version.get("metrics") or {}).get("accuracy")
+        rows.append(
+            (
+                str(version["version"]),
+                ", ".join(version.get("aliases") or ()),
+                str(version.get("architecture") or ""),
+                str(len(version.get("labels") or ())),
+                "" if accuracy is None else percent(accuracy),
+                size(version.get("size_bytes")),
+                local_time(version.get("created_at")),
+                str(version.get("job_id") or ""),
+            )
         )
-        for v in versions
-    )
-    print_table(columns, rows)
+    print_table(columns, rows, optional=("job", "classes", "size"), right=("classes", "accuracy", "size"))
 
 
 @app.command()
@@ -72,7 +74,9 @@ def publish(
         str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
     ],
     weights: Annotated[str, typer.Option("--weights", "-w", help="Weights of that architecture.")] = "imagenet",
-    promote: Annotated[str, typer.Option(help="Move `production` to it: always or never.")] = "always",
+    promote: Annotated[
+        Literal["never", "always"], typer.Option(help="Whether `production` moves to it.")
+    ] = "always",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
     url: Url = None,
     key: Key = None,
@@ -80,7 +84,7 @@ def publish(
 ) -> None:
     """Make a served version of a model from published weights."""
     from cli.client import ApiClient
-    from cli.jobs import watch_job
+    from cli.job_progress import watch_job
     from cli.output import print_json_line
 
     request = {"architecture": architecture, "weights": weights, "promote": promote}
@@ -120,19 +124,80 @@ def rollback(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """Point an alias at the newest version before the one it points at."""
+    """Point an alias at the version that it was at before. Again goes back one more."""
     from cli.client import ApiClient
-    from cli.errors import CliError
 
     with ApiClient(url, key) as client:
-        present = (client.get_model(name).get("aliases") or {}).get(alias)
-        if present is None:
-            raise CliError(f"{name} has no alias {alias}; set it: fovea models promote {name} VERSION")
-        earlier = [v["version"] for v in client.list_versions(name) if v["version"] < present]
-        if not earlier:
-            raise CliError(f"{name}@{alias} is version {present}, and no earlier one exists")
-        client.set_alias(name, alias, max(earlier))
-    print(f"{name}@{alias} is version {max(earlier)} again (was {present})")
+        present = client.get_alias(name, alias)["version"]
+        restored = client.roll_back_alias(name, alias, present)["aliases"][alias]
+    print(f"{name}@{alias} is version {restored} again (was {present})")
+
+
+@app.command("alias")
+def change_alias(
+    name: Name,
+    alias: Annotated[str | None, typer.Argument(metavar="[ALIAS]", help="All of them by default.")] = None,
+    version: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="Point it at this one; else it is shown.")
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; the version stays.")] = False,
+    yes: Yes = False,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List a model's aliases, show one with its history, set it, or delete it."""
+    from cli.client import ApiClient
+    from cli.output import print_json, print_table
+
+    if delete and (alias is None or version is not None):
+        raise typer.BadParameter("it takes the name of an alias and no version", param_hint="--delete")
+    with ApiClient(url, key) as client:
+        if alias is None:
+            aliases = client.get_model(name)["aliases"]
+            if as_json:
+                print_json(aliases)
+            elif aliases:
+                print_table(("alias", "version"), [(other, str(number)) for other, number in aliases.items()])
+            else:
+                print(f"{name} has no alias; set one: fovea models alias {name} production VERSION")
+        elif delete:
+            confirm(f"Delete {name}@{alias}?", yes)
+            client.delete_alias(name, alias)
+            print(f"{name}@{alias} is deleted")
+        elif version is not None:
+            client.set_alias(name, alias, version)
+            print(f"{name}@{alias} is version {version}")
+        else:
+            found = client.get_alias(name, alias)
+            print_json(found) if as_json else _print_alias(found)
+
+
+@app.command()
+def delete(
+    name: Name,
+    version: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="This one alone; the whole model by default.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if an alias points at it, and the alias too.")
+    ] = False,
+    yes: Yes = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Delete a version, or a model with all its versions and files. Refused while an alias points at it."""
+    from cli.client import ApiClient
+
+    with ApiClient(url, key) as client:
+        if version is None:
+            count = client.get_model(name)["versions"]
+            confirm(f"Delete {name} with its {count} version{'' if count == 1 else 's'}?", yes)
+            client.delete_model(name, force=force)
+        else:
+            confirm(f"Delete {name} version {version}?", yes)
+            client.delete_version(name, version, force=force)
+    print(f"{name} is deleted" if version is None else f"{name} version {version} is deleted")
 
 
 @app.command()
@@ -140,7 +205,7 @@ def card(
     name: Name,
     version: Version = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="md or html; by the ending of --output, else md.")
+        Literal["md", "html"] | None, typer.Option("--format", help="By the ending of --output, else md.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; the terminal by default.")] = None,
     url: Url = None,
@@ -148,13 +213,11 @@ def card(
 ) -> None:
     """How good a version is, on what it was measured, and where it comes from."""
     from cli.client import ApiClient
-    from cli.files import output_file
+    from cli.output_file import output_file
 
     form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
-    if form not in ("md", "html"):
-        raise typer.BadParameter(f"{form!r} is not one of md, html", param_hint="--format")
     with ApiClient(url, key) as client:
-        text = client.get_card(name, version or _present(client, name), form)
+        text = client.get_card(name, version or _served_version(client, name), form)
     if output is None:
         print(text)
         return
@@ -175,11 +238,11 @@ def download(
 ) -> None:
     """Fetch a version as a zip: model.onnx, manifest, card, and the weights to learn on from."""
     from cli.client import ApiClient
-    from cli.files import output_file
+    from cli.output_file import output_file
     from cli.transfer import Transfer
 
     with ApiClient(url, key) as client:
-        number = version or _present(client, name)
+        number = version or _served_version(client, name)
         total = client.get_version(name, number)["size_bytes"]
         target = output or Path()
         target = target / f"{name}-{number}.zip" if target.is_dir() else target
@@ -193,7 +256,7 @@ def download(
     print(target)
 
 
-def _present(client: "ApiClient", name: str) -> int:
+def _served_version(client: "ApiClient", name: str) -> int:
     """What answers to the bare name: `production`, else the latest version."""
     from cli.errors import CliError
 
@@ -204,12 +267,21 @@ def _present(client: "ApiClient", name: str) -> int:
     return int(number)
 
 
+def _print_alias(alias: "Json") -> None:
+    from cli.output import local_time, print_table
+
+    back = f"a rollback goes to {alias['previous']}" if alias["previous"] else "there is nothing to roll back to"
+    print(f"{alias['model']}@{alias['alias']} is version {alias['version']}; {back}\n")
+    rows = [
+        (
+            str(move["version"]),
+            local_time(move["at"], "seconds") or "before its history",
+            local_time(move["rolled_back_at"], "seconds"),
+        )
+        for move in alias["history"]
+    ]
+    print_table(("version", "set", "rolled back"), rows)
+
+
 def _aliases(model: dict[str, Any]) -> str:
     return ", ".join(f"{alias}: {number}" for alias, number in sorted((model.get("aliases") or {}).items()))
-
-
-def _accuracy(version: dict[str, Any]) -> str:
-    from cli.output import percent
-
-    accuracy = (version.get("metrics") or {}).get("accuracy")
-    return "" if accuracy is None else percent(accuracy)

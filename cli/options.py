@@ -1,8 +1,9 @@
 """Options that many commands share."""
 
 import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,7 +23,17 @@ Params = Annotated[
     str | None,
     typer.Option("--params", help="The architecture's parameters: a JSON object, or @FILE with one."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+OnFault = Annotated[
+    Literal["skip", "refuse"], typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
+]
 Data = Annotated[Path, typer.Option("--data", envvar="FOVEA_DATA", help="Folder of everything that Fovea keeps.")]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person at a terminal, unless `yes`; a script is not asked. Raises Abort for any answer but yes."""
+    if not yes and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
 
 
 def read_object(text: str, option: str) -> "Json":

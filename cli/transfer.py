@@ -5,9 +5,10 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Task
 
-from cli.output import percent, size
+from cli.output import duration, percent, size
+from cli.progress_bar import WordedProgress
 
 _LINE_INTERVAL_S = 10.0
 
@@ -19,12 +20,10 @@ class Transfer:
         self._title, self._total = title, total
         self._done = 0
         self._started = self._said_at = time.monotonic()
-        self._bar: Progress | None = None
+        self._bar: WordedProgress | None = None
         console = Console(stderr=True)
         if console.is_terminal:
-            words = TextColumn("{task.description}", markup=False)
-            columns = (words, BarColumn(24), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console, transient=True)
+            self._bar = WordedProgress(console, _words)
             self._task = self._bar.add_task(title, total=total)
 
     def __enter__(self) -> "Transfer":
@@ -37,7 +36,7 @@ class Transfer:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        if kind is None:
+        if kind is None and self._done:
             speed = self._done / max(time.monotonic() - self._started, 1e-9)
             print(f"{self._title}: {size(self._done)}, {size(speed)}/s", file=sys.stderr)
 
@@ -54,3 +53,12 @@ class Transfer:
             self._said_at = time.monotonic()
             share = f" of {size(self._total)}, {percent(done / self._total)}" if self._total else ""
             print(f"{self._title}: {size(done)}{share}", file=sys.stderr)
+
+
+def _words(task: Task) -> list[str]:
+    words = [size(task.completed) + (f" of {size(task.total)}" if task.total else "")]
+    if task.speed:
+        words.append(f"{size(task.speed)}/s")
+    if task.time_remaining is not None:
+        words.append(f"{duration(task.time_remaining)} left")
+    return words

@@ -61,6 +61,8 @@ def list_all(
             )
             for source, present in found
         ),
+        optional=("trained on", "classes"),
+        right=("classes", "published", "size"),
     )
 
 
@@ -91,22 +93,13 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch weights into the weights folder, and check them. A broken download is continued the next time."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
     from cli.output import print_json
+    from cli.transfer import Transfer
     from models.weights.store import WeightsStore
 
     source = _resolve(architecture, name, _store(folder))
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(source.filename, total=None)
-        store = WeightsStore(
-            _folder(folder),
-            url,
-            offline,
-            lambda _, done, total: progress.update(task, completed=done, total=total),
-        )
+    with Transfer(f"fetching {source.filename}", None) as shown:
+        store = WeightsStore(_folder(folder), url, offline, lambda _, done, total: shown.reach(done, total))
         file = store.fetch(source)
     if as_json:
         print_json({**source.to_dict(), "path": str(file.path), "sha256": file.sha256,

@@ -71,18 +71,19 @@ class Summary:
 
     def to_text(self) -> str:
         """A table in fixed columns, with the totals below."""
-        rows = [COLUMNS, *(_cells(layer) for layer in self.layers)]
+        rows = [COLUMNS, *(cells(layer) for layer in self.layers)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([line.rstrip() for line in lines] + ["", *self._totals_lines()])
+        return "\n".join([line.rstrip() for line in lines] + ["", *self.totals_lines()])
 
     def to_markdown(self) -> str:
-        lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, *(_cells(layer) for layer in self.layers))]
+        lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, *(cells(layer) for layer in self.layers))]
         lines.insert(1, "|" + " --- |" * len(COLUMNS))
-        return "\n".join([*lines, "", *(f"- {line}" for line in self._totals_lines())])
+        return "\n".join([*lines, "", *(f"- {line}" for line in self.totals_lines())])
 
-    def _totals_lines(self) -> list[str]:
+    def totals_lines(self) -> list[str]:
+        """What the whole network costs, in words."""
         batch, channels, height, width = self.input
         auxiliary = (
             f", of which {self.auxiliary_parameters:,} in training only" if self.auxiliary_parameters else ""
@@ -116,7 +117,8 @@ def _row_from(values: Mapping[str, Any]) -> LayerRow:
     return LayerRow(**kept)
 
 
-def _cells(layer: LayerRow) -> tuple[str, ...]:
+def cells(layer: LayerRow) -> tuple[str, ...]:
+    """The layer as text, in the order of `COLUMNS`; empty where there is nothing to say."""
     return (
         layer.name,
         layer.kind,

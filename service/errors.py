@@ -49,6 +49,7 @@ STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
     storage_errors.InvalidCursor: (422, "invalid_cursor"),
     storage_errors.Conflict: (409, "conflict"),
     storage_errors.InUse: (409, "in_use"),
+    storage_errors.NoEarlierVersion: (409, "no_earlier_version"),
     storage_errors.DatabaseUnavailable: (503, "database_unavailable"),
     storage_errors.SchemaMismatch: (503, "schema_mismatch"),
     storage_errors.BlobsUnavailable: (503, "blobs_unavailable"),

@@ -1,11 +1,11 @@
 """What the gateway reads from its environment (`FOVEA_...`)."""
 
-from ipaddress import ip_address
 from pathlib import Path
 
 from pydantic import Field
 
 from storage.settings import StorageSettings
+from system.loopback import is_loopback
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
 from workers.traces import TraceSettings
@@ -50,9 +50,4 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     @property
     def requires_key(self) -> bool:
         """True unless only this machine can reach the gateway."""
-        if self.host == "localhost":
-            return False
-        try:
-            return not ip_address(self.host).is_loopback
-        except ValueError:
-            return True
+        return not is_loopback(self.host)

@@ -4,6 +4,7 @@ StorageError
 ├── NotFound             carries what kind of thing was looked for, and its name
 ├── Conflict             it exists already, as something else
 ├── InUse                it cannot be deleted while something needs it
+├── NoEarlierVersion     an alias was at no version before that it could be rolled back to
 ├── InvalidName          a name for something new that breaks the rules for names
 ├── InvalidReference     text that is no model reference
 ├── InvalidCursor        text that is no cursor of this listing
@@ -38,6 +39,20 @@ class Conflict(StorageError):
 
 class InUse(StorageError):
     """Something still needs it; the text says what."""
+
+
+class NoEarlierVersion(StorageError):
+    """The alias cannot be rolled back: it was never at another version that is still there."""
+
+    def __init__(self, model: str, alias: str, version: int) -> None:
+        super().__init__(model, alias, version)
+        self.model, self.alias, self.version = model, alias, version
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model}@{self.alias} is at version {self.version}, and there is no earlier version that it was "
+            "at and that still exists. Set it to the version that it shall be at."
+        )
 
 
 class InvalidName(StorageError):

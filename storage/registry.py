@@ -7,16 +7,17 @@ from sqlalchemy import ColumnElement, delete, func, insert, literal, select, upd
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from storage.alias import Alias, read_alias, record_move, record_rollback
 from storage.clock import now
 from storage.database import Database, Transaction
-from storage.errors import Conflict, InUse, NotFound
+from storage.errors import Conflict, InUse, NoEarlierVersion, NotFound
 from storage.model import Model, Version, read_models, read_version, read_versions
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.reference import LATEST, PRODUCTION, Reference, check_alias, check_model_name, is_model_name
 from storage.tables import AliasRow, ModelRow, VersionCounterRow, VersionRow
 from storage.text import contains, equals
 
-__all__ = ["LATEST", "PRODUCTION", "Model", "ModelRegistry", "Reference", "Version"]
+__all__ = ["LATEST", "PRODUCTION", "Alias", "Model", "ModelRegistry", "Reference", "Version"]
 
 
 class ModelRegistry:
@@ -126,26 +127,37 @@ class ModelRegistry:
             _require_model(session, model)
             return _require_version(session, model, number)
 
-    def delete_version(self, model: str, number: int) -> Version:
+    def delete_version(self, model: str, number: int, *, force: bool = False) -> Version:
         """Delete the version and return what it was: its artifact is the caller's to delete.
 
-        Raises InUse while an alias points at it, and NotFound.
+        Raises InUse while an alias points at it, unless `force`, which deletes such aliases too; and NotFound.
         """
         with self._database.session() as session:
             _touch(session, model)
             version = _require_version(session, model, number)
-            if version.aliases:
+            if version.aliases and not force:
                 raise InUse(
-                    f"Version {number} of model {model!r} is its {', '.join(version.aliases)}. Point the alias at "
-                    "another version first."
+                    f"Version {number} of model {model!r} is its {', '.join(version.aliases)}. Point such an "
+                    "alias at another version or delete it first, or delete both with `force`."
                 )
+            session.execute(delete(AliasRow).where(AliasRow.model == model, AliasRow.number == number))
             session.execute(delete(VersionRow).where(VersionRow.model == model, VersionRow.number == number))
         return version
 
-    def delete_model(self, model: str) -> tuple[Version, ...]:
-        """Delete the model with its aliases and versions; returns the versions it had. Raises NotFound."""
+    def delete_model(self, model: str, *, force: bool = False) -> tuple[Version, ...]:
+        """Delete the model and return the versions it had: their artifacts are the caller's to delete.
+
+        Raises InUse while it has an alias, unless `force`, which deletes its aliases too; and NotFound.
+        """
         with self._database.session() as session:
             _touch(session, model)
+            aliases = _model(session, model).aliases
+            if aliases and not force:
+                pointed = ", ".join(f"{alias} (version {number})" for alias, number in aliases.items())
+                raise InUse(
+                    f"Model {model!r} has {pointed}. Delete such an alias first, or delete everything of "
+                    "the model with `force`."
+                )
             versions = read_versions(session, VersionRow.model == model)
             session.execute(delete(AliasRow).where(AliasRow.model == model))
             session.execute(delete(VersionRow).where(VersionRow.model == model))
@@ -159,11 +171,42 @@ class ModelRegistry:
         with self._database.session(within=within) as session:
             _touch(session, model)
             _require_version(session, model, number)
+            record_move(session, model, alias, number)
             session.execute(move.on_conflict_do_update(index_elements=["model", "alias"], set_={"number": number}))
             return _model(session, model)
 
+    def get_alias(self, model: str, alias: str) -> Alias:
+        """Where the alias points and pointed before. Raises NotFound; `latest` has no history: InvalidName."""
+        check_alias(alias)
+        with self._database.session(read_only=True) as session:
+            _require_model(session, model)
+            return _require_alias(session, model, alias)
+
+    def rollback(self, model: str, alias: str, *, present: int, to: int) -> Model:
+        """Point the alias at the version it was at before, by its history; that move is undone, as on a stack.
+
+        `present` and `to` are what `get_alias` said, so that a rollback prepared for does not become another one.
+        Raises NoEarlierVersion, NotFound, InvalidName, and Conflict where the alias was moved meanwhile.
+        """
+        check_alias(alias)
+        with self._database.session() as session:
+            _touch(session, model)
+            found = _require_alias(session, model, alias)
+            if found.previous is None:
+                raise NoEarlierVersion(model, alias, found.version)
+            if (found.version, found.previous) != (present, to):
+                raise Conflict(
+                    f"{model}@{alias} was to go from version {present} back to {to}, but meanwhile it is at "
+                    f"{found.version} and would go back to {found.previous}. Look at it again."
+                )
+            record_rollback(session, model, alias, to)
+            session.execute(
+                update(AliasRow).where(AliasRow.model == model, AliasRow.alias == alias).values(number=to)
+            )
+            return _model(session, model)
+
     def delete_alias(self, model: str, alias: str) -> Model:
-        """Raises NotFound; `latest` cannot be deleted and raises InvalidName."""
+        """With its history. Raises NotFound; `latest` cannot be deleted and raises InvalidName."""
         check_alias(alias)
         with self._database.session() as session:
             _touch(session, model)
@@ -239,6 +282,13 @@ def _require_version(session: Session, model: str, number: int) -> Version:
     if version is None:
         raise NotFound("version", f"{model}:{number}")
     return version
+
+
+def _require_alias(session: Session, model: str, alias: str) -> Alias:
+    found = read_alias(session, model, alias)
+    if found is None:
+        raise NotFound("alias", f"{model}@{alias}")
+    return found
 
 
 def _touch(session: Session, model: str) -> None:

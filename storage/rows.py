@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import IO, Any
 
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
 from storage.columns import Utc
@@ -58,9 +58,11 @@ def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
 
 
 def clear_rows(connection: Connection) -> None:
-    """Delete every row of every table."""
+    """Delete every row of every table that is there: a database may wait at the revision of an older backup."""
+    present = set(inspect(connection).get_table_names())
     for table in reversed(Base.metadata.sorted_tables):
-        connection.execute(delete(table))
+        if table.name in present:
+            connection.execute(delete(table))
 
 
 def is_empty(session: Session) -> bool:

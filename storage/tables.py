@@ -82,6 +82,31 @@ class AliasRow(Base):
     __table_args__ = (ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"]),)
 
 
+class AliasHistoryRow(Base):
+    """Each time an alias was set, numbered 1, 2, 3 ... for each alias; it goes with the alias."""
+
+    __tablename__ = "alias_history"
+
+    model: Mapped[str] = mapped_column(NAME, primary_key=True)
+    alias: Mapped[str] = mapped_column(NAME, primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # Not a foreign key: a version that is deleted stays in the history.
+    number: Mapped[int]
+    at: Mapped[datetime | None]
+    rolled_back_at: Mapped[datetime | None]
+
+    # Deferred, because the history of a new alias is written before the alias.
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["model", "alias"],
+            ["aliases.model", "aliases.alias"],
+            ondelete="CASCADE",
+            deferrable=True,
+            initially="DEFERRED",
+        ),
+    )
+
+
 class JobRow(Base):
     __tablename__ = "jobs"
 

@@ -1,8 +1,8 @@
 """A file of tensors into memory, without ever running code that it may hold. Knows no architecture."""
 
 import pickle
+import re
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ PICKLED = (".pth", ".pt", ".bin")
 # Training scripts wrap the tensors in one of these.
 WRAPPERS = ("state_dict", "model")
 PARALLEL = "module."
+_PICKLED_OBJECT = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -53,23 +54,33 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
             # torch warns of a pickle that is not its own before it refuses it; the refusal says enough.
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as exc:
-        if _is_damaged(path):
-            raise WeightsCorrupt(f"{path.name} is damaged or cut short: {_first_line(exc)}") from exc
-        raise WeightsCorrupt(
-            f"{path.name} holds pickled objects beside tensors, which could run code when read, so it is refused: "
-            f"{_first_line(exc)}. Save the state dict alone, best as .safetensors."
-        ) from exc
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as exc:
-        raise WeightsCorrupt(f"{path.name} is damaged or cut short: {_first_line(exc)}") from exc
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+    ) as exc:
+        raise WeightsCorrupt(_refusal(path, str(exc))) from exc
     return _tensors_of(path, content)
 
 
-def _is_damaged(path: Path) -> bool:
-    """Whether the archive that PyTorch writes is not whole; the older format without an archive is let through."""
-    with path.open("rb") as file:
-        is_archive = file.read(2) == b"PK"
-    return is_archive and not zipfile.is_zipfile(path)
+def _refusal(path: Path, said: str) -> str:
+    """Why the file cannot be read. What torch `said` of it is long, coloured and meant for programmers."""
+    if pickled := _PICKLED_OBJECT.search(said):
+        reason = f"holds a pickled {pickled[1].replace('__main__.', '')}, which could run code when read"
+    elif "TorchScript" in said:
+        reason = "is a TorchScript program, not a state dict"
+    else:
+        return f"{path.name} is damaged, cut short, or no file that torch.save has written"
+    return (
+        f"{path.name} {reason}; only tensors by name (a state dict) are taken. Save them where the network can be "
+        "loaded: torch.save(network.state_dict(), 'weights.pth'), or better "
+        "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors')."
+    )
 
 
 def _tensors_of(path: Path, content: Any) -> dict[str, Tensor]:
@@ -102,7 +113,3 @@ def _with_metadata(state: dict[str, Tensor], content: Any, prefix: str) -> dict[
 
 class _State(dict[str, Tensor]):
     _metadata: dict[str, Any]
-
-
-def _first_line(exc: BaseException) -> str:
-    return str(exc).strip().split("\n")[0][:300]

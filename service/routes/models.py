@@ -12,16 +12,20 @@ from service.batcher import VersionKey
 from service.checks import check_architecture, check_weights
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency
-from service.parts import parts_of, traceparent_of
+from service.parts import Parts, parts_of, traceparent_of
 from service.routes.jobs import accepted
 from service.schemas import (
+    AliasMoveOut,
+    AliasOut,
     AliasRequest,
     JobOut,
     Listing,
     ModelOut,
+    RollbackRequest,
     VersionDetail,
     VersionOut,
 )
+from storage.errors import Conflict, NoEarlierVersion
 from storage.reference import check_model_name
 from storage.registry import Model, Version
 from workers.contract import JobKind, PublishOptions, PublishRequest
@@ -30,7 +34,9 @@ router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(r
 ADMIN = [Depends(requires("admin"))]
 TRAIN = [Depends(requires("train"))]
 LOADING_TIMEOUT_S = 30.0
+MOST_MOVES = 100
 Limit = Annotated[int, Query(ge=1, le=200)]
+Force = Annotated[bool, Query(description="Delete it although an alias points at it, and the alias too.")]
 
 
 @router.get("", summary="Models by name")
@@ -47,9 +53,10 @@ async def get_model(request: Request, name: str) -> ModelOut:
 
 
 @router.delete("/{name}", summary="Delete a model and all its versions", status_code=204, dependencies=ADMIN)
-async def delete_model(request: Request, name: str) -> Response:
+async def delete_model(request: Request, name: str, force: Force = False) -> Response:
+    """Refused (409) while it has an alias, unless `force`."""
     parts = parts_of(request)
-    versions = await asyncio.to_thread(parts.registry.delete_model, name)
+    versions = await asyncio.to_thread(parts.registry.delete_model, name, force=force)
     parts.versions.forget()
     for version in versions:
         await asyncio.to_thread(parts.blobs.delete_prefix, version.artifact)
@@ -130,25 +137,45 @@ async def card(
 
 
 @router.delete("/{name}/versions/{number}", summary="Delete a version", status_code=204, dependencies=ADMIN)
-async def delete_version(request: Request, name: str, number: int) -> Response:
-    """Refused (409) while an alias points at it."""
+async def delete_version(request: Request, name: str, number: int, force: Force = False) -> Response:
+    """Refused (409) while an alias points at it, unless `force`."""
     parts = parts_of(request)
-    version = await asyncio.to_thread(parts.registry.delete_version, name, number)
+    version = await asyncio.to_thread(parts.registry.delete_version, name, number, force=force)
     parts.versions.forget()
     await asyncio.to_thread(parts.blobs.delete_prefix, version.artifact)
     return Response(status_code=204)
 
 
-@router.put("/{name}/aliases/{alias}", summary="Move an alias: promote or roll back", dependencies=ADMIN)
+@router.get("/{name}/aliases/{alias}", summary="Where an alias points, and pointed before")
+async def get_alias(request: Request, name: str, alias: str) -> AliasOut:
+    found = await asyncio.to_thread(parts_of(request).registry.get_alias, name, alias)
+    history = [AliasMoveOut.model_validate(move) for move in found.history[:MOST_MOVES]]
+    return AliasOut(model=name, alias=alias, version=found.version, previous=found.previous, history=history)
+
+
+@router.put("/{name}/aliases/{alias}", summary="Point an alias at a version", dependencies=ADMIN)
 async def set_alias(request: Request, name: str, alias: str, body: AliasRequest) -> ModelOut:
     """A worker loads and warms the version first, so that no request waits for it; one that cannot be loaded is
     refused, and the alias stays where it was."""
     parts = parts_of(request)
-    version = await asyncio.to_thread(parts.registry.get_version, name, body.version)
-    key = VersionKey(name, version.number, version.artifact)
-    if problem := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
-        raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {problem}")
+    await _load(parts, name, body.version)
     model = await asyncio.to_thread(parts.registry.set_alias, name, alias, body.version)
+    parts.versions.forget()
+    return _model_out(model)
+
+
+@router.post("/{name}/aliases/{alias}/rollback", summary="Undo an alias's last move", dependencies=ADMIN)
+async def rollback(request: Request, name: str, alias: str, body: RollbackRequest | None = None) -> ModelOut:
+    """Back to the version that it was at before, by its history; versions deleted meanwhile are passed over. That
+    version is loaded and warmed first, as when an alias is set."""
+    parts = parts_of(request)
+    found = await asyncio.to_thread(parts.registry.get_alias, name, alias)
+    if body and body.present not in (None, found.version):
+        raise Conflict(f"{name}@{alias} is at version {found.version}, not {body.present}; nothing was changed.")
+    if found.previous is None:
+        raise NoEarlierVersion(name, alias, found.version)
+    await _load(parts, name, found.previous)
+    model = await asyncio.to_thread(parts.registry.rollback, name, alias, present=found.version, to=found.previous)
     parts.versions.forget()
     return _model_out(model)
 
@@ -159,6 +186,14 @@ async def delete_alias(request: Request, name: str, alias: str) -> Response:
     await asyncio.to_thread(parts.registry.delete_alias, name, alias)
     parts.versions.forget()
     return Response(status_code=204)
+
+
+async def _load(parts: Parts, name: str, number: int) -> None:
+    """Have a worker load and warm the version. Raises Problem 409 where it cannot, and NotFound."""
+    version = await asyncio.to_thread(parts.registry.get_version, name, number)
+    key = VersionKey(name, version.number, version.artifact)
+    if problem := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
+        raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {problem}")
 
 
 def _model_out(model: Model) -> ModelOut:

@@ -6,7 +6,7 @@ import pytest
 
 from cli import checks
 from cli.checks import Level
-from cli.data_folder import claim_data_folder
+from cli.up.data_folder import claim_data_folder
 
 
 def test_two_builds_of_one_runtime_are_a_problem() -> None:

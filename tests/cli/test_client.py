@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.stack import Stack
 
-from cli.address import claim_port, local_url
 from cli.client import ApiClient, media_type_of
-from cli.data_folder import claim_data_folder
 from cli.errors import ApiError, Unreachable
-from cli.launch import UpOptions, child_environment, children, plan_brokers, preparation
-from cli.readiness import ask, awaited, present
-from cli.starter import REQUEST
+from cli.up.address import claim_port, local_url
+from cli.up.data_folder import claim_data_folder
+from cli.up.launch import UpOptions, child_environment, children, database_child, plan_brokers
+from cli.up.readiness import parts_not_ready, read_readiness, working_children
+from cli.up.starter import REQUEST
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def url() -> Iterator[str]:
         options = UpOptions(folder.path, port=claim_port("127.0.0.1", 0))
         brokers = plan_brokers(folder, None)
         environment = {**os.environ, **child_environment(options, folder, brokers)}
-        subprocess.run(preparation(environment, with_keys=False).command, env=environment, check=True)
+        subprocess.run(database_child(environment, with_keys=False).command, env=environment, check=True)
         commands = [*(server.command for server in brokers.servers), children(environment)[0].command]
         processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
@@ -53,7 +54,7 @@ def url() -> Iterator[str]:
 def _await_gateway(url: str) -> None:
     deadline = time.monotonic() + 60
     with ApiClient(url) as client:
-        while present(ask(client)) != ("gateway",):
+        while working_children(read_readiness(client)) != ("gateway",):
             assert time.monotonic() < deadline, "the gateway did not start"
             time.sleep(0.1)
 
@@ -68,7 +69,7 @@ def test_readiness_says_what_is_awaited(client: ApiClient) -> None:
     answer = client.readiness()
     assert answer["database"]["ok"]
     assert answer["broker"]["ok"]
-    assert awaited(answer) == ("inference", "training")
+    assert parts_not_ready(answer) == ("inference", "training")
 
 
 def test_an_error_answer_carries_code_status_detail_and_request(client: ApiClient) -> None:
@@ -119,7 +120,7 @@ def test_no_proxy_of_the_environment_comes_between(url: str, monkeypatch: pytest
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
     with ApiClient(url) as client:
-        assert awaited(client.readiness()) == ("inference", "training")
+        assert parts_not_ready(client.readiness()) == ("inference", "training")
 
 
 def test_the_url_of_the_environment_is_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +174,7 @@ def test_another_program_at_the_url_is_recognised(other: str) -> None:
         for call in (client.readiness, lambda: list(client.list_jobs()), lambda: client.get_model("missing")):
             with pytest.raises(Unreachable, match="is not Fovea"):
                 call()
-        assert ask(client) is None
+        assert read_readiness(client) is None
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:
@@ -226,7 +227,9 @@ def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> Non
     assert "queued" in listed
     shown = run_cli("jobs", "show", job, url=url).stdout
     assert re.search(r"^request\.architecture +lenet5$", shown, re.MULTILINE)
-    assert run_cli("jobs", "cancel", job, url=url).stdout == f"{job} cancelled\n"
+    cancelled = run_cli("jobs", "cancel", job, url=url)
+    assert cancelled.stdout == f"{job} is cancelled; it was waiting for a worker\n"
+    assert run_cli("jobs", "cancel", job, url=url).stdout == f"{job} has ended already: cancelled\n"
     watched = run_cli("jobs", "watch", job, url=url)
     assert watched.returncode == 1
     assert watched.stderr.endswith(f"fovea: job {job} cancelled\n")
@@ -234,8 +237,30 @@ def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> Non
 
 def test_files_that_cannot_be_classified_are_named_one_by_one(url: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not an image")
-    ended = run_cli("classify", str(tmp_path / "missing.png"), str(tmp_path / "notes.txt"), url=url)
+    ended = run_cli("classify", "-m", "any", str(tmp_path / "missing.png"), str(tmp_path / "notes.txt"), url=url)
     assert ended.returncode == 1
     missing, notes = ended.stderr.splitlines()
     assert missing == f"{tmp_path}/missing.png: No such file or directory (unreadable_file)"
     assert notes.startswith(f"{tmp_path}/notes.txt: ")
+
+
+def test_who_needs_a_key_is_told_where_to_give_it(tmp_path: Path) -> None:
+    service = Stack(tmp_path, {"FOVEA_HOST": "0.0.0.0"})
+    try:
+        service.prepare()
+        key = service.make_key("classify")
+        service.start("gateway")
+        without = run_cli("models", "list", url=service.url)
+        wrong = run_cli("models", "list", "--key", key + "x", url=service.url)
+        classified = run_cli("classify", "-m", "any", str(Path(__file__)), url=service.url)
+        right = run_cli("models", "list", "--key", key, url=service.url)
+    finally:
+        service.stop()
+    for said, words in ((without, "needs an API key"), (classified, "needs an API key"), (wrong, "does not take")):
+        assert said.returncode == 1
+        assert words in said.stderr
+        assert "--key" in said.stderr
+        assert "FOVEA_KEY" in said.stderr
+        assert "Bearer" not in said.stderr
+        assert said.stderr.count("\n") == 1
+    assert right.returncode == 0, right.stderr

@@ -85,14 +85,25 @@ def test_the_request_is_what_the_options_say(fovea: Command, client: ApiClient, 
         "validation": {"fraction": 0.3},
     }
     assert {name: job["request"][name] for name in expected} == expected
-    assert fovea("jobs", "cancel", job["id"]).out == f"{job['id']} cancelled\n"
+    assert fovea("jobs", "cancel", job["id"]).out == f"{job['id']} is cancelled; it was waiting for a worker\n"
+
+
+def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Command, client: ApiClient) -> None:
+    said = fovea(
+        "finetune", "builtin:digits", "--model", "odd", *LENET, "--strategy", "head", "--no-wait", "--json"
+    )
+    assert said.code == 0
+    job = json.loads(said.out)
+    assert job["warnings"]
+    assert said.err == "".join(f"warning: {warning}\n" for warning in job["warnings"])
+    client.cancel_job(job["id"])
 
 
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (("--strategy", "magic"), 2, "'magic' is not one of auto, head, partial, full"),
-        (("--promote", "maybe"), 2, "'maybe' is not one of never, if_better, always"),
+        (("--strategy", "magic"), 2, "'magic' is not one of 'auto', 'head', 'partial', 'full'"),
+        (("--promote", "maybe"), 2, "'maybe' is not one of 'never', 'if_better', 'always'"),
         (("--recipe", "{epochs}"), 2, "is not JSON"),
         (("--recipe", "@nowhere.json"), 2, "nowhere.json cannot be read: No such file"),
         (("--recipe", '{"epochs": 0}'), 1, "epochs"),
@@ -141,8 +152,7 @@ def test_a_folder_is_sent_once_and_known_the_second_time(
     assert f"{dataset['id']} is ready: 15 images, 3 classes" in first.err
     second = fovea("finetune", folder, "--model", "flags", *LENET, "--no-wait", "--json")
     assert json.loads(second.out)["request"]["dataset"] == dataset["id"]
-    assert f"the same images are dataset {dataset['id']} already" in second.err
-    assert [d["id"] for d in client.list_datasets()] == [dataset["id"]]
+    assert f"the same images are there already as {dataset['id']} (flags)" in second.err
     for queued in (job, json.loads(second.out)):
         client.cancel_job(queued["id"])
 

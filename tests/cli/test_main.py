@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.data_folder import claim_data_folder
+from cli.up.data_folder import claim_data_folder
 
 HEAVY = ("torch", "onnxruntime", "numpy", "sqlalchemy", "celery", "redis", "httpx", "fastapi", "sklearn", "rich")
 
@@ -45,12 +45,12 @@ def test_nothing_heavy_is_imported_before_a_command_needs_it() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("up", "--device", "tpu"), "'tpu' is not one of auto, cpu, cuda"),
-        (("up", "--log-format", "xml"), "'xml' is not one of text, json"),
+        (("up", "--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (("up", "--log-format", "xml"), "'xml' is not one of 'text', 'json'"),
         (("up", "--port", "99999"), "65535"),
         (("classify", "--top-k", "0", "x.png"), "--top-k"),
-        (("datasets", "create", "x", "--on-fault", "maybe"), "'maybe' is not one of skip, refuse"),
-        (("models", "card", "x", "--format", "pdf"), "'pdf' is not one of md, html"),
+        (("datasets", "create", "x", "--on-fault", "maybe"), "'maybe' is not one of 'skip', 'refuse'"),
+        (("models", "card", "x", "--format", "pdf"), "'pdf' is not one of 'md', 'html'"),
         (("fly",), "fly"),
     ],
 )

@@ -1,11 +1,9 @@
-"""`fovea models` and `fovea classify` against a real gateway and inference worker."""
+"""`fovea models` against a real gateway and inference worker."""
 
 import json
 import re
-from pathlib import Path
 
 import pytest
-from support.colours import picture
 from support.command import Command, command_against
 from support.stack import Stack
 
@@ -27,40 +25,61 @@ def test_models_are_listed_with_their_aliases(fovea: Command) -> None:
     assert json.loads(fovea("models", "list", "--json").out)[0]["name"] == "colours"
 
 
-def test_an_image_is_classified_by_name_and_as_a_table(fovea: Command, tmp_path: Path) -> None:
-    image = tmp_path / "sky.png"
-    image.write_bytes(picture("blue"))
-    said = fovea("classify", image, "--model", "colours", "--top-k", "2")
-    assert said.code == 0
-    _, first, second = said.out.splitlines()
-    assert cells(first)[:2] == [str(image), "blue"]
-    assert "█" in first
-    assert float(cells(first)[-1].removesuffix(" %")) > 50
-    assert str(image) not in second
-
-
-def test_one_broken_file_among_many_leaves_the_others_classified(fovea: Command, tmp_path: Path) -> None:
-    for name, content in (("a.png", picture("red")), ("b.png", b"\x89PNG\r\n\x1a\n"), ("c.png", picture("green"))):
-        (tmp_path / name).write_bytes(content)
-    said = fovea("classify", *(tmp_path / name for name in ("a.png", "b.png", "c.png")), "-m", "colours", "--json")
-    assert said.code == 1
-    a, b, c = json.loads(said.out)["results"]
-    assert (a["classes"][0]["label"], c["classes"][0]["label"]) == ("red", "green")
-    assert b["error"]["code"] == "image_unreadable"
-
-
-def test_an_alias_is_promoted_and_rolled_back(fovea: Command, stack: Stack) -> None:
-    stack.publish()
-    assert fovea("models", "promote", "colours", 2).out == "colours@production is version 2\n"
-    shown = json.loads(fovea("models", "show", "colours", "--json").out)
-    assert [version["version"] for version in shown["items"]] == [2, 1]
-    assert shown["aliases"]["production"] == 2
-    assert fovea("models", "rollback", "colours").out == "colours@production is version 1 again (was 2)\n"
-    again = fovea("models", "rollback", "colours")
+def test_an_alias_is_rolled_back_to_what_it_was_before_and_no_further(fovea: Command, stack: Stack) -> None:
+    for number in (1, 2, 3):
+        stack.publish(f"models/history/{number}/", "history")
+    for version in (3, 1):
+        said = fovea("models", "promote", "history", version)
+        assert said.out == f"history@production is version {version}\n"
+    shown = json.loads(fovea("models", "show", "history", "--json").out)
+    assert [version["version"] for version in shown["items"]] == [3, 2, 1]
+    assert shown["aliases"]["production"] == 1
+    assert fovea("models", "rollback", "history").out == "history@production is version 3 again (was 1)\n"
+    again = fovea("models", "rollback", "history")
     assert again.code == 1
-    assert "no earlier one exists" in again.err
-    missing = fovea("models", "rollback", "colours", "--alias", "candidate")
-    assert "fovea models promote colours VERSION" in missing.err
+    assert "409 no_earlier_version" in again.err
+    missing = fovea("models", "rollback", "history", "--alias", "candidate")
+    assert "404 unknown_alias" in missing.err
+    first, blank, header, undone, standing = fovea("models", "alias", "history", "production").out.splitlines()
+    assert first == "history@production is version 3; there is nothing to roll back to"
+    assert (blank, cells(header)) == ("", ["version", "set", "rolled back"])
+    assert (len(cells(undone)), len(cells(standing))) == (3, 2)
+    assert (cells(undone)[0], cells(standing)[0]) == ("1", "3")
+
+
+def test_aliases_are_set_listed_and_deleted(fovea: Command, stack: Stack) -> None:
+    stack.publish("models/named/1/", "named")
+    assert fovea("models", "alias", "named").out == (
+        "named has no alias; set one: fovea models alias named production VERSION\n"
+    )
+    assert fovea("models", "alias", "named", "canary", 1).out == "named@canary is version 1\n"
+    assert [cells(line) for line in fovea("models", "alias", "named").out.splitlines()] == [
+        ["alias", "version"],
+        ["canary", "1"],
+    ]
+    assert json.loads(fovea("models", "alias", "named", "--json").out) == {"canary": 1}
+    assert fovea("models", "alias", "named", "canary", "--delete").out == "named@canary is deleted\n"
+    gone = fovea("models", "alias", "named", "canary", "--delete")
+    assert (gone.code, "404 unknown_alias" in gone.err) == (1, True)
+    for wrong in (("--delete",), ("canary", 1, "--delete")):
+        assert fovea("models", "alias", "named", *wrong).code == 2
+
+
+def test_what_an_alias_points_at_is_deleted_only_by_force(fovea: Command, stack: Stack) -> None:
+    for number in (1, 2, 3):
+        stack.publish(f"models/unwanted/{number}/", "unwanted")
+    fovea("models", "promote", "unwanted", 2)
+    for what in ((), (2,)):
+        refused = fovea("models", "delete", "unwanted", *what)
+        assert refused.code == 1
+        assert "409 in_use" in refused.err
+        assert "production" in refused.err
+        assert "`force`" in refused.err
+    assert fovea("models", "delete", "unwanted", 1).out == "unwanted version 1 is deleted\n"
+    assert fovea("models", "delete", "unwanted", 2, "--force").out == "unwanted version 2 is deleted\n"
+    fovea("models", "promote", "unwanted", 3)
+    assert fovea("models", "delete", "unwanted", "--force", "--yes").out == "unwanted is deleted\n"
+    assert "404 unknown_model" in fovea("models", "show", "unwanted").err
 
 
 def test_a_promotion_to_a_version_that_is_not_there_is_refused(fovea: Command) -> None:
@@ -80,4 +99,4 @@ def test_a_publication_need_not_be_waited_for(fovea: Command) -> None:
     said = fovea("models", "publish", "new", "--architecture", "lenet5", "--weights", "none", "--no-wait")
     job = re.match(r"(job_\w+) is queued; watch it: fovea jobs watch \1$", said.out)
     assert job
-    assert fovea("jobs", "cancel", job[1]).out == f"{job[1]} cancelled\n"
+    assert fovea("jobs", "cancel", job[1]).out == f"{job[1]} is cancelled; it was waiting for a worker\n"

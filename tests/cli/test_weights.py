@@ -79,6 +79,22 @@ def test_a_file_for_another_network_is_refused_in_one_line(tmp_path: Path, lenet
     assert "Traceback" not in done.stderr
 
 
+def test_a_pickled_network_is_refused_with_the_way_to_save_its_weights(tmp_path: Path) -> None:
+    import torch
+
+    torch.save(torch.nn.Linear(3, 2), tmp_path / "full.pth")
+    done = fovea("import", str(tmp_path / "full.pth"), "-a", "lenet5", "-n", "whole", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "fovea: full.pth holds a pickled torch.nn.modules.linear.Linear, which could run"
+    )
+    for way in ("torch.save(network.state_dict()", "safetensors.torch.save_file("):
+        assert way in done.stderr
+    assert done.stderr.isprintable() or done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+    assert "Weights only load failed" not in done.stderr
+
+
 def test_pulling_from_a_mirror_checks_the_digits_in_the_name(tmp_path: Path, mirror: tuple[str, Path]) -> None:
     url, root = mirror
     (root / "models").mkdir()

@@ -66,18 +66,77 @@ def test_a_version_in_use_is_kept_and_one_that_is_not_can_be_deleted(
     client: httpx.Client, two_versions: str
 ) -> None:
     client.put(f"/v1/models/{two_versions}/aliases/production", json={"version": 1})
-    refused = client.delete(f"/v1/models/{two_versions}/versions/1")
-    assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+    for path in (f"/v1/models/{two_versions}", f"/v1/models/{two_versions}/versions/1"):
+        refused = client.delete(path)
+        assert (refused.status_code, refused.json()["code"]) == (409, "in_use")
+        assert "production" in refused.json()["detail"]
     assert client.delete(f"/v1/models/{two_versions}/versions/2").status_code == 204
     answer = client.post(f"/v1/models/{two_versions}:2/classify", content=picture("red"), headers=PNG)
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_version")
     assert label(client, two_versions) == "red"
 
 
+def test_a_version_in_use_is_deleted_by_force_with_its_aliases(
+    client: httpx.Client, two_versions: str, stack: Stack
+) -> None:
+    for alias in ("production", "candidate"):
+        client.put(f"/v1/models/{two_versions}/aliases/{alias}", json={"version": 1})
+    assert client.delete(f"/v1/models/{two_versions}/versions/1?force=true").status_code == 204
+    assert client.get(f"/v1/models/{two_versions}").json()["aliases"] == {}
+    assert label(client, two_versions) == "blue"
+    assert not list((stack.folder / "blobs" / "models" / two_versions / "1").glob("*"))
+
+
+def test_a_rollback_goes_to_what_served_before_and_no_further(client: httpx.Client, two_versions: str) -> None:
+    alias = f"/v1/models/{two_versions}/aliases/production"
+    for version in (2, 1):
+        client.put(alias, json={"version": version})
+    assert label(client, two_versions) == "red"
+    assert client.get(alias).json()["previous"] == 2
+    back = client.post(f"{alias}/rollback")
+    assert (back.status_code, back.json()["aliases"]) == (200, {"production": 2})
+    assert label(client, two_versions) == "blue"
+    again = client.post(f"{alias}/rollback")
+    assert (again.status_code, again.json()["code"]) == (409, "no_earlier_version")
+    shown = client.get(alias).json()
+    assert (shown["model"], shown["alias"], shown["version"]) == (two_versions, "production", 2)
+    assert shown["previous"] is None
+    assert [move["version"] for move in shown["history"]] == [1, 2]
+    assert shown["history"][0]["at"] < shown["history"][0]["rolled_back_at"]
+    assert shown["history"][1]["rolled_back_at"] is None
+
+
+def test_a_rollback_that_is_sent_again_goes_back_once(client: httpx.Client, two_versions: str) -> None:
+    alias = f"/v1/models/{two_versions}/aliases/production"
+    for version in (1, 2, 1):
+        client.put(alias, json={"version": version})
+    assert client.post(f"{alias}/rollback", json={"from": 1}).json()["aliases"] == {"production": 2}
+    again = client.post(f"{alias}/rollback", json={"from": 1})
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    assert client.get(alias).json()["version"] == 2
+
+
+def test_a_rollback_to_a_version_that_cannot_be_loaded_is_refused(
+    client: httpx.Client, two_versions: str, stack: Stack
+) -> None:
+    alias = f"/v1/models/{two_versions}/aliases/production"
+    client.put(alias, json={"version": 2})
+    stack.publish(f"models/{two_versions}/3/", two_versions)
+    torn = stack.folder / "blobs" / "models" / two_versions / "3" / "model.onnx"
+    torn.write_bytes(torn.read_bytes()[:-10])
+    with stack.registry() as registry:
+        registry.set_alias(two_versions, "production", 3)
+        registry.set_alias(two_versions, "production", 1)
+    refused = client.post(f"{alias}/rollback")
+    assert (refused.status_code, refused.json()["code"]) == (409, "artifact_unusable")
+    assert client.get(alias).json()["version"] == 1
+
+
 def test_a_deleted_model_is_gone_with_its_files(client: httpx.Client, two_versions: str, stack: Stack) -> None:
     folder = stack.folder / "blobs" / "models" / two_versions
     assert folder.exists()
-    assert client.delete(f"/v1/models/{two_versions}").status_code == 204
+    client.put(f"/v1/models/{two_versions}/aliases/production", json={"version": 1})
+    assert client.delete(f"/v1/models/{two_versions}?force=true").status_code == 204
     assert client.get(f"/v1/models/{two_versions}").json()["code"] == "unknown_model"
     assert not list(folder.glob("*/*"))
 
@@ -104,6 +163,11 @@ def test_models_are_listed_in_pages_and_searched(client: httpx.Client, two_versi
         ("POST", "/v1/models/m/versions", {"architecture": "nothing"}, 404, "unknown_architecture"),
         ("POST", "/v1/models/m/versions", {}, 422, "invalid_request"),
         ("DELETE", "/v1/models/none", None, 404, "unknown_model"),
+        ("GET", "/v1/models/none/aliases/production", None, 404, "unknown_model"),
+        ("GET", "/v1/models/colours/aliases/none", None, 404, "unknown_alias"),
+        ("GET", "/v1/models/colours/aliases/latest", None, 422, "invalid_name"),
+        ("POST", "/v1/models/colours/aliases/none/rollback", None, 404, "unknown_alias"),
+        ("POST", "/v1/models/colours/aliases/none/rollback", {"to": 1}, 422, "invalid_request"),
         ("PATCH", "/v1/models", None, 405, "method_not_allowed"),
         ("GET", "/v1/nothing", None, 404, "not_found"),
     ],

@@ -24,7 +24,7 @@ class Digits:
 
     @classmethod
     def write(cls, folder: Path) -> "Digits":
-        subprocess.run([sys.executable, "-m", "cli.lessons", folder, "2", folder / "cache"], check=True)
+        subprocess.run([sys.executable, "-m", "cli.demo_digits", folder, "2", folder / "cache"], check=True)
         return cls(folder)
 
     def upload(self, project: Project) -> str:

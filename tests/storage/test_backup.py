@@ -93,6 +93,7 @@ def furnish(place: Place) -> str:
         place.blobs.put_bytes(f"models/ants/{number}/manifest.json", b"{}")
         manifest = {"labels": ["ant", "é\u0000\ud800", None], "loss": 0.1}
         registry.add_version("ants", artifact=f"models/ants/{number}/", manifest=manifest, size_bytes=2**40)
+    registry.set_alias("ants", "production", 2)
     registry.set_alias("ants", "production", 1)
     dataset = datasets.add(
         "Ameisen \u2013 ants", prefix="datasets/ds_1", dataset_id="ds_1", state=DatasetState.READY
@@ -128,6 +129,7 @@ def test_everything_comes_back_wherever_it_is_restored(
     assert new.rows() == old.rows()
     assert new.contents() == old.contents()
     assert KeyRing(new.database).verify(token) is not None
+    assert ModelRegistry(new.database).get_alias("ants", "production").previous == 2
     assert ModelRegistry(new.database).resolve("ants").number == 1
     # Life goes on: the next version has the next number, and a job that ran is found again.
     new.blobs.put_bytes("models/ants/3/manifest.json", b"{}")
@@ -283,7 +285,7 @@ def test_no_member_leads_out_of_the_blobs(make_place: MakePlace, tmp_path: Path)
 
 
 def as_of_the_first_release(file: Path, old: Path) -> None:
-    """The backup as release 0001 wrote it: without the columns that were added since."""
+    """The backup as release 0001 wrote it: without the columns and the table that were added since."""
     with tarfile.open(file) as source, tarfile.open(old, "w") as target:
         record = read_record(file)
         for member in source:
@@ -292,29 +294,37 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
             data = content.read()
             if member.name == "rows.jsonl":
                 lines = [json.loads(line) for line in data.splitlines()]
+                lines = [line for line in lines if line["table"] != "alias_history"]
                 for line in lines:
                     for column in ("traceparent", "duplicate_of"):
                         line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 record["members"][member.name]["sha256"] = hashlib.sha256(data).hexdigest()
             if member.name == "backup.json":
-                data = json.dumps({**record, "revision": "0001"}).encode()
+                rows = {table: n for table, n in record["rows"].items() if table != "alias_history"}
+                data = json.dumps({**record, "revision": "0001", "rows": rows}).encode()
             member.size = len(data)
             target.addfile(member, io.BytesIO(data))
 
 
+@pytest.mark.parametrize("force", [True, False])
 @pytest.mark.parametrize("migrated", [True, False])
 def test_a_backup_of_an_older_release_is_brought_up_to_this_one(
-    make_place: MakePlace, tmp_path: Path, migrated: bool
+    make_place: MakePlace, tmp_path: Path, migrated: bool, force: bool
 ) -> None:
     old, new = make_place("sqlite", "file"), make_place("sqlite", "file")
     furnish(old)
     write_backup(old.database, old.blobs, tmp_path / "now.tar", nothing)
     as_of_the_first_release(tmp_path / "now.tar", tmp_path / "then.tar")
     url = new.url if migrated else f"sqlite:///{tmp_path}/fresh.db"
-    restore_backup(url, new.blobs, tmp_path / "then.tar", nothing)
+    restore_backup(url, new.blobs, tmp_path / "then.tar", nothing, force=force)
     database = open_database(url)
-    assert replace(new, database=database).rows() == old.rows()
+    there, then = replace(new, database=database).rows(), old.rows()
+    # The older release knew no history; each alias begins one where it is.
+    history = [move.version for move in ModelRegistry(database).get_alias("ants", "production").history]
+    assert history == [1]
+    del there["alias_history"], then["alias_history"]
+    assert there == then
     database.close()
 
 

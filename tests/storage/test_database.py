@@ -95,7 +95,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_as_it_is(empty_url: s
 
 def test_the_release_before_goes_on_writing_while_this_one_has_migrated(empty_url: str) -> None:
     """Its statements name the columns that it knows; what this one added must not be asked of it."""
-    head = "0002"
+    head = "0004"
     migrate(empty_url, "0001")
     database = open_database(empty_url)
     with database.session() as session:
@@ -108,8 +108,8 @@ def test_the_release_before_goes_on_writing_while_this_one_has_migrated(empty_ur
         for table in old_tables:
             session.execute(table.insert(), {column.name: _any_value(column) for column in table.columns})
     with database.session() as session:
-        for table in Base.metadata.sorted_tables:
-            assert session.execute(select(table)).one()
+        for table in old_tables:
+            assert session.execute(select(Base.metadata.tables[table.name])).one()
     with database.session() as session:
         for table in old_tables:
             assert session.execute(select(*table.columns)).one()

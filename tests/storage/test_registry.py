@@ -216,7 +216,7 @@ def test_a_deleted_model_takes_its_versions_and_aliases_along(registry: ModelReg
     publish(registry)
     registry.set_alias("ants-bees", "production", 1)
 
-    assert [version.number for version in registry.delete_model("ants-bees")] == [2, 1]
+    assert [version.number for version in registry.delete_model("ants-bees", force=True)] == [2, 1]
 
     for call in (registry.get_model, registry.delete_model, registry.resolve):
         with pytest.raises(NotFound):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from cli.redis_server import broker_arguments, find_redis, redis_url
+from cli.up.redis_server import broker_arguments, find_redis, redis_url
 
 
 @dataclass

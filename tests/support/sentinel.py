@@ -12,7 +12,7 @@ import redis
 from redis.sentinel import MasterNotFoundError, Sentinel
 from support.stack import free_port
 
-from cli.redis_server import find_redis
+from cli.up.redis_server import find_redis
 
 MASTER = "fovea-broker"
 

@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import httpx
 from support.colours import LABELS, make_colour_artifact
 from support.redis import RedisServer
 
+from cli.client import ApiClient
 from models.artifact import read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
@@ -117,11 +119,20 @@ class Stack:
         if not folder.exists():
             make_colour_artifact(folder, labels=labels)
         blobs.put_folder(artifact, folder)
-        database = open_database(self.database_url)
-        try:
-            return ModelRegistry(database).add_version(
+        with self.registry() as registry:
+            return registry.add_version(
                 model, artifact=artifact, manifest=read_manifest(folder).to_dict(), size_bytes=1
             )
+
+    def client(self) -> ApiClient:
+        return ApiClient(self.url)
+
+    @contextmanager
+    def registry(self) -> Iterator[ModelRegistry]:
+        """The registry of the running service, past the gateway."""
+        database = open_database(self.database_url)
+        try:
+            yield ModelRegistry(database)
         finally:
             database.close()
 

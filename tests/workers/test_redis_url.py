@@ -13,7 +13,7 @@ from kombu.exceptions import OperationalError
 from redis import RedisError
 from support.stack import free_port
 
-from cli.redis_server import find_redis
+from cli.up.redis_server import find_redis
 from workers.celery_app import make_celery
 from workers.contract import Queue
 from workers.redis_url import InvalidRedisUrl, check, connect, connect_async, kombu_broker, shown

@@ -92,6 +92,13 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, kept):
         read_state(path)
 
 
+def test_a_torchscript_program_is_told_from_weights(tmp_path):
+    with pytest.warns(FutureWarning):  # it is on its way out, but its files are about
+        torch.jit.trace(torch.nn.Linear(3, 2), torch.ones(1, 3)).save(tmp_path / "w.pt")
+    with pytest.raises(WeightsCorrupt, match=r"TorchScript program.*state_dict\(\)"):
+        read_state(tmp_path / "w.pt")
+
+
 def test_a_value_that_is_no_tensor_is_named(tmp_path):
     torch.save({**STATE, "epoch": 3}, tmp_path / "w.pth")
     with pytest.raises(WeightsCorrupt, match="epoch"):

@@ -33,11 +33,11 @@ def follow_starter(
     client: ApiClient,
     is_stopping: Callable[[], bool] = lambda: False,
     poll_s: float = 0.5,
-    patience_s: float = 30.0,
+    timeout_s: float = 30.0,
 ) -> Iterator[Json]:
     """Start the fine-tune, or join the one that an interrupted start left behind; yields the job as it changes.
 
-    The gateway may restart meanwhile: its silence is borne for `patience_s`. Raises Interrupted as soon as
+    The gateway may restart meanwhile: it may be silent for `timeout_s`. Raises Interrupted as soon as
     `is_stopping`, and what the client raises.
     """
     # The same key at every try, so that an answer lost on its way does not start a second job.
@@ -52,7 +52,7 @@ def follow_starter(
                 job = client.get_job(seen["id"])
             heard = time.monotonic()
         except Unreachable:
-            if time.monotonic() - heard > patience_s:
+            if time.monotonic() - heard > timeout_s:
                 raise
         else:
             if job != seen:

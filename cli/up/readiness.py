@@ -6,7 +6,7 @@ from cli.errors import ApiError, Unreachable
 _ROLES = ("inference", "training")
 
 
-def awaited(answer: Json | None) -> tuple[str, ...]:
+def parts_not_ready(answer: Json | None) -> tuple[str, ...]:
     """The parts that are not ready, by name; empty when all are. `answer` is None while nothing answers."""
     if answer is None:
         return ("gateway",)
@@ -19,7 +19,7 @@ def awaited(answer: Json | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*parts, *missing])) or (str(answer.get("status", "starting")),)
 
 
-def present(answer: Json | None) -> tuple[str, ...]:
+def working_children(answer: Json | None) -> tuple[str, ...]:
     """The children that have shown that they work: the gateway answers, a worker serves its queue."""
     if answer is None:
         return ()
@@ -27,7 +27,7 @@ def present(answer: Json | None) -> tuple[str, ...]:
     return ("gateway", *(role for role in _ROLES if any(queue.split(".")[0] == role for queue in queues)))
 
 
-def ask(client: ApiClient) -> Json | None:
+def read_readiness(client: ApiClient) -> Json | None:
     """`/readyz`, or None while the gateway does not answer yet."""
     try:
         return client.readiness()

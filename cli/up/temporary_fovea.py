@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cli.address import claim_port, local_url
-from cli.child import describe_exit
 from cli.errors import StartFailed
+from cli.up.address import claim_port, local_url
+from cli.up.child import describe_exit
 from system.parent import dying_with_parent
 
 _STOP_S = 15.0

@@ -1,4 +1,4 @@
-"""Brings the database up to date before anything opens it: `python -m cli.preparation [--keys]`, a child of `up`.
+"""Brings the database up to date before anything opens it: `python -m cli.up.database [--keys]`.
 
 With `--keys` the last line of its output is JSON with API keys, for a gateway that others than this machine reach:
 `session`, for `up` itself and a day long, and `first`, for the user, unless there is a key already.

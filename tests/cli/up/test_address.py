@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from cli.address import claim_port, local_url
 from cli.errors import AddressUnusable
+from cli.up.address import claim_port, local_url
 
 
 def test_a_free_port_is_taken_as_asked() -> None:

@@ -1,4 +1,4 @@
-"""The demo's lessons, handwritten digits as a user's files: `python -m cli.lessons FOLDER PER_DIGIT DATASET`.
+"""The demo's two datasets of handwritten digits, as files: `python -m cli.demo_digits FOLDER PER_DIGIT DATASET`.
 
 In FOLDER: `0-4` and `0-9`, each with `train/` and `val/` over a folder for each digit, and `unseen`, up to
 PER_DIGIT test images of each digit as `digit-LABEL-NUMBER.png`, which are in neither. DATASET is where the
@@ -9,25 +9,25 @@ import shutil
 import sys
 from pathlib import Path
 
-from cli.samples import write_samples
+from cli.up.samples import write_samples
 from models.training.digits import open_digits
 
-LESSONS = {"0-4": "01234", "0-9": "0123456789"}
+LABELS = {"0-4": "01234", "0-9": "0123456789"}
 UNSEEN = "unseen"
 
 
-def write_lessons(folder: Path, per_digit: int, dataset: Path) -> None:
+def write_digits(folder: Path, per_digit: int, dataset: Path) -> None:
     """Write the folders named above; what is there already is written anew."""
     write_samples(folder / UNSEEN, per_digit, dataset)
     digits = open_digits(dataset)
     for number, sample in enumerate(digits.samples):
-        for lesson, labels in LESSONS.items():
+        for name, labels in LABELS.items():
             if sample.split not in ("train", "val") or sample.label not in labels:
                 continue
-            target = folder / lesson / sample.split / sample.label / f"{number:04d}.png"
+            target = folder / name / sample.split / sample.label / f"{number:04d}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(digits.path_of(sample), target)
 
 
 if __name__ == "__main__":
-    write_lessons(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
+    write_digits(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,4 +1,4 @@
-"""Digits that the starter model has never seen, as PNG files: `python -m cli.samples FOLDER PER_DIGIT DATASET`.
+"""Digits that the starter model has never seen, as PNG files: `python -m cli.up.samples FOLDER PER_DIGIT DATASET`.
 
 DATASET is the folder where the digits lie as a dataset, or will: the training worker's cache, for instance.
 A process of its own, for scikit-learn has no business in the command line's.

@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from cli.child import ChildSpec, Stage
 from cli.errors import StartFailed
-from cli.supervisor import Patience, Supervisor
+from cli.up.child import ChildSpec, Stage
+from cli.up.supervisor import Supervisor, SupervisorSettings
 
-QUICK = Patience(first_delay_s=0.05, longest_delay_s=0.2, healthy_s=0.5, gateway_s=0.5, kill_s=1.0, redis_s=0.5)
+QUICK = SupervisorSettings(
+    first_delay_s=0.05, longest_delay_s=0.2, healthy_s=0.5, gateway_s=0.5, kill_s=1.0, redis_s=0.5
+)
 SLEEPER = "import os, time; print('up', os.getpid()); time.sleep(60)"
 DEAF = """
     import os, signal, time
@@ -199,15 +201,15 @@ def test_what_ignores_sigterm_is_killed_in_time(book: Any, child: Make) -> None:
         return time.monotonic() - started
 
     took = asyncio.run(scenario())
-    assert took < Patience().kill_s
+    assert took < SupervisorSettings().kill_s
     assert not any(is_alive(pid) for pid in pids(book.text))
     assert "inference did not end by itself and was killed" in book.text
 
 
-def test_the_default_patience_ends_everything_within_ten_seconds() -> None:
-    patience = Patience()
-    assert patience.gateway_s < patience.kill_s
-    assert patience.kill_s + patience.redis_s < 10
+def test_the_default_settings_end_everything_within_ten_seconds() -> None:
+    settings = SupervisorSettings()
+    assert settings.gateway_s < settings.kill_s
+    assert settings.kill_s + settings.redis_s < 10
 
 
 def test_no_grandchild_survives_the_end(book: Any, child: Make) -> None:
@@ -224,7 +226,7 @@ def test_no_grandchild_survives_the_end(book: Any, child: Make) -> None:
 
 def test_force_kills_at_once(book: Any, child: Make) -> None:
     async def scenario() -> float:
-        supervisor = Supervisor(book.journal, Patience())
+        supervisor = Supervisor(book.journal, SupervisorSettings())
         supervisor.start(child("training", DEAF))
         await book.says("up ")
         stopping = asyncio.create_task(supervisor.stop())
@@ -234,13 +236,13 @@ def test_force_kills_at_once(book: Any, child: Make) -> None:
         await stopping
         return time.monotonic() - started
 
-    assert asyncio.run(scenario()) < Patience().kill_s / 2
+    assert asyncio.run(scenario()) < SupervisorSettings().kill_s / 2
     assert not is_alive(pids(book.text)[0])
 
 
 def test_a_stop_during_the_delay_before_a_restart_starts_nothing(book: Any, child: Make) -> None:
     async def scenario() -> None:
-        supervisor = Supervisor(book.journal, Patience(first_delay_s=30))
+        supervisor = Supervisor(book.journal, SupervisorSettings(first_delay_s=30))
         supervisor.start(child("gateway", "print('up 1'); raise SystemExit(1)"))
         await book.says("died")
         await asyncio.wait_for(supervisor.stop(), 1.0)
@@ -265,9 +267,9 @@ def test_children_end_when_their_supervisor_is_killed(child: Make, tmp_path: Pat
     sleeper = child("sleeper", SLEEPER)
     program = f"""
 import asyncio
-from cli.child import ChildSpec
-from cli.journal import Journal
-from cli.supervisor import Supervisor
+from cli.up.child import ChildSpec
+from cli.up.journal import Journal
+from cli.up.supervisor import Supervisor
 
 async def main():
     supervisor = Supervisor(Journal())

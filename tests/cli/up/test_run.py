@@ -151,8 +151,8 @@ def test_the_demo_uses_a_running_fovea(up: RunningUp) -> None:
     check_story(json.loads(ended.stdout))
     again = fovea(up, "demo", "--json", "--url", up.url)
     assert again.returncode == 0, again.stderr
-    assert "learning that one" in again.stderr
-    assert [lesson["version"] for lesson in json.loads(again.stdout)["lessons"]] == [3, 4]
+    assert "the same images are there already as" in again.stderr
+    assert [finetune["version"] for finetune in json.loads(again.stdout)["finetunes"]] == [3, 4]
 
 
 def test_a_killed_worker_is_started_again_with_the_reason_and_serves(up: RunningUp, folder: Path) -> None:
@@ -224,7 +224,7 @@ def test_the_demo_runs_from_start_to_end_by_itself(tmp_path: Path) -> None:
 
 def check_story(report: dict[str, Any]) -> None:
     """Five digits first, then ten from the model of the five, each right about images that were never sent."""
-    first, second = report["lessons"]
+    first, second = report["finetunes"]
     assert (first["labels"], second["labels"]) == (list("01234"), list("0123456789"))
     assert (first["version"], second["version"]) == (1, 2)
     assert second["labels_kept"] == list("01234")

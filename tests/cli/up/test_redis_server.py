@@ -14,7 +14,7 @@ import redis
 from kombu import Connection
 
 from cli.errors import RedisUnavailable
-from cli.redis_server import (
+from cli.up.redis_server import (
     RedisBinary,
     answers_ping,
     broker_arguments,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.data_folder import claim_data_folder, holder_of
 from cli.errors import DataFolderInUse, DataFolderUnusable
+from cli.up.data_folder import claim_data_folder, holder_of
 
 URL = "http://127.0.0.1:8000"
 
@@ -35,7 +35,7 @@ def test_a_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> N
     program = f"""
 import time
 from pathlib import Path
-from cli.data_folder import claim_data_folder
+from cli.up.data_folder import claim_data_folder
 with claim_data_folder(Path({str(tmp_path)!r})):
     print("claimed", flush=True)
     time.sleep(60)
@@ -56,7 +56,7 @@ def test_the_lock_is_awaited_while_a_dead_holders_redis_still_writes(tmp_path: P
     program = f"""
 import os, subprocess, sys
 from pathlib import Path
-from cli.data_folder import claim_data_folder
+from cli.up.data_folder import claim_data_folder
 with claim_data_folder(Path({str(tmp_path)!r})) as folder:
     code = "import time; print('holding', flush=True); time.sleep(0.5)"
     subprocess.Popen([sys.executable, "-c", code], pass_fds=(folder.lock,)).stdout
@@ -66,9 +66,9 @@ with claim_data_folder(Path({str(tmp_path)!r})) as folder:
         assert holder.stdout
         assert holder.stdout.readline() == "holding\n"
         holder.wait()
-        with pytest.raises(DataFolderInUse), claim_data_folder(tmp_path, patience_s=0.0):
+        with pytest.raises(DataFolderInUse), claim_data_folder(tmp_path, timeout_s=0.0):
             pass
-        with claim_data_folder(tmp_path, patience_s=5.0):
+        with claim_data_folder(tmp_path, timeout_s=5.0):
             pass
 
 

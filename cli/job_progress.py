@@ -1,15 +1,17 @@
 """A job's progress on a terminal: a moving bar for a person, a line now and then for a log file."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from cli.client import Json, is_over
-from cli.errors import JobFailed
+from cli.client import ApiClient, Json, is_over
+from cli.errors import Detached, JobFailed
+from cli.output import duration, percent, print_json_line
+from cli.progress_bar import WordedProgress
 
 _LINE_INTERVAL_S = 10.0
 
@@ -23,12 +25,10 @@ class JobProgress:
     def __init__(self, title: str, console: Console | None, say: Callable[[str], None] | None = None) -> None:
         self._title = title
         self._say = say
-        self._bar: Progress | None = None
+        self._bar: WordedProgress | None = None
         if console and console.is_terminal:
-            words = TextColumn("{task.fields[words]}")
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), words)
-            self._bar = Progress(*columns, console=console, transient=True)
-            self._task = self._bar.add_task(title, total=None, words="waiting")
+            self._bar = WordedProgress(console, lambda task: task.fields["words"])
+            self._task = self._bar.add_task(title, total=None, words=["waiting"])
         self._last: tuple[Any, Any] = (None, None)
         self._said_at = 0.0
 
@@ -46,7 +46,7 @@ class JobProgress:
         if self._bar:
             done = fraction_done(job)
             total = None if done is None else 1.0
-            self._bar.update(self._task, total=total, completed=done or 0.0, words=describe(job))
+            self._bar.update(self._task, total=total, completed=done or 0.0, words=_words(job))
         elif self._say:
             self._show_line(job, self._say)
 
@@ -66,6 +66,30 @@ class JobProgress:
             self._last, self._said_at = moment, now
 
 
+def watch_job(client: ApiClient, job: str, title: str, *, as_json: bool = False) -> Json:
+    """Show a job until it ends: a JSON line at each change, else progress on stderr.
+
+    Raises JobFailed, and Detached at Ctrl-C, which leaves the job alone.
+    """
+    return require_success(show_until_over(client, job, title, print_json_line if as_json else None))
+
+
+def show_until_over(client: ApiClient, job: str, title: str, show: Callable[[Json], object] | None = None) -> Json:
+    """The job as it ended, well or not; `show` is called at each change, if given, in place of the progress.
+
+    Raises Detached.
+    """
+    found: Json = {}
+    try:
+        with JobProgress(title, Console(stderr=True), lambda line: print(line, file=sys.stderr)) as progress:
+            for found in client.follow_job(job):
+                (show or progress.show)(found)
+    except KeyboardInterrupt:
+        ways = f"watch it: fovea jobs watch {job}; end it: fovea jobs cancel {job}"
+        raise Detached(f"no longer watching; the job goes on. {ways[0].upper()}{ways[1:]}") from None
+    return found
+
+
 def require_success(job: Json) -> Json:
     """The job; raises JobFailed with the reason when it ended otherwise."""
     if job.get("state") == "succeeded":
@@ -77,32 +101,12 @@ def require_success(job: Json) -> Json:
     raise JobFailed(f"job {job.get('id')} {job.get('state')}{reason}")
 
 
-def describe(job: Json) -> str:
-    """A job's state in a few words: `training, epoch 3 of 20, accuracy 97.8 %, 1:05 left`."""
-    state = str(job.get("state", ""))
-    if state != "running":
-        return state
-    progress = job.get("progress") or {}
-    words = [str(progress.get("phase") or state)]
-    if progress.get("done") is not None:
-        words.append(
-            f"{progress['done']} of {progress['total']}" if progress.get("total") else str(progress["done"])
-        )
-    if progress.get("downloading"):
-        words.append(f"downloading {progress['downloading']}")
-    if progress.get("epochs"):
-        words.append(f"epoch {progress.get('epoch', 0)} of {progress['epochs']}")
-    if progress.get("loss") is not None:
-        words.append(f"loss {progress['loss']:.3f}")
-    if progress.get("accuracy") is not None:
-        words.append(f"accuracy {100 * progress['accuracy']:.1f} %")
-    if progress.get("validation_accuracy") is not None:
-        words.append(f"validation {100 * progress['validation_accuracy']:.1f} %")
-    if progress.get("images_per_second") is not None:
-        words.append(f"{progress['images_per_second']:.0f} images/s")
-    if progress.get("eta_s") is not None:
-        words.append(f"{clock(progress['eta_s'])} left")
-    return ", ".join(words)
+def describe(job: Json, *, brief: bool = False) -> str:
+    """A job's state in a few words: `training, epoch 3 of 20, accuracy 97.8 %, 1:05 left`.
+
+    In `brief` without what changes with every step.
+    """
+    return ", ".join(_words(job, brief=brief))
 
 
 def fraction_done(job: Json) -> float | None:
@@ -123,8 +127,32 @@ def fraction_done(job: Json) -> float | None:
     return None
 
 
-def clock(seconds: float) -> str:
-    """`0:07`, `12:30`, `1:02:03`."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+def _words(job: Json, *, brief: bool = False) -> list[str]:
+    state = str(job.get("state", ""))
+    if state != "running":
+        return [state]
+    progress = job.get("progress") or {}
+    words = [str(progress.get("phase") or state)]
+    if progress.get("done") is not None:
+        of_all = f" of {progress['total']}" if progress.get("total") else ""
+        words.append(f"{progress['done']}{of_all}")
+    if progress.get("epochs"):
+        words.append(f"epoch {progress.get('epoch', 0)} of {progress['epochs']}")
+    return words if brief else [*words, *_measured(progress)]
+
+
+def _measured(progress: Json) -> list[str]:
+    words = []
+    if progress.get("downloading"):
+        words.append(f"downloading {progress['downloading']}")
+    if progress.get("loss") is not None:
+        words.append(f"loss {progress['loss']:.3f}")
+    if progress.get("accuracy") is not None:
+        words.append(f"accuracy {percent(progress['accuracy'])}")
+    if progress.get("validation_accuracy") is not None:
+        words.append(f"validation {percent(progress['validation_accuracy'])}")
+    if progress.get("images_per_second") is not None:
+        words.append(f"{progress['images_per_second']:.0f} images/s")
+    if progress.get("eta_s") is not None:
+        words.append(f"{duration(progress['eta_s'])} left")
+    return words

@@ -59,17 +59,17 @@ class DataFolder:
 
 
 @contextmanager
-def claim_data_folder(path: Path, patience_s: float = 5.0) -> Iterator[DataFolder]:
+def claim_data_folder(path: Path, timeout_s: float = 5.0) -> Iterator[DataFolder]:
     """Make and lock the folder at `path` until the context ends.
 
     Raises DataFolderInUse when another Fovea holds the lock, DataFolderUnusable when the folder cannot be made,
     written or locked. If the holder's process is gone but its Redis still writes its last bytes (it inherits the
-    lock), the lock is awaited for `patience_s`.
+    lock), the lock is awaited for `timeout_s`.
     """
     folder = path.absolute()
     lock = _open_lock(folder)
     try:
-        _acquire(lock, folder, patience_s)
+        _acquire(lock, folder, timeout_s)
         claimed = _prepare(folder, lock)
         try:
             yield claimed
@@ -115,8 +115,8 @@ def _open_lock(folder: Path) -> int:
         raise DataFolderUnusable(_unusable(folder, exc)) from exc
 
 
-def _acquire(lock: int, folder: Path, patience_s: float) -> None:
-    deadline = time.monotonic() + patience_s
+def _acquire(lock: int, folder: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""`fovea up`: everything on this machine under one command, from the locked data folder to the ready banner."""
+"""One `fovea up`: from the locked data folder to the ready banner, and to the end of everything by a signal."""
 
 import asyncio
 import dataclasses
@@ -8,28 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.address import claim_port, local_url
-from cli.banner import Banner, curl_lines, summary
-from cli.child import ChildSpec
 from cli.client import ApiClient, Json
-from cli.data_folder import DataFolder, claim_data_folder
 from cli.errors import ApiError, CliError, JobFailed
-from cli.journal import Journal
-from cli.launch import (
+from cli.job_progress import JobProgress
+from cli.up.address import claim_port, local_url
+from cli.up.banner import Banner, curl_lines, summary
+from cli.up.data_folder import DataFolder, claim_data_folder
+from cli.up.journal import Journal
+from cli.up.launch import (
     Brokers,
     UpOptions,
     child_environment,
     children,
+    database_child,
     plan_brokers,
-    preparation,
-    requires_key,
-    sample_writer,
+    samples_child,
 )
-from cli.progress import JobProgress
-from cli.readiness import ask, awaited, present
-from cli.redis_server import answers_ping, require_answer
-from cli.starter import NAME, follow_starter, has_models, has_starter
-from cli.supervisor import Supervisor
+from cli.up.readiness import parts_not_ready, read_readiness, working_children
+from cli.up.redis_server import answers_ping, require_answer
+from cli.up.starter import NAME, follow_starter, has_models, has_starter
+from cli.up.supervisor import Supervisor
+from system.loopback import is_loopback
 
 _POLL_S = 0.25
 # make and timeout(1) send a signal to the process and to its group: that is one wish, not two.
@@ -53,6 +52,7 @@ class Up:
         self._folder = folder
         self._journal = journal
         self._url = local_url(options.host, options.port)
+        self._needs_key = not is_loopback(options.host)
         self._keys: Json = {}
         self._signalled_at: float | None = None
         self._forced = False
@@ -103,11 +103,7 @@ class Up:
         environment = child_environment(self._options, self._folder, brokers)
         for server in brokers.servers:
             self._supervisor.start(server)
-        needs_key = requires_key(self._options.host)
-        await asyncio.gather(
-            self._redis_ready(brokers),
-            self._prepare_database(preparation(environment, with_keys=needs_key), needs_key),
-        )
+        await asyncio.gather(self._redis_ready(brokers), self._prepare_database(environment))
         for child in children(environment):
             self._supervisor.start(child)
         with ApiClient(self._url, self._keys.get("session")) as client:
@@ -125,18 +121,19 @@ class Up:
                 await asyncio.sleep(0.02)
             self._supervisor.mark_ready(server.name)
 
-    async def _prepare_database(self, spec: ChildSpec, needs_key: bool) -> None:
-        lines = await self._supervisor.run_once(spec)
-        if needs_key:
+    async def _prepare_database(self, environment: Mapping[str, str]) -> None:
+        child = database_child(environment, with_keys=self._needs_key)
+        lines = await self._supervisor.run_once(child)
+        if self._needs_key:
             self._keys = json.loads(lines[-1])
 
     async def _all_ready(self, client: ApiClient) -> None:
         said: tuple[str, ...] = ()
         while True:
-            answer = await asyncio.to_thread(ask, client)
-            for name in present(answer):
+            answer = await asyncio.to_thread(read_readiness, client)
+            for name in working_children(answer):
                 self._supervisor.mark_ready(name)
-            waiting = awaited(answer)
+            waiting = parts_not_ready(answer)
             if not waiting:
                 return
             if waiting != said:
@@ -162,7 +159,7 @@ class Up:
             return None
         if not (found := _samples(self._folder.samples)):
             try:
-                await self._supervisor.run_once(sample_writer(environment, self._folder))
+                await self._supervisor.run_once(samples_child(environment, self._folder))
             except CliError as exc:
                 self._journal.say(f"no sample images: {exc}")
             found = _samples(self._folder.samples)
@@ -173,7 +170,7 @@ class Up:
             answer = summary(client.classify(sample.read_bytes(), NAME, top_k=3)) if sample else ""
         except CliError as exc:
             answer = f"not now: {exc}"
-        lines = curl_lines(self._url, sample, needs_key=requires_key(self._options.host))
+        lines = curl_lines(self._url, sample, needs_key=self._needs_key)
         return Banner(self._url, self._folder.path, lines, answer, self._keys.get("first")).render()
 
 

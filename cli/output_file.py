@@ -11,7 +11,12 @@ from system.files import written_whole
 
 @contextlib.contextmanager
 def output_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which is at `path` once the context ends well. Raises FileNotWritten."""
+    """A file to write, which is at `path`, in a folder that is there, once the context ends well.
+
+    Raises FileNotWritten.
+    """
+    if not path.parent.is_dir():
+        raise FileNotWritten(f"{path} cannot be written: there is no folder {path.parent}")
     try:
         with written_whole(path) as part, part.open("wb") as file:
             yield file

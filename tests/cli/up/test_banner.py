@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.banner import Banner, curl_lines, summary
+from cli.up.banner import Banner, curl_lines, summary
 
 URL = "http://127.0.0.1:8000"
 

@@ -3,14 +3,12 @@
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
-from cli.child import ChildSpec, Stage
-from cli.data_folder import DataFolder
-from cli.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
+from cli.up.child import ChildSpec, Stage
+from cli.up.data_folder import DataFolder
+from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 
 # Fewer heaps of the allocator: 4 MB less under load. The gateway's image sets it too.
 GATEWAY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
@@ -72,6 +70,8 @@ def child_environment(options: UpOptions, folder: DataFolder, brokers: Brokers) 
         "FOVEA_TRAINING_DEVICE": os.environ.get("FOVEA_TRAINING_DEVICE") or options.device,
         "FOVEA_LOG_FORMAT": options.log_format,
         "PYTHONUNBUFFERED": "1",
+        # Their lines are read as UTF-8. Whatever this terminal shows, a name that it lacks must stop no worker.
+        "PYTHONIOENCODING": "utf-8",
         # Otherwise a folder `service` or `models` in the user's current directory would be imported instead.
         "PYTHONSAFEPATH": "1",
     }
@@ -91,23 +91,16 @@ def _training_environment() -> Mapping[str, str]:
     return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
 
 
-def preparation(environment: Mapping[str, str], *, with_keys: bool) -> ChildSpec:
-    """The child that brings the database up to date and ends."""
-    command = (sys.executable, "-m", "cli.preparation", *(["--keys"] if with_keys else []))
+def database_child(environment: Mapping[str, str], *, with_keys: bool) -> ChildSpec:
+    """The child that brings the database up to date, prints API keys `with_keys`, and ends."""
+    command = (sys.executable, "-m", "cli.up.database", *(["--keys"] if with_keys else []))
     return ChildSpec("database", command, Stage.WORKER, environment, quiet=True)
 
 
-def sample_writer(environment: Mapping[str, str], folder: DataFolder) -> ChildSpec:
-    """The child that writes a digit of each kind that the starter model has not seen."""
-    command = (sys.executable, "-m", "cli.samples", str(folder.samples), "1", str(folder.digits))
+def samples_child(environment: Mapping[str, str], folder: DataFolder) -> ChildSpec:
+    """The child that writes one image of each digit that the starter model has not seen, and ends."""
+    command = (sys.executable, "-m", "cli.up.samples", str(folder.samples), "1", str(folder.digits))
     return ChildSpec("samples", command, Stage.WORKER, environment, quiet=True)
-
-
-def requires_key(host: str) -> bool:
-    """Whether others than this machine can reach that address; the gateway then asks for API keys."""
-    with suppress(ValueError):
-        return not ip_address(host).is_loopback
-    return host != "localhost"
 
 
 def _python(name: str, module: str, environment: Mapping[str, str], stage: Stage = Stage.WORKER) -> ChildSpec:

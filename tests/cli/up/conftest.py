@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from cli.child import ChildSpec, Stage
-from cli.journal import Journal
+from cli.up.child import ChildSpec, Stage
+from cli.up.journal import Journal
 
 
 class Book:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cli.errors import JobFailed
-from cli.progress import JobProgress, clock, describe, fraction_done, require_success
+from cli.job_progress import JobProgress, describe, fraction_done, require_success
 
 TRAINING: dict[str, Any] = {
     "id": "job_1",
@@ -40,6 +40,10 @@ def test_a_state_is_described_in_a_few_words(job: dict[str, object], words: str)
     assert describe(job) == words
 
 
+def test_in_brief_it_says_how_far_but_not_how_well() -> None:
+    assert describe(TRAINING, brief=True) == "training, epoch 3 of 20"
+
+
 def test_the_fraction_is_of_the_epochs_and_unknown_without_them() -> None:
     assert fraction_done(TRAINING) == pytest.approx(0.15)
     assert fraction_done({"state": "running", "progress": {"phase": "exporting"}}) is None
@@ -58,11 +62,6 @@ def test_the_fraction_is_of_the_epochs_and_unknown_without_them() -> None:
 )
 def test_the_fraction_is_of_what_the_phase_counts(progress: dict[str, object], fraction: float | None) -> None:
     assert fraction_done({"state": "running", "progress": progress}) == fraction
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (750, "12:30"), (3723, "1:02:03")])
-def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
 
 
 def test_without_a_terminal_each_phase_is_a_line() -> None:
