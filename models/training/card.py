@@ -10,9 +10,9 @@ import numpy as np
 from models.artifact import Manifest
 from models.training.data import Pixels
 from models.training.document import Document, Paragraph, Picture, Pictures, Plot, Table
-from models.training.evaluate import Evaluation
 from models.training.linear import Trial
-from models.training.plots import confusion_matrix, learning_curves, reliability_diagram, strength_curves
+from models.training.metrics import Metrics
+from models.training.plots import confusion_matrix, l2_curves, learning_curves, reliability_diagram
 from models.training.progress import EpochRecord
 
 MARKDOWN, HTML = "card.md", "card.html"
@@ -34,8 +34,8 @@ def write_card(
     folder: Path,
     manifest: Manifest,
     *,
-    validation: Evaluation,
-    test: Evaluation | None,
+    validation: Metrics,
+    test: Metrics | None,
     history: Sequence[EpochRecord],
     trials: Sequence[Trial],
     pictures: Pixels,
@@ -69,7 +69,7 @@ def write_card(
     (folder / HTML).write_text(page.html(), encoding="utf-8")
 
 
-def _verdict(manifest: Manifest, validation: Evaluation, test: Evaluation | None) -> list[Paragraph | Table]:
+def _verdict(manifest: Manifest, validation: Metrics, test: Metrics | None) -> list[Paragraph | Table]:
     columns = [("validation", validation), *([("test", test)] if test else [])]
     lines: list[tuple[str, list[str]]] = [
         ("Images", [str(e.images) for _, e in columns]),
@@ -102,7 +102,7 @@ def _verdict(manifest: Manifest, validation: Evaluation, test: Evaluation | None
     ]
 
 
-def _siblings(manifest: Manifest, validation: Evaluation, siblings: Sequence[Sibling]) -> list[Paragraph | Table]:
+def _siblings(manifest: Manifest, validation: Metrics, siblings: Sequence[Sibling]) -> list[Paragraph | Table]:
     rows = [[f"version {s.version}", s.architecture, s.weights, _percent(s.accuracy)] for s in siblings]
     rows.append(["this one", manifest.architecture, _started_from(manifest), _percent(validation.accuracy)])
     return [
@@ -111,7 +111,7 @@ def _siblings(manifest: Manifest, validation: Evaluation, siblings: Sequence[Sib
     ]
 
 
-def _classes(evaluation: Evaluation) -> Table:
+def _classes(evaluation: Metrics) -> Table:
     def figure(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
@@ -124,7 +124,7 @@ def _classes(evaluation: Evaluation) -> Table:
     )
 
 
-def _warnings(evaluation: Evaluation) -> list[Paragraph]:
+def _warnings(evaluation: Metrics) -> list[Paragraph]:
     few = [score.label for score in evaluation.classes if score.support < FEW]
     if not few:
         return []
@@ -135,8 +135,8 @@ def _warnings(evaluation: Evaluation) -> list[Paragraph]:
     ]
 
 
-def _confused(evaluation: Evaluation) -> Table | Paragraph:
-    counts = np.array(evaluation.confusion)
+def _confused(evaluation: Metrics) -> Table | Paragraph:
+    counts = np.array(evaluation.confusion_matrix)
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:10]
     pairs = [divmod(int(place), len(counts)) for place in order]
@@ -145,7 +145,7 @@ def _confused(evaluation: Evaluation) -> Table | Paragraph:
     return Table(["truth", "answer", "images"], rows) if rows else Paragraph("Nothing: every answer was right.")
 
 
-def _mistakes(evaluation: Evaluation, pixels: Pixels) -> list[Paragraph | Pictures]:
+def _mistakes(evaluation: Metrics, pixels: Pixels) -> list[Paragraph | Pictures]:
     if not evaluation.worst:
         return [Paragraph("It made none on these images.")]
     return [
@@ -167,16 +167,16 @@ def _learning(
             f"Strategy {recipe['strategy']}. {recipe['strategy_reason']} Started from {_started_from(manifest)}."
         )
     ]
-    found = recipe["head_found"]
+    found = recipe["logistic_regression"]
     if trials:
         blocks += [
             Paragraph(
                 "The head is a logistic regression on the frozen features. Cross-validation on the training "
-                f"images chose a penalty of {found['strength']:.3g}, "
-                + ("with" if found["varied"] else "without")
+                f"images chose a penalty of {found['l2']:.3g}, "
+                + ("with" if found["augmented"] else "without")
                 + " variations of the images."
             ),
-            Plot(strength_curves(trials, found["strength"]), "Cross-validation on the training images."),
+            Plot(l2_curves(trials, found["l2"]), "Cross-validation on the training images."),
         ]
     if len(history) > 1:
         best, stopped = manifest.metrics["best_epoch"], manifest.metrics["stopped"]

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from models.training.evaluate import Bin, Evaluation
 from models.training.linear import Trial
+from models.training.metrics import Metrics, ReliabilityBin
 from models.training.progress import EpochRecord
 
 BLUE, ORANGE, GREY = "#2563a8", "#c8641b", "#8a8f98"
@@ -43,30 +43,30 @@ def learning_curves(history: Sequence[EpochRecord], best_epoch: int) -> str:
     return _svg((8, 3), draw)
 
 
-def strength_curves(trials: Sequence[Trial], chosen: float) -> str:
+def l2_curves(trials: Sequence[Trial], chosen: float) -> str:
     """The cross-validated loss and accuracy of a regression over the strength of its penalty."""
 
     def draw(figure: Figure) -> None:
         for i, name in enumerate(("loss", "accuracy")):
             axes = figure.add_subplot(1, 2, i + 1)
             for varied, colour, label in ((False, GREY, "plain images"), (True, BLUE, "with variations")):
-                points = sorted((t.strength, getattr(t, name)) for t in trials if t.varied == varied)
+                points = sorted((t.l2, getattr(t, name)) for t in trials if t.augmented == varied)
                 if points:
                     axes.semilogx(*zip(*points, strict=True), color=colour, marker="o", markersize=3, label=label)
             axes.axvline(chosen, color=ORANGE, linewidth=1, linestyle=":", label="chosen")
-            _label(axes, "Strength of the penalty", f"Cross-validated {name}")
+            _label(axes, "Weight of the L2 penalty", f"Cross-validated {name}")
             axes.legend(frameon=False, fontsize=8)
 
     return _svg((8, 3), draw)
 
 
-def reliability_diagram(evaluation: Evaluation) -> str:
+def reliability_diagram(evaluation: Metrics) -> str:
     """How often the model is right against how sure it says it is, before and after calibration."""
 
     def draw(figure: Figure) -> None:
-        panels: tuple[tuple[str, Sequence[Bin], float], ...] = (
-            ("Before", evaluation.reliability_uncalibrated, evaluation.calibration_error_uncalibrated),
-            ("After calibration", evaluation.reliability, evaluation.calibration_error),
+        panels: tuple[tuple[str, Sequence[ReliabilityBin], float], ...] = (
+            ("Before", evaluation.reliability_curve_uncalibrated, evaluation.calibration_error_uncalibrated),
+            ("After calibration", evaluation.reliability_curve, evaluation.calibration_error),
         )
         for i, (name, bins, error) in enumerate(panels):
             axes = figure.add_subplot(1, 2, i + 1)
@@ -81,12 +81,12 @@ def reliability_diagram(evaluation: Evaluation) -> str:
     return _svg((8, 3.4), draw)
 
 
-def confusion_matrix(evaluation: Evaluation) -> str:
+def confusion_matrix(evaluation: Metrics) -> str:
     """Rows are true classes, columns are answers; shades are shares of the row."""
     labels = [score.label for score in evaluation.classes]
 
     def draw(figure: Figure) -> None:
-        counts = np.array(evaluation.confusion)
+        counts = np.array(evaluation.confusion_matrix)
         shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
         axes = figure.add_subplot(1, 1, 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")

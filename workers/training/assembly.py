@@ -111,7 +111,7 @@ def _manifest(work: Work, parity: ParityReport, state_sha256: str) -> Manifest:
             "strategy": work.choice.strategy,
             "strategy_asked": request.strategy,
             "strategy_reason": work.choice.reason,
-            "head_found": _found(work.learnt.head),
+            "logistic_regression": _regression(work.learnt.head),
         },
         seed=request.seed,
         software=software_versions(),
@@ -124,20 +124,20 @@ def _manifest(work: Work, parity: ParityReport, state_sha256: str) -> Manifest:
             "stopped": outcome.stopped,
         },
         calibration={
-            "temperature": figures.temperature,
-            "error_before": figures.validation.calibration_error_uncalibrated,
+            **dataclasses.asdict(figures.calibration),
             "error_after": figures.validation.calibration_error,
         },
         parity=parity.to_dict(),
     )
 
 
-def _found(head: Head | None) -> dict[str, Any] | None:
+def _regression(head: Head | None) -> dict[str, Any] | None:
+    """How the head was found where it is a logistic regression on frozen features."""
     if head is None:
         return None
     return {
-        "strength": head.strength,
-        "varied": head.varied,
+        "l2": head.l2,
+        "augmented": head.augmented,
         "trials": [dataclasses.asdict(trial) for trial in head.trials],
     }
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from models.training.calibrate import fit_temperature
+from models.training.calibrate import Calibration, calibrate
 from models.training.data import Plan
-from models.training.evaluate import Evaluation, measure
 from models.training.loop import evaluate
+from models.training.metrics import Metrics, compute_metrics
 from workers.training.learning import Learnt
 from workers.training.reporter import Reporter
 
@@ -17,13 +17,17 @@ from workers.training.reporter import Reporter
 class Figures:
     """`baseline` is the accuracy of always answering the training images' most frequent class."""
 
-    temperature: float
-    validation: Evaluation
-    test: Evaluation | None
+    calibration: Calibration
+    validation: Metrics
+    test: Metrics | None
     baseline: float
 
     @property
-    def judged(self) -> Evaluation:
+    def temperature(self) -> float:
+        return self.calibration.temperature
+
+    @property
+    def judged(self) -> Metrics:
         """The split that had no say in the training where there is one, else the validation split."""
         return self.test or self.validation
 
@@ -39,15 +43,16 @@ class Figures:
 
 
 def assess(learnt: Learnt, division: Plan, reporter: Reporter) -> Figures:
-    """Fits the temperature on the validation images and measures every split that was held out."""
+    """Calibrates on the validation images and measures every split that was held out."""
     logits = evaluate(learnt.network, learnt.validation, reporter)
-    temperature = fit_temperature(logits, division.validation.targets)
-    validation = measure(
+    calibration = calibrate(logits, division.validation.targets)
+    temperature = calibration.temperature
+    validation = compute_metrics(
         logits, division.validation.targets, division.labels, division.validation.names, temperature
     )
     test = None
     if len(division.test):
-        test = measure(
+        test = compute_metrics(
             evaluate(learnt.network, learnt.test, reporter),
             division.test.targets,
             division.labels,
@@ -56,4 +61,4 @@ def assess(learnt: Learnt, division: Plan, reporter: Reporter) -> Figures:
         )
     most_frequent = np.bincount(division.train.targets).argmax()
     judged = division.test if len(division.test) else division.validation
-    return Figures(temperature, validation, test, float(np.mean(judged.targets == most_frequent)))
+    return Figures(calibration, validation, test, float(np.mean(judged.targets == most_frequent)))

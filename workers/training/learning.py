@@ -145,7 +145,7 @@ def _learn_from_features(context: Context, lesson: Lesson) -> Learnt:
             groups=lesson.division.train.sha256,
             class_weights=_class_weights(lesson),
             start=rows_to_keep(linear, lesson.division.labels, lesson.start.kept),
-            check=context.reporter.solving,
+            callback=context.reporter.solving,
         )
         outcome = solved_outcome(linear, views[0], targets, validation, lesson.division.validation.targets)
         return Learnt(outcome, linear, PlainFeatures(validation), PlainFeatures(test), head)

@@ -8,7 +8,7 @@ import numpy as np
 from models.artifact import checksums
 from models.predictor import Predictor
 from models.training.data import ImageList, decode
-from models.training.evaluate import cross_entropy
+from models.training.metrics import cross_entropy
 from storage.errors import NotFound
 from storage.reference import PRODUCTION
 from storage.registry import Version

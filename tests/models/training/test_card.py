@@ -14,23 +14,25 @@ from models.spec import Preprocessing
 from models.training.card import Sibling, write_card
 from models.training.data import Pixels
 from models.training.document import Document, Paragraph, Table
-from models.training.evaluate import Evaluation, measure
 from models.training.linear import Trial
+from models.training.metrics import Metrics, compute_metrics
 from models.training.progress import EpochRecord
 from models.training.recipe import DEFAULT
 
 NASTY = ("<script>alert(1)</script>", "$\\frac{$", "蜜蜂 *bold* | `x`")
 
 
-def evaluation(labels: tuple[str, ...], images: int = 30) -> Evaluation:
+def evaluation(labels: tuple[str, ...], images: int = 30) -> Metrics:
     rng = np.random.default_rng(0)
     targets = np.arange(images, dtype=np.int64) % len(labels)
     logits = rng.normal(size=(images, len(labels))).astype(np.float32)
     logits[np.arange(images), targets] += 1
-    return measure(logits, targets, labels, [f"{i}<img src=x onerror=alert(2)>.png" for i in range(images)], 1.3)
+    return compute_metrics(
+        logits, targets, labels, [f"{i}<img src=x onerror=alert(2)>.png" for i in range(images)], 1.3
+    )
 
 
-def manifest(labels: tuple[str, ...], found: Evaluation) -> Manifest:
+def manifest(labels: tuple[str, ...], found: Metrics) -> Manifest:
     return Manifest(
         model="bugs",
         labels=labels,
@@ -47,7 +49,7 @@ def manifest(labels: tuple[str, ...], found: Evaluation) -> Manifest:
         },
         recipe={
             **DEFAULT.to_dict(), "name": "default", "strategy": "head", "strategy_reason": "Few images.",
-            "head_found": {"strength": 0.1, "varied": True, "trials": []},
+            "logistic_regression": {"l2": 0.1, "augmented": True, "trials": []},
         },
         seed=3,
         metrics={**found.summary(), "baseline_accuracy": 0.25, "best_epoch": 2, "stopped": "patience"},
@@ -146,7 +148,7 @@ def test_test_images_are_told_from_validation_images(tmp_path: Path) -> None:
 def test_many_classes_and_no_mistakes_make_a_card_too(tmp_path: Path) -> None:
     labels = tuple(f"class {i}" for i in range(60))
     logits = np.eye(60, dtype=np.float32)
-    perfect = measure(logits * 9, np.arange(60), labels, [""] * 60)
+    perfect = compute_metrics(logits * 9, np.arange(60), labels, [""] * 60)
     markdown, _ = card(tmp_path, labels, validation=perfect, history=[], trials=[])
     assert "It made none on these images." in markdown
     assert "Fewer than 20 images stand behind" in markdown

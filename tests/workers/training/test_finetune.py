@@ -154,7 +154,7 @@ def test_learning_on_keeps_what_was_known_and_grows(trainer: Trainer, tmp_path: 
     assert version.labels == ("blue", "green", "red")
     assert version.manifest["weights"]["model"] == "colours"
     assert version.manifest["weights"]["labels_kept"] == ["blue", "red"]
-    assert version.manifest["recipe"]["head_found"]["strength"] > 0
+    assert version.manifest["recipe"]["logistic_regression"]["l2"] > 0
     assert job.result is not None
     assert job.result["metrics"]["accuracy"] > 0.8
     phases = [event.data["phase"] for event in trainer.ledger.events(job.id) if event.kind == "progress"]
