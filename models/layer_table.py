@@ -71,14 +71,14 @@ class Summary:
 
     def to_text(self) -> str:
         """A table in fixed columns, with the totals below."""
-        rows = [COLUMNS, *(_cells(layer) for layer in self.layers)]
+        rows = [COLUMNS, *(cells(layer) for layer in self.layers)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([line.rstrip() for line in lines] + ["", *self._totals_lines()])
 
     def to_markdown(self) -> str:
-        lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, *(_cells(layer) for layer in self.layers))]
+        lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, *(cells(layer) for layer in self.layers))]
         lines.insert(1, "|" + " --- |" * len(COLUMNS))
         return "\n".join([*lines, "", *(f"- {line}" for line in self._totals_lines())])
 
@@ -116,7 +116,8 @@ def _row_from(values: Mapping[str, Any]) -> LayerRow:
     return LayerRow(**kept)
 
 
-def _cells(layer: LayerRow) -> tuple[str, ...]:
+def cells(layer: LayerRow) -> tuple[str, ...]:
+    """A layer's row of the table as texts, in the order of `COLUMNS`."""
     return (
         layer.name,
         layer.kind,

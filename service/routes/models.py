@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from models.card.version import insert_version
 from service.archives import zipped
 from service.auth import requires
 from service.batcher import VersionKey
@@ -122,7 +123,8 @@ async def card(
 ) -> Response:
     parts = parts_of(request)
     version = await asyncio.to_thread(parts.registry.get_version, name, number)
-    text = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    written = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    text = insert_version(written, form, version.number, version.aliases)
     if form == "md":
         return Response(text, media_type="text/markdown")
     # The page is self-contained; nothing in it may load or run anything else.

@@ -10,12 +10,13 @@ import numpy as np
 from safetensors.torch import save_file
 
 from models.artifact import MODEL, Manifest, software_versions
+from models.card.finetuned import EarlierVersion, write_finetuned_card
 from models.dataset.folder import DatasetFolder
 from models.export import to_onnx
 from models.parity import ParityReport, check_parity
-from models.training.card import Sibling, write_card
 from models.training.checkpoint import detached, weights_sha256
 from models.training.data import Plan
+from models.training.digits import BUILTIN
 from models.training.linear import Head
 from models.training.strategy import Choice
 from storage.errors import NotFound
@@ -27,7 +28,7 @@ from workers.training.request import FinetuneRequest
 from workers.training.starting import STATE, Start
 
 PARITY_IMAGES = 64
-SIBLINGS = 100
+EARLIER_VERSIONS = 100
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def write_artifact(context: Context, work: Work, folder: Path, parity: ParityRep
     """Adds weights and card to the folder; the manifest that describes it all, not yet written."""
     state = detached(dict(work.start.network.state_dict()))
     save_file(state, folder / STATE)
-    manifest = _manifest(work, parity, weights_sha256(state))
-    write_card(
+    manifest = _manifest(work, parity, weights_sha256(state), _dataset_name(context, work.request.dataset))
+    write_finetuned_card(
         folder,
         manifest,
         validation=work.figures.validation,
@@ -85,12 +86,12 @@ def write_artifact(context: Context, work: Work, folder: Path, parity: ParityRep
         history=work.learnt.outcome.history,
         trials=work.learnt.head.trials if work.learnt.head else (),
         pictures=work.images.test if work.figures.test else work.images.validation,
-        siblings=_siblings(context, work),
+        earlier=_earlier_versions(context, work),
     )
     return manifest
 
 
-def _manifest(work: Work, parity: ParityReport, state_sha256: str) -> Manifest:
+def _manifest(work: Work, parity: ParityReport, state_sha256: str, dataset_name: str) -> Manifest:
     request, figures, outcome = work.request, work.figures, work.learnt.outcome
     return Manifest(
         model=request.model,
@@ -101,6 +102,7 @@ def _manifest(work: Work, parity: ParityReport, state_sha256: str) -> Manifest:
         weights={**work.start.provenance, "trained_sha256": state_sha256},
         dataset={
             "id": request.dataset,
+            "name": dataset_name,
             "content_hash": work.dataset.content_hash,
             "split": work.division.describe(),
             "validation_hash": work.division.validation.content_hash,
@@ -131,6 +133,10 @@ def _manifest(work: Work, parity: ParityReport, state_sha256: str) -> Manifest:
     )
 
 
+def _dataset_name(context: Context, dataset_id: str) -> str:
+    return dataset_id if dataset_id == BUILTIN else context.shelf.get(dataset_id).name
+
+
 def _regression(head: Head | None) -> dict[str, Any] | None:
     """How the head was found where it is a logistic regression on frozen features."""
     if head is None:
@@ -142,15 +148,15 @@ def _regression(head: Head | None) -> dict[str, Any] | None:
     }
 
 
-def _siblings(context: Context, work: Work) -> list[Sibling]:
+def _earlier_versions(context: Context, work: Work) -> list[EarlierVersion]:
     """The model's earlier versions that were measured on the very same validation images."""
     try:
-        versions = context.registry.list_versions(work.request.model, SIBLINGS).items
+        versions = context.registry.list_versions(work.request.model, EARLIER_VERSIONS).items
     except NotFound:
         return []
     same = work.division.validation.content_hash
     return [
-        Sibling(v.number, v.architecture, _origin(v.manifest), v.metrics["validation"]["accuracy"])
+        EarlierVersion(v.number, v.architecture, _origin(v.manifest), v.metrics["validation"]["accuracy"])
         for v in reversed(versions)
         if ((v.manifest.get("dataset") or {}).get("validation_hash") == same and v.metrics.get("validation"))
     ]

@@ -4,6 +4,7 @@ import shutil
 from typing import Any
 
 from models.artifact import MODEL, Manifest, software_versions
+from models.card.published import write_published_card
 from models.export import to_onnx
 from models.parity import check_parity
 from models.photographs import photographs
@@ -49,6 +50,7 @@ def publish(context: Context) -> dict[str, Any]:
         calibration={"temperature": 1.0},
         parity=report.to_dict(),
     )
+    write_published_card(folder, manifest, network)
     version = publish_version(context, folder, manifest)
     promoted = _promote(context, request, version)
     context.reporter.end_phase()

@@ -77,7 +77,7 @@ def test_a_dataset_becomes_a_served_version(trainer: Trainer, dataset: str) -> N
 def test_the_manifest_says_where_the_version_comes_from(trainer: Trainer, dataset: str) -> None:
     colours(trainer, dataset, seed=3)
     manifest = trainer.registry.resolve("colours").manifest
-    assert manifest["dataset"]["id"] == dataset
+    assert (manifest["dataset"]["id"], manifest["dataset"]["name"]) == (dataset, "a dataset")
     assert manifest["dataset"]["split"]["validation"] == dict.fromkeys(sorted(LABELS), 2)
     assert manifest["recipe"]["epochs"] == 4
     assert (manifest["seed"], manifest["weights"]["origin"]) == (3, "none")
