@@ -24,6 +24,7 @@ from service.schemas import (
     VersionDetail,
     VersionOut,
 )
+from storage.errors import NotFound
 from storage.reference import check_model_name
 from storage.registry import Model, Version
 from workers.contract import JobKind
@@ -123,7 +124,11 @@ async def card(
 ) -> Response:
     parts = parts_of(request)
     version = await asyncio.to_thread(parts.registry.get_version, name, number)
-    written = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    try:
+        written = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    except NotFound as missing:
+        detail = f"Version {number} of model {name!r} was published without a card; publish it again to get one."
+        raise Problem(404, "unknown_card", detail) from missing
     text = insert_version(written, form, version.number, version.aliases)
     if form == "md":
         return Response(text, media_type="text/markdown")

@@ -68,6 +68,9 @@ def test_an_artifact_is_downloaded_whole(client: httpx.Client, two_versions: str
 def test_a_card_is_served_with_its_version_and_aliases(
     client: httpx.Client, two_versions: str, stack: Stack
 ) -> None:
+    missing = client.get(f"/v1/models/{two_versions}/versions/1/card")
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_card")
+    assert "card.html" not in missing.text
     page = Page(two_versions, "a card", [])
     for version in (1, 2):
         write_page(stack.folder / "blobs" / "models" / two_versions / str(version), page)
