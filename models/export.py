@@ -22,6 +22,12 @@ from models.spec import Preprocessing
 # The newest that torch writes without a conversion afterwards.
 OPSET = 20
 
+# For whoever finds the file without its manifest.
+USAGE = (
+    f"Input {INPUT!r}: uint8 [batch, height, width, 3], RGB, resized and cropped as `preprocessing` says. The "
+    "graph itself divides by 255, applies mean and std, and divides logits by the temperature before the softmax."
+)
+
 
 def export(
     network: nn.Module,
@@ -67,16 +73,17 @@ def to_onnx(
     """Write `network` as a single ONNX file that can be used alone.
 
     Input `image`: uint8 `[batch, height, width, 3]`, RGB. Outputs `logits` and `probabilities`: float32
-    `[batch, len(labels)]`. Labels, preprocessing, temperature and software versions are in the file's metadata as
-    JSON, with whatever `metadata` adds. Raises ExportFailed.
+    `[batch, len(labels)]`. Labels, preprocessing, temperature, software versions and what the graph applies by
+    itself are in the file's metadata as JSON, with whatever `metadata` adds. Raises ExportFailed.
     """
     served = Served(network, preprocessing, channels=channels, temperature=temperature)
     example = torch.zeros(2, preprocessing.height, preprocessing.width, 3, dtype=torch.uint8)
     graph = _trace(served, example)
     facts = {
         "labels": list(labels),
-        "preprocessing": preprocessing.to_dict(),
+        "preprocessing": {**preprocessing.to_dict(), "applied_in_graph": ["mean", "std"]},
         "temperature": temperature,
+        "usage": USAGE,
         "opset": OPSET,
         "software": software_versions(),
         ACTIVATION_BYTES: _activation_bytes(graph),

@@ -20,7 +20,8 @@ class Preprocessing:
 
     Outside the graph (`models.preprocess`): with `fit="crop"` the shorter side is resized to `resize` pixels and
     the central `height` x `width` is cut out; with `fit="squash"` the image is resized to `height` x `width`
-    whatever its aspect. Inside the graph: `(pixel / 255 - mean) / std` for each channel, RGB.
+    whatever its aspect. Inside the graph: `(pixel / 255 - mean) / std` for each channel, RGB; nobody who feeds the
+    graph applies `mean` and `std` again.
 
     Raises InvalidPreprocessing for a view that is larger than what was resized, and for values without a meaning.
     """

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.training.linear import Check, Head, fit_head
+from models.training.linear import Callback, Head, fit_head
 from models.training.progress import EpochRecord, FitResult
 from models.training.recipe import Recipe
 from models.training.strategy import head_dropout
@@ -63,7 +63,7 @@ def solve(
     groups: Sequence[str],
     class_weights: Tensor | None,
     start: tuple[Tensor, Tensor] | None,
-    check: Check,
+    callback: Callback,
 ) -> Head:
     """Puts the regression's answer into the head, in place."""
     found = fit_head(
@@ -74,7 +74,7 @@ def solve(
         groups=groups,
         class_weights=class_weights,
         start=start,
-        check=check,
+        callback=callback,
     )
     with torch.no_grad():
         head.weight.copy_(found.weight)

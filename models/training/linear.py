@@ -1,7 +1,7 @@
 """The head on a frozen backbone, solved exactly: multinomial logistic regression with an L2 penalty.
 
-The problem is convex, so there is one answer and no learning rate to get wrong. How strong the penalty is, and
-whether the varied views of the images help, cross-validation on the training images decides: the validation images
+The problem is convex, so there is one answer and no learning rate to get wrong. The weight of the penalty, and
+whether augmented views of the images help, cross-validation on the training images decides: the validation images
 have no say in it. Knows features and targets, no images and no network.
 """
 
@@ -16,30 +16,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.training.calibrate import fit_temperature
-from models.training.evaluate import cross_entropy
+from models.training.metrics import cross_entropy
 from models.training.seeds import derive
 
-# For features of variance 1. Strong ones first: each solution is where the search for the next one starts.
-STRENGTHS = tuple(10.0**exponent for exponent in (1.5, 1, 0.5, 0, -0.5, -1, -1.5, -2, -3, -4))
+# Weights of the penalty for features of variance 1; scikit-learn's C is 1 / (images * l2). Strong ones first: each
+# solution is where the search for the next one starts.
+L2_GRID = tuple(10.0**exponent for exponent in (1.5, 1, 0.5, 0, -0.5, -1, -1.5, -2, -3, -4))
 FOLDS = 5
 # Multiply-adds of one look at all the data: up to the first, five folds; up to the second, one.
 AFFORDABLE_FOLDS, AFFORDABLE = 1e9, 5e9
 ITERATIONS = 200
 GRADIENT_TOLERANCE = 1e-5
 
-Check = Callable[[int, int], None]
+Callback = Callable[[int, int], None]
+WeightAndBias = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting's cross-validated figures over the training images.
+    """One setting's cross-validated metrics over the training images.
 
-    `loss` is the mean cross-entropy after calibration: how sure a head is will be corrected anyway, by the
-    temperature, so it should not decide how strong the penalty is.
+    `l2` is the weight of the penalty; `augmented` says whether augmented views were trained on. `loss` is the mean
+    cross-entropy after temperature scaling: how confident a head is will be corrected anyway, so it should not
+    decide the penalty.
     """
 
-    strength: float
-    varied: bool
+    l2: float
+    augmented: bool
     loss: float
     accuracy: float
 
@@ -50,18 +53,9 @@ class Head:
 
     weight: Tensor
     bias: Tensor
-    strength: float
-    varied: bool
+    l2: float
+    augmented: bool
     trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Features float64 [m, n] of variance 1, targets int64 [m], a weight for each row; the weights add up to 1."""
-
-    features: Tensor
-    targets: Tensor
-    weights: Tensor
 
 
 def is_affordable(numbers: int, classes: int) -> bool:
@@ -77,38 +71,47 @@ def fit_head(
     seed: int,
     groups: Sequence[str],
     class_weights: Tensor | None = None,
-    start: tuple[Tensor, Tensor] | None = None,
-    check: Check | None = None,
+    start: WeightAndBias | None = None,
+    callback: Callback | None = None,
 ) -> Head:
-    """The best head for `views`, float32 [v, m, n]: view 0 is plain, the others are variations of it.
+    """The best head for `views`, float32 [v, m, n]: view 0 is plain, the others are augmented; targets int64 [m].
 
     `groups` names each image's content: what is the same image never is in two folds. `start` is a weight and a
-    bias to stay near instead of near zero: rows of a head that knew its labels before. They take no part in the
-    cross-validation, because they may have been learnt from the images that it leaves out. `check(done, total)` is
-    called between fits and may raise.
+    bias to stay near instead of near zero: rows of a head that knew its labels before (L2-SP, Li et al. 2018).
+    They take no part in the cross-validation, because they may have been learnt from the images that it leaves
+    out. `callback(done, total)` is called between fits and may raise.
     """
     views = views.double()
-    mean, scale = _location_and_scale(views[0])
+    mean, scale = _mean_and_scale(views[0])
     scaled = (views - mean) / scale
     image_weights = _image_weights(targets, class_weights)
-    origin = _scaled(start, mean, scale, classes, views.shape[2])
-    trials = _cross_validate(scaled, targets, classes, image_weights, seed, groups, check)
+    trials = _cross_validate(scaled, targets, classes, image_weights, seed, groups, callback)
     best = min(trials, key=lambda trial: trial.loss, default=Trial(1e-2, len(views) > 1, math.nan, math.nan))
-    problem = _problem(scaled if best.varied else scaled[:1], targets, image_weights)
-    weight, bias = minimise(problem, best.strength, origin)
+    weight, bias = fit_logistic_regression(
+        *_rows(scaled if best.augmented else scaled[:1], targets, image_weights),
+        l2=best.l2,
+        center=_for_scaled_features(start, mean, scale) if start else _zeros(classes, views.shape[2]),
+    )
     return Head(
-        (weight / scale).float(), (bias - weight @ (mean / scale)).float(), best.strength, best.varied, trials
+        (weight / scale).float(), (bias - weight @ (mean / scale)).float(), best.l2, best.augmented, trials
     )
 
 
-def minimise(
-    problem: Problem, strength: float, origin: tuple[Tensor, Tensor], start: tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Weight and bias with the least mean cross-entropy plus `strength / 2` times the squared way from `origin`.
+def fit_logistic_regression(
+    features: Tensor,
+    targets: Tensor,
+    sample_weight: Tensor,
+    *,
+    l2: float,
+    center: WeightAndBias,
+    init: WeightAndBias | None = None,
+) -> WeightAndBias:
+    """Weight and bias with the least mean cross-entropy plus `l2 / 2 * ||weight - center||^2`.
 
-    L-BFGS in double precision, from `start` or `origin`; the bias is not penalised.
+    Features float64 [m, n], targets int64 [m], `sample_weight` float64 [m], which adds up to 1. L-BFGS in double
+    precision, from `init` or else `center`; the bias is not penalised.
     """
-    weight, bias = (part.clone().requires_grad_() for part in start or origin)
+    weight, bias = (part.clone().requires_grad_() for part in init or center)
     optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=ITERATIONS,
@@ -116,19 +119,19 @@ def minimise(
         tolerance_change=1e-12,
         line_search_fn="strong_wolfe",
     )
-    rows = torch.arange(len(problem.targets))
+    rows = torch.arange(len(targets))
 
     def closure() -> Tensor:
         with torch.no_grad():
-            log_probabilities = F.log_softmax(problem.features @ weight.T + bias, dim=1)
-            distance = weight - origin[0]
-            loss = -(problem.weights * log_probabilities[rows, problem.targets]).sum()
+            log_probabilities = F.log_softmax(features @ weight.T + bias, dim=1)
+            distance = weight - center[0]
+            loss = -(sample_weight * log_probabilities[rows, targets]).sum()
             error = log_probabilities.exp()
-            error[rows, problem.targets] -= 1
-            error *= problem.weights[:, None]
-            weight.grad = error.T @ problem.features + strength * distance
+            error[rows, targets] -= 1
+            error *= sample_weight[:, None]
+            weight.grad = error.T @ features + l2 * distance
             bias.grad = error.sum(dim=0)
-            return loss + strength / 2 * distance.square().sum()
+            return loss + l2 / 2 * distance.square().sum()
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
@@ -141,46 +144,40 @@ def _cross_validate(
     image_weights: Tensor,
     seed: int,
     groups: Sequence[str],
-    check: Check | None,
+    callback: Callback | None,
 ) -> tuple[Trial, ...]:
-    """Every strength, with and without variations, by the loss on plain images that were left out."""
+    """Every `l2`, with and without augmented views, by the loss on plain images that were left out."""
     fold_of = _folds(targets, groups, seed)
     folds = int(fold_of.max()) + 1
     if folds < 2:
         return ()
-    asked = range(folds if math.prod(views.shape) * classes <= AFFORDABLE_FOLDS else 1)
-    zero = _zero(classes, views.shape[2])
-    shown_as = {False: views[:1], True: views} if len(views) > 1 else {False: views}
-    answers: dict[tuple[bool, float], list[Tensor]] = {}
-    for fold in asked:
-        held = fold_of == fold
-        for varied, shown in shown_as.items():
-            problem = _problem(shown[:, ~held], targets[~held], image_weights[~held])
-            found: tuple[Tensor, Tensor] | None = None
-            for strength in STRENGTHS:
-                found = minimise(problem, strength, zero, found)
-                answers.setdefault((varied, strength), []).append(views[0, held] @ found[0].T + found[1])
-            if check is not None:
-                check(len(shown_as) * fold + varied + 1, len(shown_as) * len(asked))
-    truth = torch.cat([targets[fold_of == fold] for fold in asked]).numpy()
+    validated = range(folds if math.prod(views.shape) * classes <= AFFORDABLE_FOLDS else 1)
+    zeros = _zeros(classes, views.shape[2])
+    trained_on = {False: views[:1], True: views} if len(views) > 1 else {False: views}
+    logits: dict[tuple[float, bool], list[Tensor]] = {}
+    for fold in validated:
+        held_out = fold_of == fold
+        for augmented, shown in trained_on.items():
+            rows = _rows(shown[:, ~held_out], targets[~held_out], image_weights[~held_out])
+            found: WeightAndBias | None = None
+            for l2 in L2_GRID:
+                weight, bias = found = fit_logistic_regression(*rows, l2=l2, center=zeros, init=found)
+                logits.setdefault((l2, augmented), []).append(views[0, held_out] @ weight.T + bias)
+            if callback is not None:
+                callback(len(trained_on) * fold + augmented + 1, len(trained_on) * len(validated))
+    truth = torch.cat([targets[fold_of == fold] for fold in validated]).numpy()
     return tuple(
-        _judged(varied, strength, torch.cat(parts).float().numpy(), truth)
-        for (varied, strength), parts in answers.items()
+        _trial(l2, augmented, torch.cat(parts).float().numpy(), truth) for (l2, augmented), parts in logits.items()
     )
 
 
-def _judged(varied: bool, strength: float, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Trial:
-    temperature = fit_temperature(logits, truth)
-    return Trial(
-        strength,
-        varied,
-        cross_entropy(logits / temperature, truth),
-        float(np.mean(logits.argmax(axis=1) == truth)),
-    )
+def _trial(l2: float, augmented: bool, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Trial:
+    calibrated = logits / fit_temperature(logits, truth)
+    return Trial(l2, augmented, cross_entropy(calibrated, truth), float(np.mean(logits.argmax(axis=1) == truth)))
 
 
-def _location_and_scale(features: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and the deviation of each feature; one that hardly varies is not blown up."""
+def _mean_and_scale(features: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and the standard deviation of each feature; one that hardly varies is not blown up."""
     mean = features.mean(dim=0)
     deviation = (features - mean).square().mean(dim=0).sqrt()
     return mean, deviation.clamp(min=max(1e-12, 0.01 * float(deviation.square().mean().sqrt())))
@@ -205,21 +202,18 @@ def _image_weights(targets: Tensor, class_weights: Tensor | None) -> Tensor:
     return class_weights.double().cpu()[targets]
 
 
-def _problem(views: Tensor, targets: Tensor, image_weights: Tensor) -> Problem:
+def _rows(views: Tensor, targets: Tensor, image_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, targets and sample weights with a row for each view of each image."""
     count = len(views)
     weights = image_weights.repeat(count)
-    return Problem(views.reshape(-1, views.shape[2]), targets.repeat(count), weights / weights.sum())
+    return views.reshape(-1, views.shape[2]), targets.repeat(count), weights / weights.sum()
 
 
-def _zero(classes: int, features: int) -> tuple[Tensor, Tensor]:
+def _zeros(classes: int, features: int) -> WeightAndBias:
     return torch.zeros(classes, features, dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
 
 
-def _scaled(
-    start: tuple[Tensor, Tensor] | None, mean: Tensor, scale: Tensor, classes: int, features: int
-) -> tuple[Tensor, Tensor]:
-    """The head to stay near, for features that were shifted and scaled."""
-    if start is None:
-        return _zero(classes, features)
-    weight, bias = start[0].double(), start[1].double()
+def _for_scaled_features(head: WeightAndBias, mean: Tensor, scale: Tensor) -> WeightAndBias:
+    """The head that answers to shifted and scaled features what `head` answers to the features themselves."""
+    weight, bias = head[0].double(), head[1].double()
     return weight * scale, bias + weight @ mean

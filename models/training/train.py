@@ -1,5 +1,6 @@
 """A network trained on a split of a dataset: all of a fine-tune between its images and its export.
- A head on a frozen backbone is fitted to cached features where these are small enough; everything else is
+
+A head on a frozen backbone is fitted to cached features where these are small enough; everything else is
 trained on the images. Knows no job, no queue, and not where images or weights come from.
 """
 
@@ -168,7 +169,7 @@ def _train_head(
             groups=split.train.sha256,
             class_weights=weights,
             start=rows_to_keep(linear, split.labels, kept_labels),
-            check=watcher.progress,
+            callback=watcher.progress,
         )
         result = solved_result(linear, views[0], targets, validation, split.validation.targets)
         return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head)

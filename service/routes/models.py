@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from models.card.version import insert_version
 from service.archives import zipped
 from service.auth import requires
 from service.batcher import VersionKey
@@ -25,7 +26,7 @@ from service.schemas import (
     VersionDetail,
     VersionOut,
 )
-from storage.errors import Conflict, NoEarlierVersion
+from storage.errors import Conflict, NoEarlierVersion, NotFound
 from storage.reference import check_model_name
 from storage.registry import Model, Version
 from workers.contract import JobKind, PublishOptions, PublishRequest
@@ -128,7 +129,12 @@ async def card(
 ) -> Response:
     parts = parts_of(request)
     version = await asyncio.to_thread(parts.registry.get_version, name, number)
-    text = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    try:
+        written = await asyncio.to_thread(parts.blobs.get_bytes, f"{version.artifact.rstrip('/')}/card.{form}")
+    except NotFound as missing:
+        detail = f"Version {number} of model {name!r} was published without a card; publish it again to get one."
+        raise Problem(404, "unknown_card", detail) from missing
+    text = insert_version(written, form, version.number, version.aliases)
     if form == "md":
         return Response(text, media_type="text/markdown")
     # The page is self-contained; nothing in it may load or run anything else.

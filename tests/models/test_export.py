@@ -60,6 +60,8 @@ class TestGraph:
         facts = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
         assert tuple(facts["labels"]) == LABELS
         assert Preprocessing.from_dict(facts["preprocessing"]) == made_artifact.manifest.preprocessing
+        assert facts["preprocessing"]["applied_in_graph"] == ["mean", "std"]
+        assert "itself divides by 255, applies mean and std" in facts["usage"]
         assert facts["temperature"] == TEMPERATURE
         assert facts["opset"] == OPSET
         assert facts["software"]["torch"] == torch.__version__.split("+")[0]

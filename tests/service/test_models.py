@@ -10,6 +10,9 @@ import pytest
 from support.colours import LABELS, picture
 from support.stack import Stack
 
+from models.card.blocks import Page
+from models.card.render import write_page
+
 PNG = {"content-type": "image/png"}
 
 
@@ -60,6 +63,27 @@ def test_an_artifact_is_downloaded_whole(client: httpx.Client, two_versions: str
         assert archive.testzip() is None
         manifest = json.loads(archive.read("manifest.json"))
         assert len(archive.read("model.onnx")) == manifest["files"]["model.onnx"]["bytes"]
+
+
+def test_a_card_is_served_with_its_version_and_aliases(
+    client: httpx.Client, two_versions: str, stack: Stack
+) -> None:
+    missing = client.get(f"/v1/models/{two_versions}/versions/1/card")
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_card")
+    assert "card.html" not in missing.text
+    page = Page(two_versions, "a card", [])
+    for version in (1, 2):
+        write_page(stack.folder / "blobs" / "models" / two_versions / str(version), page)
+    client.put(f"/v1/models/{two_versions}/aliases/production", json={"version": 2})
+    served = [client.get(f"/v1/models/{two_versions}/versions/{version}/card") for version in (1, 2)]
+    assert [f"{two_versions}, version 1</title>" in served[0].text, "production" in served[0].text] == [
+        True,
+        False,
+    ]
+    assert [f"{two_versions}, version 2</title>" in served[1].text, "production" in served[1].text] == [True, True]
+    assert served[1].headers["content-security-policy"].startswith("default-src 'none'")
+    markdown = client.get(f"/v1/models/{two_versions}/versions/2/card?format=md").text
+    assert "**Version 2 (production)**" in markdown
 
 
 def test_a_version_in_use_is_kept_and_one_that_is_not_can_be_deleted(

@@ -8,9 +8,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.artifact import Manifest, software_versions
+from models.card.finetuned import EarlierVersion
 from models.dataset.folder import DatasetFolder
 from models.parity import ParityReport
-from models.training.card import Sibling
 from models.training.checkpoint import detached, weights_sha256
 from models.training.linear import Head
 from models.training.recipe import Recipe
@@ -20,10 +20,10 @@ from models.training.train import TrainedModel
 from storage.errors import NotFound
 from storage.registry import ModelRegistry
 from workers.contract import FinetuneRequest
-from workers.training.metrics import FinetuneMetrics
+from workers.training.evaluation import FinetuneMetrics
 
 WEIGHTS = "weights.safetensors"
-SIBLINGS = 100
+EARLIER_VERSIONS = 100
 
 
 def write_weights(folder: Path, state: dict[str, Tensor]) -> str:
@@ -38,6 +38,7 @@ def describe_finetune(
     recipe: Recipe,
     *,
     dataset: DatasetFolder,
+    dataset_name: str,
     split: Split,
     provenance: dict[str, Any],
     strategy: StrategyChoice,
@@ -55,6 +56,7 @@ def describe_finetune(
         weights=provenance,
         dataset={
             "id": request.dataset,
+            "name": dataset_name,
             "content_hash": dataset.content_hash,
             "split": split.describe(),
             "validation_hash": split.validation.content_hash,
@@ -65,7 +67,7 @@ def describe_finetune(
             "strategy": strategy.strategy,
             "strategy_asked": request.strategy,
             "strategy_reason": strategy.reason,
-            "head_found": _fitted_head(trained.head),
+            "logistic_regression": _regression(trained.head),
         },
         seed=request.seed,
         software=software_versions(),
@@ -78,8 +80,7 @@ def describe_finetune(
             "stopped": result.stopped,
         },
         calibration={
-            "temperature": metrics.temperature,
-            "error_before": metrics.validation.calibration_error_uncalibrated,
+            **dataclasses.asdict(metrics.calibration),
             "error_after": metrics.validation.calibration_error,
         },
         parity=parity.to_dict(),
@@ -87,26 +88,27 @@ def describe_finetune(
     )
 
 
-def siblings_of(model: str, split: Split, registry: ModelRegistry) -> list[Sibling]:
+def earlier_versions(model: str, split: Split, registry: ModelRegistry) -> list[EarlierVersion]:
     """The model's earlier versions that were measured on the very same validation images, oldest first."""
     try:
-        versions = registry.list_versions(model, SIBLINGS).items
+        versions = registry.list_versions(model, EARLIER_VERSIONS).items
     except NotFound:
         return []
     same = split.validation.content_hash
     return [
-        Sibling(v.number, v.architecture, _origin(v.manifest), v.metrics["validation"]["accuracy"])
+        EarlierVersion(v.number, v.architecture, _origin(v.manifest), v.metrics["validation"]["accuracy"])
         for v in reversed(versions)
         if ((v.manifest.get("dataset") or {}).get("validation_hash") == same and v.metrics.get("validation"))
     ]
 
 
-def _fitted_head(head: Head | None) -> dict[str, Any] | None:
+def _regression(head: Head | None) -> dict[str, Any] | None:
+    """How the head was fitted where it is a logistic regression on frozen features."""
     if head is None:
         return None
     return {
-        "strength": head.strength,
-        "varied": head.varied,
+        "l2": head.l2,
+        "augmented": head.augmented,
         "trials": [dataclasses.asdict(trial) for trial in head.trials],
     }
 

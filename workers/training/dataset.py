@@ -10,14 +10,19 @@ from storage.datasets import DatasetRegistry, DatasetState
 from workers.jobs.failure import InvalidRequest
 
 
-def open_dataset(name: str, datasets: DatasetRegistry, folders: FolderCache, cache: Path) -> DatasetFolder:
+def open_dataset(dataset_id: str, datasets: DatasetRegistry, folders: FolderCache, cache: Path) -> DatasetFolder:
     """The dataset of that id, or the built-in one, which is made under `cache` on first use.
 
     Raises NotFound, InvalidRequest for one that is not ready, DatasetError where its files are not what they were.
     """
-    if name == DIGITS:
+    if dataset_id == DIGITS:
         return open_digits(cache / "builtin" / "digits")
-    dataset = datasets.get(name)
+    dataset = datasets.get(dataset_id)
     if dataset.state != DatasetState.READY:
-        raise InvalidRequest(f"dataset: {name} is {dataset.state}; only one that is ready can be trained on")
+        raise InvalidRequest(f"dataset: {dataset_id} is {dataset.state}; only one that is ready can be trained on")
     return DatasetFolder.open(folders.keep(dataset.prefix, checksums, last=MANIFEST))
+
+
+def dataset_name(dataset_id: str, datasets: DatasetRegistry) -> str:
+    """What its owner calls it; the built-in dataset has no other name than its id. Raises NotFound."""
+    return dataset_id if dataset_id == DIGITS else datasets.get(dataset_id).name

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from models.artifact import MODEL
+from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
 from models.parity import check_parity
-from models.training.card import write_card
 from models.training.checkpoint import Checkpoints, fingerprint_of
 from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
@@ -28,10 +28,10 @@ from system.cores import usable_cores
 from workers.contract import FinetuneRequest, FinetuneResult, PromotionResult, StrategyResult
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
-from workers.training.artifact import describe_finetune, siblings_of, write_weights
-from workers.training.dataset import open_dataset
+from workers.training.artifact import describe_finetune, earlier_versions, write_weights
+from workers.training.dataset import dataset_name, open_dataset
+from workers.training.evaluation import evaluate_model
 from workers.training.initial import initial_model
-from workers.training.metrics import compute_metrics
 from workers.training.mirror import MirroredCheckpoints
 from workers.training.progress import ProgressReporter
 from workers.training.promotion import decide_promotion
@@ -116,7 +116,8 @@ class FinetuneJob:
         attempt.lease.keep_result()
 
         reporter.phase("evaluating")
-        metrics = compute_metrics(trained, split, reporter)
+        metrics = evaluate_model(trained, split, reporter)
+        temperature = metrics.calibration.temperature
 
         reporter.phase("exporting")
         folder = work / f"artifact-{attempt.name}"
@@ -127,7 +128,7 @@ class FinetuneJob:
             folder / MODEL,
             preprocessing=preprocessing,
             labels=split.labels,
-            temperature=metrics.temperature,
+            temperature=temperature,
         )
 
         reporter.phase("verifying")
@@ -137,7 +138,7 @@ class FinetuneJob:
             folder / MODEL,
             inputs.validation.array[some.round().astype(int)],
             preprocessing=preprocessing,
-            temperature=metrics.temperature,
+            temperature=temperature,
         )
 
         reporter.phase("publishing")
@@ -146,6 +147,7 @@ class FinetuneJob:
             request,
             recipe,
             dataset=dataset,
+            dataset_name=dataset_name(request.dataset, self.datasets),
             split=split,
             provenance={**initial.provenance, "trained_sha256": trained_sha256},
             strategy=strategy,
@@ -155,7 +157,7 @@ class FinetuneJob:
             preprocessing=preprocessing,
             architecture_params=initial.architecture_params,
         )
-        write_card(
+        write_finetuned_card(
             folder,
             manifest,
             validation=metrics.validation,
@@ -163,7 +165,7 @@ class FinetuneJob:
             history=trained.result.history,
             trials=trained.head.trials if trained.head else (),
             pictures=inputs.test if metrics.test else inputs.validation,
-            siblings=siblings_of(request.model, split, self.registry),
+            earlier=earlier_versions(request.model, split, self.registry),
         )
         promotion = decide_promotion(
             request.promote,

@@ -9,7 +9,7 @@ import numpy as np
 
 from models.artifact import checksums
 from models.predictor import Predictor
-from models.training.evaluate import Evaluation, cross_entropy
+from models.training.metrics import cross_entropy
 from models.training.pixels import decode
 from models.training.split import Split
 from storage.cache import FolderCache
@@ -45,7 +45,7 @@ class Promotion:
 def decide_promotion(
     rule: str,
     model: str,
-    new: Evaluation,
+    new: Metrics,
     split: Split,
     *,
     registry: ModelRegistry,

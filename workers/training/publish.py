@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.artifact import MODEL, Manifest, software_versions
+from models.card.published import write_published_card
 from models.export import to_onnx
 from models.parity import check_parity
 from models.photographs import photographs
@@ -69,6 +70,7 @@ class PublishJob:
             calibration={"temperature": 1.0},
             parity=parity.to_dict(),
         )
+        write_published_card(folder, manifest, network)
         promote = is_to_be_promoted(request, self.registry)
         reporter.end_phase()
 

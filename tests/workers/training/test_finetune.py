@@ -93,7 +93,7 @@ def test_a_dataset_becomes_a_served_version(trainer: Trainer, dataset: str) -> N
 def test_the_manifest_says_where_the_version_comes_from(trainer: Trainer, dataset: str) -> None:
     colours(trainer, dataset, seed=3)
     manifest = trainer.registry.resolve("colours").manifest
-    assert manifest["dataset"]["id"] == dataset
+    assert (manifest["dataset"]["id"], manifest["dataset"]["name"]) == (dataset, "a dataset")
     assert manifest["dataset"]["split"]["validation"] == dict.fromkeys(sorted(LABELS), 2)
     assert manifest["recipe"]["epochs"] == 4
     assert (manifest["seed"], manifest["weights"]["origin"]) == (3, "none")
@@ -170,7 +170,7 @@ def test_learning_on_keeps_what_was_known_and_grows(trainer: Trainer, tmp_path: 
     assert version.labels == ("blue", "green", "red")
     assert version.manifest["weights"]["model"] == "colours"
     assert version.manifest["weights"]["labels_kept"] == ["blue", "red"]
-    assert version.manifest["recipe"]["head_found"]["strength"] > 0
+    assert version.manifest["recipe"]["logistic_regression"]["l2"] > 0
     assert job.result is not None
     assert job.result["metrics"]["accuracy"] > 0.8
     phases = [event.data["phase"] for event in trainer.ledger.events(job.id) if event.kind == "progress"]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cards import Reading
 from support.trainer import Trainer
 
 from models.dataset.folder import LabelledImage, write_dataset
@@ -34,6 +35,31 @@ def test_the_real_file_becomes_a_version_with_its_provenance(trainer: Trainer, t
     assert manifest["weights"]["licence"] == "Apache-2.0"
     assert manifest["parity"]["passed"]
     assert manifest["labels"][207] == "golden retriever"
+
+
+@pytest.mark.data
+def test_its_card_says_where_it_comes_from_and_what_nobody_measured(trainer: Trainer, test_data: Path) -> None:
+    trainer.weights_folder.mkdir(parents=True)
+    (trainer.weights_folder / FILE).symlink_to(test_data / "weights" / FILE)
+    assert publish(trainer).state == JobState.SUCCEEDED
+    version = trainer.registry.resolve("imagenet")
+    assert {"card.md", "card.html"} <= set(version.manifest["files"])
+    markdown = trainer.blobs.get_bytes(f"{version.artifact}/card.md").decode()
+    for said in (
+        "**50.6 % top-1 accuracy on ImageNet-1k, as its publishers state it**", "It was not measured here.",
+        "(2017)", "<https://arxiv.org/abs/1704.04861>", "Apache-2.0", SHA256, "the sha256 known to Fovea", FILE,
+        "224x224 pixels, RGB: the middle of the image with its shorter side at 256; bilinear", "0.5, 0.5, 0.5",
+        "nothing was measured", "calibration was not fitted", "| parameters | 470,072 |", "207 golden retriever",
+        "| head | Linear | 1x1000 |", "100% of 68 images agree at batch 1, 3, 8",
+    ):  # fmt: skip
+        assert said in markdown, said
+    page = Reading(trainer.blobs.get_bytes(f"{version.artifact}/card.html").decode())
+    assert [link["href"] for link in page.all("a")] == [
+        "https://arxiv.org/abs/1704.04861",
+        f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet/{FILE}",
+    ]
+    assert len(page.all("details")) == 2
+    assert all(label in page.text for label in version.labels)
 
 
 @pytest.mark.data
