@@ -9,7 +9,7 @@ import numpy as np
 
 from models.artifact import checksums
 from models.predictor import Predictor
-from models.training.metrics import cross_entropy
+from models.training.metrics import Metrics, cross_entropy
 from models.training.pixels import decode
 from models.training.split import Split
 from storage.cache import FolderCache
