@@ -57,7 +57,7 @@ def manifest_of(labels: tuple[str, ...], metrics: Metrics, **recipe: Any) -> Man
             "split": {"origin": "given", **split},
         },
         recipe={
-            **DEFAULT.to_dict(), "name": "default", "strategy": "head", "strategy_reason": "Few images.",
+            **DEFAULT.model_dump(), "name": "default", "strategy": "head", "strategy_reason": "Few images.",
             "logistic_regression": REGRESSION, **recipe,
         },
         seed=3,
