@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: the real test data, a real Redis, the real service."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,13 @@ from support.postgres import PostgresServer, running_postgres
 from support.redis import RedisServer
 from support.s3 import S3Server, running_s3
 from support.stack import Stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_are_heard() -> None:
+    """A shell's background job ignores SIGINT, and so would every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

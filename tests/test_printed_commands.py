@@ -48,9 +48,14 @@ QUICK = {
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/finetunes -d { "
     '"model": "mine", "dataset": "ds_...", "architecture": "mobilenet_v2"}': r'"kind":"finetune","state":"queued"',
     "fovea jobs cancel JOB": "cancelled",
-    "fovea models promote mine 2": "version 2",
+    "fovea models promote mine 1": "mine@production is version 1",
+    "fovea models promote mine 2": "mine@production is version 2",
     "fovea models rollback mine": "version 1",
+    "fovea models alias mine production": r"production.*\b2\b",
+    "fovea models alias mine canary 2": "mine@canary is version 2",
+    "fovea models alias mine canary --delete": "canary",
     "fovea models download mine 2": r"mine-2\.zip",
+    "fovea models delete mine 2": "mine",
     # docs/zoo.md
     "fovea architectures show NAME": "ResNet",
     "fovea weights list NAME": "imagenet1k_v1",
@@ -129,8 +134,6 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
         service.publish("models/mine/1/", "mine")
         service.publish("models/mine/2/", "mine")
         service.wait_until(lambda: service.workers() == 1, "a worker")
-        first = httpx.put(f"{service.url}/v1/models/mine/aliases/production", json={"version": 1}, timeout=20)
-        assert first.status_code == 200
         yield Playground(folder, service.url, {"/backups": f"{folder}/backups", "NAME": "resnet18"})
     finally:
         service.stop()
