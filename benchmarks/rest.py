@@ -30,7 +30,7 @@ from models.artifact import read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
 from storage.registry import ModelRegistry
-from workers.contract import Queue
+from workers.contract.queues import Queue
 
 MODULES = {"gateway": "service.main", "worker": "workers.inference.main"}
 START_S = 60.0

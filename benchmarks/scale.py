@@ -21,7 +21,8 @@ from typing import Any
 from cli.up.redis_server import find_redis, redis_url, transit_arguments
 from service.workforce import Workforce
 from workers.celery_app import make_celery, run_consumer
-from workers.contract import Heartbeat, Queue, TaskName
+from workers.contract.messages import Heartbeat
+from workers.contract.queues import Queue, TaskName
 from workers.heartbeat import beat_once
 from workers.redis_url import connect, connect_async
 

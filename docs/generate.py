@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from models.dataset.report import ERRORS, FATAL, FaultCode
 from models.training.recipe import PRESETS, Recipe
 from service.settings import GatewaySettings
-from workers.contract import FinetuneRequest
+from workers.contract.jobs import FinetuneRequest
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent

@@ -18,7 +18,7 @@ import structlog
 
 from service.exchange import BrokerUnavailable, Exchange, ReplyInterrupted
 from service.metrics import Metrics
-from workers.contract import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
+from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()

@@ -12,7 +12,7 @@ from storage.errors import NotFound, StorageError
 from storage.ids import made_at
 from storage.jobs import JobLedger
 from system.scratch import sweep_scratch
-from workers.contract import JobKind
+from workers.contract.queues import JobKind
 
 # The files of a job come before its row; no upload takes longer.
 FILES_WITHOUT_JOB = timedelta(days=1)

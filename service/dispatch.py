@@ -16,7 +16,8 @@ from storage.errors import StorageError
 from storage.job import Job, JobState
 from storage.jobs import JobLedger
 from workers.celery_app import KEY_PREFIX
-from workers.contract import TASK_OF_JOB, JobKind, Queue, RunJob, encode
+from workers.contract.messages import RunJob, encode
+from workers.contract.queues import TASK_OF_JOB, JobKind, Queue
 
 JOB_QUEUES = (Queue.BULK, Queue.TRAINING)
 WORKER_ROLES = ("inference", "training")

@@ -17,16 +17,8 @@ from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
-from workers.contract import (
-    IMAGE_PREFIX,
-    REPLY_PREFIX,
-    ClassifyBatch,
-    ClassifyReply,
-    InvalidMessage,
-    TaskName,
-    decode,
-    encode,
-)
+from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
+from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
 
 log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000

@@ -29,7 +29,7 @@ from storage.jobs import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery
-from workers.contract import Queue
+from workers.contract.queues import Queue
 from workers.logs import configure_logging
 from workers.redis_url import InvalidRedisUrl, connect, connect_async
 from workers.traces import TracingUnavailable, open_tracer

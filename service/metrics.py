@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from service.stats import QueueStats
 from storage.job import JobState
-from workers.contract import BatchTimings, Heartbeat, JobKind, Queue
+from workers.contract.messages import BatchTimings, Heartbeat
+from workers.contract.queues import JobKind, Queue
 
 MessageKind = Literal["heartbeat", "reply"]
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

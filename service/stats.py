@@ -25,7 +25,7 @@ from storage.errors import StorageError
 from storage.job import JobCount, JobState
 from storage.jobs import JobLedger
 from workers.celery_app import KEY_PREFIX
-from workers.contract import QUEUE_OF_TASK, TASK_OF_JOB, Queue
+from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 
 QUEUE_OF_KIND = {kind.value: QUEUE_OF_TASK[task] for kind, task in TASK_OF_JOB.items()}
 CACHE_S = 10.0

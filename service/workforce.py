@@ -9,7 +9,8 @@ import structlog
 from redis import RedisError
 from redis.asyncio import Redis
 
-from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, InvalidMessage, Queue, decode
+from workers.contract.messages import Heartbeat, InvalidMessage, decode
+from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY, Queue
 
 log = structlog.get_logger()
 MOST_KNOWN = 4096

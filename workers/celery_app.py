@@ -12,7 +12,7 @@ from kombu import Queue as KombuQueue
 from pydantic import Field
 
 from storage.settings import Settings
-from workers.contract import QUEUE_OF_TASK, Queue
+from workers.contract.queues import QUEUE_OF_TASK, Queue
 from workers.redis_url import kombu_broker
 
 KEY_PREFIX = "fovea:queue:"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from redis import Redis, RedisError
 
-from workers.contract import HEARTBEAT_PREFIX
+from workers.contract.queues import HEARTBEAT_PREFIX
 from workers.redis_url import connect
 from workers.settings import WorkerSettings
 

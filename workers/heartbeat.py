@@ -9,7 +9,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from redis import Redis, RedisError
 
-from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, encode
+from workers.contract.messages import Heartbeat, encode
+from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY
 
 
 def install_heartbeat(

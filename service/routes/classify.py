@@ -21,7 +21,9 @@ from service.routes.jobs import accepted
 from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
 from storage.ids import new_id
 from storage.registry import Version
-from workers.contract import ClassifyRequest, ImageOutcome, JobKind
+from workers.contract.jobs import ClassifyRequest
+from workers.contract.messages import ImageOutcome
+from workers.contract.queues import JobKind
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])
 

@@ -16,7 +16,8 @@ from service.uploads import Upload, received
 from storage.datasets import Dataset
 from storage.ids import new_id
 from storage.job import Job
-from workers.contract import IngestRequest, JobKind
+from workers.contract.jobs import IngestRequest
+from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
 

@@ -12,7 +12,8 @@ from service.idempotency import idempotency
 from service.parts import parts_of, traceparent_of
 from service.routes.jobs import accepted
 from service.schemas import JobAccepted
-from workers.contract import FinetuneRequest, JobKind
+from workers.contract.jobs import FinetuneRequest
+from workers.contract.queues import JobKind
 
 router = APIRouter(tags=["fine-tunes"], dependencies=[Depends(requires("train"))])
 

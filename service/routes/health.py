@@ -11,7 +11,7 @@ from service.auth import scrape
 from service.errors import problem_of
 from service.parts import Parts, parts_of
 from storage.errors import StorageError
-from workers.contract import Queue
+from workers.contract.queues import Queue
 
 router = APIRouter(tags=["health"])
 

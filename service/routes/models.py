@@ -29,7 +29,8 @@ from service.schemas import (
 from storage.errors import Conflict, NoEarlierVersion, NotFound
 from storage.reference import check_model_name
 from storage.registry import Model, Version
-from workers.contract import JobKind, PublishOptions, PublishRequest
+from workers.contract.jobs import PublishOptions, PublishRequest
+from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(requires("classify"))])
 ADMIN = [Depends(requires("admin"))]

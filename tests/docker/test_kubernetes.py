@@ -16,7 +16,7 @@ import yaml
 
 from service.settings import GatewaySettings
 from workers.celery_app import KEY_PREFIX
-from workers.contract import JobKind, Queue
+from workers.contract.queues import JobKind, Queue
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent

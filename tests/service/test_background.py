@@ -13,7 +13,7 @@ from support.colours import picture
 from support.stack import Stack
 
 from service.background import FORCED_EXIT_CODE
-from workers.contract import HEARTBEAT_PREFIX, REPLY_PREFIX, WORKERS_KEY
+from workers.contract.queues import HEARTBEAT_PREFIX, REPLY_PREFIX, WORKERS_KEY
 from workers.redis_url import connect
 
 PATH = "/v1/models/colours/classify"

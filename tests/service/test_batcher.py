@@ -9,7 +9,7 @@ import pytest
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.exchange import BrokerUnavailable, ReplyInterrupted
 from service.metrics import Metrics
-from workers.contract import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
+from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
 CATS = VersionKey("cats", 1, "models/cats/1/")
 DOGS = VersionKey("dogs", 1, "models/dogs/1/")

@@ -101,7 +101,7 @@ def test_the_same_content_twice_names_the_dataset_that_has_it(client: httpx.Clie
     first = upload(client, stack, archive(colours(5)))
     second = upload(client, stack, archive(dict(reversed(colours(5).items()))))
     assert (second["state"], second["id"]) == ("ready", first["id"])
-    assert [dataset["id"] for dataset in client.get("/v1/datasets").json()["datasets"]].count(first["id"]) == 1
+    assert [dataset["id"] for dataset in client.get("/v1/datasets").json()["items"]].count(first["id"]) == 1
 
 
 def test_a_repeated_upload_with_the_same_key_returns_the_first(client: httpx.Client) -> None:

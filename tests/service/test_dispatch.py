@@ -15,7 +15,7 @@ from storage.database import Database, migrate, open_database
 from storage.jobs import Job, JobLedger
 from storage.tables import JobRow
 from workers.celery_app import KEY_PREFIX, make_celery
-from workers.contract import JobKind, Queue, TaskName
+from workers.contract.queues import JobKind, Queue, TaskName
 
 
 @pytest.fixture

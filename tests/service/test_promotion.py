@@ -25,8 +25,9 @@ def test_promoting_and_rolling_back_under_load_drops_and_mixes_nothing(stack: St
                 return served.count(version) >= 30
 
             stack.wait_until(is_served, f"version {version} to be served")
-            # Requests that were under way at the move may have the old version; no later one has.
-            assert {reply.body["version"] for reply in load.replies[moved_at + load.at_once :]} == {version}
+            # Requests that were under way at the move may have the old version, however late they are answered.
+            served = [reply.body["version"] for reply in load.replies[moved_at:]]
+            assert len(served) - served.count(version) <= load.at_once
     assert len(load.replies) == load.sent
     assert {reply.status for reply in load.replies} == {200}
     for reply in load.replies:

@@ -6,7 +6,8 @@ import json
 from support.redis import RedisServer
 
 from service.workforce import SEARCH_EVERY, Workforce
-from workers.contract import HEARTBEAT_PREFIX, WORKERS_KEY, Heartbeat, Queue, encode
+from workers.contract.messages import Heartbeat, encode
+from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY, Queue
 from workers.heartbeat import beat_once
 from workers.redis_url import connect, connect_async
 

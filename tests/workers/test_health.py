@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from support.redis import RedisServer
 
-from workers.contract import HEARTBEAT_PREFIX
+from workers.contract.queues import HEARTBEAT_PREFIX
 
 
 def probe() -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from support.stack import free_port
 
 from cli.up.redis_server import find_redis
 from workers.celery_app import make_celery
-from workers.contract import Queue
+from workers.contract.queues import Queue
 from workers.redis_url import InvalidRedisUrl, check, connect, connect_async, kombu_broker, shown
 
 PASSWORD = "p@ss/wo:rd?"

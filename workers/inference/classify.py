@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
-from workers.contract import ClassifiedImage, ClassifyRequest, ClassifyResult, ImageOutcome
+from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult
+from workers.contract.messages import ImageOutcome
 from workers.inference.engine import Engine
 from workers.jobs.attempt import RunningAttempt
 

@@ -19,7 +19,7 @@ from models.predictor import Predictor
 from models.preprocess import prepare
 from storage.cache import HeldFolder
 from storage.errors import NotFound
-from workers.contract import ClassScore, ImageOutcome
+from workers.contract.messages import ClassScore, ImageOutcome
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
 # while another decodes waits for nobody: "decode all, then infer" cost up to 0.9 of 11 ms an image.

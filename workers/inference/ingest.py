@@ -18,7 +18,7 @@ from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from storage.errors import Conflict, LeaseLost
 from system.scratch import scratch_folder
-from workers.contract import IngestRequest, IngestResult
+from workers.contract.jobs import IngestRequest, IngestResult
 from workers.jobs.attempt import RunningAttempt
 
 # Progress is for people; the database need not hear of every file.

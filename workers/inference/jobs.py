@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.jobs import JobLedger
-from workers.contract import JobKind
+from workers.contract.queues import JobKind
 from workers.jobs.attempt import Work, run_attempt, take
 from workers.traces import Tracer
 

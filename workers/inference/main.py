@@ -18,7 +18,8 @@ from storage.datasets import DatasetRegistry
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery, run_consumer
-from workers.contract import Heartbeat, JobKind, Queue
+from workers.contract.messages import Heartbeat
+from workers.contract.queues import JobKind, Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.inference.classify import ClassifyJob
 from workers.inference.engine import Engine, predictor_loader

@@ -13,15 +13,15 @@ from redis.retry import Retry
 
 from models.errors import ModelError
 from storage.errors import StorageError
-from workers.contract import (
+from workers.contract.messages import (
     BatchTimings,
     ClassifyBatch,
     ClassifyReply,
     ImageOutcome,
     RunJob,
-    TaskName,
-    decode,
+    read_message,
 )
+from workers.contract.queues import TaskName
 from workers.inference.engine import BatchResult, Engine
 from workers.inference.jobs import InferenceJobs
 from workers.jobs.failure import failure_of
@@ -36,9 +36,11 @@ def register_batches(
 ) -> None:
     """Answer `ClassifyBatch` messages from the images that lie in `transit`."""
 
-    @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True)
-    def classify_batch(payload: dict[str, Any]) -> None:
-        batch = decode(ClassifyBatch, payload)
+    @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True, shared=False)
+    def classify_batch(payload: Any) -> None:
+        batch = read_message(ClassifyBatch, payload)
+        if batch is None:
+            return
         if batch.deadline < time.time():
             # A redelivered or overtaken message: its clients have their answer, an error, already.
             log.info("batch.expired", batch=batch.batch, late_s=round(time.time() - batch.deadline, 3))
@@ -53,9 +55,10 @@ def register_batches(
 def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
     """Run the jobs that `RunJob` messages name, and give them back when the worker shuts down."""
 
-    @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True)
-    def run_job(payload: dict[str, Any]) -> None:
-        jobs.run(decode(RunJob, payload).job)
+    @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True, shared=False)
+    def run_job(payload: Any) -> None:
+        if message := read_message(RunJob, payload):
+            jobs.run(message.job)
 
     # Celery's warm shutdown waits for the task, which may have hours to go.
     worker_shutting_down.connect(lambda **_: jobs.stop(), weak=False)

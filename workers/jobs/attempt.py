@@ -16,7 +16,7 @@ from storage.database import Transaction
 from storage.errors import DatabaseUnavailable, LeaseLost, NotFound, StorageError
 from storage.job import Attempt, Job
 from storage.jobs import JobLedger
-from workers.contract import JobResult, Request, read_request
+from workers.contract.jobs import JobResult, Request, read_request
 from workers.jobs.failure import INTERNAL, failure_of
 from workers.jobs.lease import CANCELLED, Lease
 from workers.traces import Span, Tracer

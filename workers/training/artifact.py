@@ -19,7 +19,7 @@ from models.training.strategy import StrategyChoice
 from models.training.train import TrainedModel
 from storage.errors import NotFound
 from storage.registry import ModelRegistry
-from workers.contract import FinetuneRequest
+from workers.contract.jobs import FinetuneRequest
 from workers.training.evaluation import FinetuneMetrics
 
 WEIGHTS = "weights.safetensors"

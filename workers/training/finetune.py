@@ -25,7 +25,7 @@ from storage.cache import FolderCache
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
-from workers.contract import FinetuneRequest, FinetuneResult, PromotionResult, StrategyResult
+from workers.contract.jobs import FinetuneRequest, FinetuneResult, PromotionResult, StrategyResult
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights

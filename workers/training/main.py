@@ -9,7 +9,8 @@ from uuid import uuid4
 import structlog
 
 from workers.celery_app import make_celery, run_consumer
-from workers.contract import Heartbeat, Queue
+from workers.contract.messages import Heartbeat
+from workers.contract.queues import Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.logs import configure_logging
 from workers.redis_url import InvalidRedisUrl, check, connect

@@ -19,7 +19,7 @@ from storage.blobs import BlobStore
 from storage.errors import NotFound
 from storage.reference import PRODUCTION
 from storage.registry import ModelRegistry, Version
-from workers.contract import PublishRequest, PublishResult
+from workers.contract.jobs import PublishRequest, PublishResult
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.failure import InvalidRequest
 from workers.training.progress import ProgressReporter

@@ -10,7 +10,7 @@ from storage.blobs import BlobStore
 from storage.errors import LeaseLost
 from storage.reference import PRODUCTION
 from storage.registry import ModelRegistry, Version
-from workers.contract import JobResult
+from workers.contract.jobs import JobResult
 from workers.jobs.attempt import RunningAttempt
 
 log = structlog.get_logger()

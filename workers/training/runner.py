@@ -26,7 +26,7 @@ from storage.errors import StorageError
 from storage.job import Attempt
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
-from workers.contract import JobKind
+from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging
 from workers.settings import WorkerSettings

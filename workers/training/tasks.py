@@ -7,7 +7,8 @@ from celery.signals import worker_shutting_down
 
 from storage.database import open_database
 from storage.jobs import JobLedger
-from workers.contract import RunJob, TaskName, decode
+from workers.contract.messages import RunJob, read_message
+from workers.contract.queues import TaskName
 from workers.settings import WorkerSettings
 from workers.training.process import TrainingProcesses
 
@@ -17,9 +18,10 @@ def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
     ledger = JobLedger(open_database(settings.database))
     processes = TrainingProcesses(ledger, worker, settings.lease_s)
 
-    @app.task(name=TaskName.RUN_TRAINING_JOB.value, ignore_result=True)
-    def run_job(payload: dict[str, Any]) -> None:
-        processes.run(decode(RunJob, payload).job)
+    @app.task(name=TaskName.RUN_TRAINING_JOB.value, ignore_result=True, shared=False)
+    def run_job(payload: Any) -> None:
+        if message := read_message(RunJob, payload):
+            processes.run(message.job)
 
     # Celery's warm shutdown waits for the task, which waits for the process, which has to be told.
     worker_shutting_down.connect(lambda **_: processes.stop(), weak=False)

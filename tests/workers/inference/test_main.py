@@ -20,7 +20,8 @@ from models.dataset.folder import DatasetFolder
 from storage.datasets import DatasetState
 from storage.jobs import Job, JobState
 from workers.celery_app import make_celery
-from workers.contract import HEARTBEAT_PREFIX, RunJob, TaskName, encode
+from workers.contract.messages import RunJob, encode
+from workers.contract.queues import HEARTBEAT_PREFIX, TaskName
 
 LEASE_S = 1.5
 

@@ -15,7 +15,8 @@ from support.redis import RedisServer
 
 from models.predictor import Predictor
 from workers.celery_app import make_celery
-from workers.contract import ClassifyBatch, ClassifyReply, RunJob, TaskName, decode, encode
+from workers.contract.messages import ClassifyBatch, ClassifyReply, RunJob, decode, encode
+from workers.contract.queues import TaskName
 from workers.inference.engine import Engine
 from workers.inference.jobs import InferenceJobs
 from workers.inference.tasks import answer, register_batches, register_jobs, send_reply

@@ -11,7 +11,7 @@ import pytest
     [
         "models.training.recipe",
         "models.training.interruption",
-        "workers.contract",
+        "workers.contract.jobs",
         "workers.jobs.attempt",
         "workers.training.main",
         "workers.training.runner",

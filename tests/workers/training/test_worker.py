@@ -12,7 +12,8 @@ from support.trainer import QUICK, Trainer, end
 
 from storage.jobs import Job, JobState
 from workers.celery_app import make_celery
-from workers.contract import RunJob, TaskName, encode
+from workers.contract.messages import RunJob, encode
+from workers.contract.queues import TaskName
 
 pytestmark = pytest.mark.slow
 

@@ -1,189 +1,19 @@
-"""What gateway and workers tell each other: queues, tasks, messages, and the requests and results of jobs.
+"""What a job of each kind is asked, and what comes of it.
 
-Processes of different releases run side by side during an upgrade, and rows outlive them, so a reader ignores
-fields that it does not know and every field added after the first release has a default. A snapshot test holds the
-JSON of each message, request and result.
+A job's row keeps both as JSON and outlives the release that wrote it, so a reader ignores fields that it does not
+know, and every field added after the first release has a default. A snapshot test holds the JSON of each. What
+clients ask for by JSON is validated by the same models.
 """
 
-import dataclasses
-import functools
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
-
-HEARTBEAT_PREFIX = "fovea:worker:"
-# The set of the names that heartbeats are kept under: a search for them would pass every image in transit.
-WORKERS_KEY = "fovea:workers"
-REPLY_PREFIX = "fovea:reply:"
-IMAGE_PREFIX = "fovea:image:"
-LONGEST_SHOWN = 80
-
-
-class Queue(StrEnum):
-    INTERACTIVE = "inference.interactive"
-    BULK = "inference.bulk"
-    TRAINING = "training"
-
-
-class TaskName(StrEnum):
-    CLASSIFY_BATCH = "inference.classify_batch"
-    RUN_BULK_JOB = "inference.run_job"
-    RUN_TRAINING_JOB = "training.run_job"
-
-
-QUEUE_OF_TASK: Mapping[TaskName, Queue] = {
-    TaskName.CLASSIFY_BATCH: Queue.INTERACTIVE,
-    TaskName.RUN_BULK_JOB: Queue.BULK,
-    TaskName.RUN_TRAINING_JOB: Queue.TRAINING,
-}
-
-
-class JobKind(StrEnum):
-    CLASSIFY = "classify"
-    INGEST = "ingest"
-    FINETUNE = "finetune"
-    PUBLISH = "publish"
-
-
-TASK_OF_JOB: Mapping[JobKind, TaskName] = {
-    JobKind.CLASSIFY: TaskName.RUN_BULK_JOB,
-    JobKind.INGEST: TaskName.RUN_BULK_JOB,
-    JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
-    JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
-}
-
-
-@dataclass(frozen=True)
-class ClassifyBatch:
-    """Images waiting for one model version; their bytes lie in Redis under `images` for a while.
-
-    `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
-    `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
-    `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced.
-    """
-
-    batch: str
-    reply_to: str
-    model: str
-    version: int
-    artifact: str
-    images: tuple[str, ...]
-    request_ids: tuple[str, ...]
-    top_k: int
-    deadline: float
-    sent_at: float
-    traceparent: str | None = None
-
-
-@dataclass(frozen=True)
-class RunJob:
-    """A durable job to take. Everything else about it is in the database."""
-
-    job: str
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    index: int
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class ImageOutcome:
-    """One image's answer: its best classes, or why there is none (`error` is a stable code)."""
-
-    classes: tuple[ClassScore, ...] = ()
-    error: str | None = None
-    detail: str | None = None
-
-
-@dataclass(frozen=True)
-class BatchTimings:
-    """Milliseconds for the whole batch: waiting in the queue, fetching bytes, and the work of decoding and of
-    inference, each summed over the threads that shared it."""
-
-    queue_ms: float = 0.0
-    fetch_ms: float = 0.0
-    decode_ms: float = 0.0
-    inference_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class ClassifyReply:
-    """The one answer to a `ClassifyBatch`; `error` is set when the batch as a whole failed."""
-
-    batch: str
-    worker: str
-    provider: str = ""
-    outcomes: tuple[ImageOutcome, ...] = ()
-    timings: BatchTimings = field(default_factory=BatchTimings)
-    error: str | None = None
-    detail: str | None = None
-
-
-@dataclass(frozen=True)
-class Heartbeat:
-    """Written by a worker's consumer loop every fraction of a second, under a short time to live.
-
-    `slots` is how many messages the worker handles at once. `providers` are the execution providers it really
-    runs, not those it asked for. `disk_free_bytes` is what is left where its data folder lies.
-    """
-
-    worker: str
-    queues: tuple[str, ...]
-    slots: int
-    device: str = ""
-    providers: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    started_at: float = 0.0
-    disk_free_bytes: int | None = None
-
-
-Message = TypeVar("Message")
-
-
-def encode(message: Any) -> dict[str, Any]:
-    """A message as plain JSON types."""
-    return dataclasses.asdict(message)
-
-
-class InvalidMessage(Exception):
-    """What came is no message of that kind; the text names the first field that is wrong."""
-
-
-def decode(kind: type[Message], payload: Mapping[str, Any] | bytes | str) -> Message:
-    """A message from JSON text, or from what another library parsed of it, where a number may be spelled as text.
-
-    Unknown fields are ignored, so that an older reader understands a newer writer. Raises InvalidMessage.
-    """
-    adapter: TypeAdapter[Message] = _adapter(cast(Hashable, kind))
-    try:
-        if isinstance(payload, bytes | str):
-            message = adapter.validate_json(payload, strict=True)
-        else:
-            message = adapter.validate_python(payload)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the message"
-        given = repr(first["input"])
-        shown = given if len(given) <= LONGEST_SHOWN else given[:LONGEST_SHOWN] + "..."
-        raise InvalidMessage(f"{kind.__name__}: {where}: {first['msg']}; given was {shown}") from error
-    return message
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-# What a job is asked, as its row keeps it and, for what clients ask for by JSON, as the API takes it.
+from workers.contract.messages import ClassScore
+from workers.contract.queues import JobKind
 
 
 class JobRequest(BaseModel):
@@ -311,9 +141,6 @@ class PublishRequest(PublishOptions, JobRequest):
     """`PublishOptions` with the model that the call names."""
 
     model: str
-
-
-# What came of a job, as its row keeps it and the API shows it.
 
 
 class JobResult(BaseModel):
