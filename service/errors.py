@@ -13,12 +13,14 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, create_model
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from models import errors as model_errors
+from models.validation import faults_of
 from storage import errors as storage_errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -126,18 +128,23 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        faults = [
-            {"field": ".".join(str(part) for part in fault["loc"]), "message": fault["msg"]}
-            for fault in error.errors()
-        ]
-        detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-        return _told(Problem(422, "invalid_request", detail, extra={"errors": faults}), request)
+        faults = faults_of(error.errors(), _body_model(request))
+        errors = [{"field": fault.field, "message": fault.message} for fault in faults]
+        return _told(
+            Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors}), request
+        )
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
     for kind in (Problem, ClientDisconnect, model_errors.ModelError, storage_errors.StorageError):
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
+
+
+def _body_model(request: Request) -> type[BaseModel] | None:
+    """The model that the called route's JSON body is validated by, under the name that FastAPI's paths begin with."""
+    field = getattr(request.scope.get("route"), "body_field", None)
+    return None if field is None else create_model("Request", body=(field.field_info.annotation, ...))
 
 
 def _told(problem: Problem, request: Request) -> Response:

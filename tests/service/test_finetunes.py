@@ -55,3 +55,14 @@ def test_every_wrong_field_is_named(stack: Stack, change: dict[str, Any], status
     answer = httpx.post(f"{stack.url}/v1/finetunes", json={**GOOD, **change})
     assert answer.status_code == status
     assert said in answer.json()["detail"]
+
+
+def test_all_wrong_fields_are_named_at_once_with_what_was_meant(stack: Stack) -> None:
+    recipe = {"learningrate": 1, "epochs": 0, "augmentation": {"mirrored": True}}
+    answer = httpx.post(f"{stack.url}/v1/finetunes", json={**GOOD, "seed": -1, "recipe": recipe})
+    errors = {error["field"]: error["message"] for error in answer.json()["errors"]}
+    assert set(errors) == {
+        "body.seed", "body.recipe.learningrate", "body.recipe.epochs", "body.recipe.augmentation.mirrored",
+    }  # fmt: skip
+    assert errors["body.recipe.learningrate"].endswith("did you mean learning_rate?")
+    assert errors["body.recipe.epochs"] == "got 0, expected a value greater than or equal to 1"
