@@ -142,7 +142,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:
-    """The model that the called route's JSON body is validated by, under the name that FastAPI's paths begin with."""
+    """What the called route's JSON body is validated by, under the name that FastAPI's paths begin with."""
     field = getattr(request.scope.get("route"), "body_field", None)
     return None if field is None else create_model("Request", body=(field.field_info.annotation, ...))
 
