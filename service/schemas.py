@@ -5,6 +5,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.formats import MEDIA_TYPES
+
 Item = TypeVar("Item")
 ModelName = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Lower case letters, digits, '.', '_', '-'.")
 
@@ -243,9 +245,7 @@ CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/jpeg": _BINARY,
-            "image/png": _BINARY,
-            "image/webp": _BINARY,
+            **dict.fromkeys(MEDIA_TYPES, _BINARY),
             "multipart/form-data": {
                 "schema": {
                     "type": "object",

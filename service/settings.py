@@ -1,6 +1,7 @@
 """What the gateway reads from its environment (`FOVEA_...`)."""
 
 from ipaddress import ip_address
+from pathlib import Path
 
 from pydantic import Field
 
@@ -15,6 +16,8 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+
+    weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
 
     max_image_bytes: int = Field(32 * 2**20, gt=0, description="Largest single image.")
     max_body_bytes: int = Field(128 * 2**20, gt=0, description="Largest body of a classify request, all images.")
@@ -36,6 +39,11 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
     log_level: str = Field("INFO", description="The least level that is logged.")
+
+    @property
+    def is_one_machine(self) -> bool:
+        """Whether the workers must be on this machine too, since they share a file with the gateway."""
+        return self.database.startswith("sqlite")
 
     @property
     def requires_key(self) -> bool:
