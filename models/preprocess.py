@@ -4,40 +4,59 @@ Training, evaluation, the parity gate and serving all call `prepare`, so they se
 after it (normalisation, layout) is part of the network's graph. Knows no torch and no network.
 """
 
+import ctypes
+import functools
 import struct
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
     Image,
     ImageFile,
     JpegImagePlugin,
     MpoImagePlugin,
     PngImagePlugin,
+    TiffImagePlugin,
     UnidentifiedImageError,
     WebPImagePlugin,
+    _imaging,
 )
-from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 
+from models.containers import for_decoder
 from models.errors import ImageTooManyPixels, ImageUnreadable
+from models.formats import AVIF, BEGIN_BYTES, BMP, TIFF, ImageFormat, image_format, no_image
+from models.orientation import orientation_of
 from models.spec import Preprocessing
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
+# AVIF's decoder holds the picture in its own colours beside the one that it returns.
+AVIF_SHARE = 2
+# Pillow decodes run lengths in Python, pixel by pixel.
+MAX_RUN_LENGTH_PIXELS = 4_000_000
 
 # A JPEG may repeat its scans without end, each a few bytes that cost the decoder a pass over all pixels: a file of
 # 1 MB can keep a core busy for minutes. A progressive photograph has about ten.
 MAX_SCANS = 100
 START_OF_SCAN = b"\xff\xda"
 
-FORMATS = (
-    JpegImagePlugin.JpegImageFile.format,
-    PngImagePlugin.PngImageFile.format,
-    WebPImagePlugin.WebPImageFile.format,
+# Pillow tries the formats that it has loaded; without these it would load all that it knows.
+PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    TiffImagePlugin.TiffImageFile,
+    AvifImagePlugin.AvifImageFile,
 )
 # Phones write a JPEG with a depth or gain map behind it as MPO; its first picture is an ordinary JPEG.
 JPEG_FORMATS = (JpegImagePlugin.JpegImageFile.format, MpoImagePlugin.MpoImageFile.format)
@@ -48,7 +67,8 @@ DRAFT_MARGIN = 2
 
 # What Pillow's decoders raise on damaged files.
 DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RuntimeError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
 
 RESAMPLING = {
@@ -71,7 +91,7 @@ UPRIGHT = {
 SWAPS_SIDES = frozenset({5, 6, 7, 8})
 MIRRORS_X = frozenset({2, 3, 6, 7})
 MIRRORS_Y = frozenset({3, 4, 7, 8})
-ORIENTATION_SOURCES = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+RUN_LENGTHS = frozenset({1, 2})
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
@@ -84,21 +104,21 @@ def prepare(
     max_pixels: int = MAX_PIXELS,
     max_side: int = MAX_SIDE,
 ) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP and cut the network's view out of it.
+    """Decode an image of one of `models.formats` and cut the network's view out of it.
 
     Returns uint8 `[height, width, 3]`, RGB, 0 to 255, contiguous and writable; the same for the same bytes.
 
     Pictures are turned upright by their EXIF orientation. Transparency is laid on white; grey, palette, CMYK and
     16-bit pictures become 8-bit RGB (16 bits keep their high byte); colour profiles are ignored. Of an animation
-    the first frame counts, which is what a still preview shows. Large JPEGs are decoded at a half, a quarter or an
-    eighth, never below twice the size that the resize step makes of them.
+    the first frame counts, which is what a still preview shows, and of a TIFF the first page. Large JPEGs are
+    decoded at a half, a quarter or an eighth, never below twice the size that the resize step makes of them.
 
-    Raises ImageTooManyPixels before anything is decoded when the header claims more than `max_pixels` or a side
-    above `max_side`; ImageUnreadable when the bytes are no such picture, are damaged or end too early. A path that
-    cannot be read raises OSError.
+    Raises ImageTooManyPixels before anything is decoded when the header claims more than `max_pixels` (of an AVIF
+    half as many) or a side above `max_side`; ImageUnreadable when the bytes are no such picture, are damaged or
+    end too early. A path that cannot be read raises OSError.
     """
     content = data if isinstance(data, bytes) else data.read_bytes()
-    image = _open(content, max_pixels, max_side)
+    image = open_image(content, max_pixels=max_pixels, max_side=max_side)
     if _may_repeat_scans(image, content) and content.count(START_OF_SCAN) > MAX_SCANS:
         raise ImageUnreadable(
             f"the JPEG picture has more than {MAX_SCANS} scans; no camera or program writes that"
@@ -107,26 +127,63 @@ def prepare(
         full_size = image.size
         scale = _draft(image, preprocessing)
         image.load()
-        orientation = _orientation(image)
+        # A GIF's frame may be larger than its screen, and a TIFF is turned while it is loaded.
+        full_size = full_size if scale > 1 else image.size
+        orientation = orientation_of(image.info)
     except DECODER_ERRORS as exc:
         raise ImageUnreadable(f"the {image.format} picture cannot be decoded: {_reason(exc)}") from exc
     return _view(_plain(image), full_size, scale, orientation, preprocessing)
 
 
-def _open(content: bytes, max_pixels: int, max_side: int) -> ImageFile.ImageFile:
+def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> ImageFile.ImageFile:
+    """The image with its header read and nothing decoded. Raises ImageTooManyPixels and ImageUnreadable."""
+    kind = image_format(content[:BEGIN_BYTES])
+    if kind is None:
+        raise ImageUnreadable(no_image(content[:BEGIN_BYTES]))
+    checked = for_decoder(content, kind, max_side)
+    if kind is TIFF:
+        _silence_libtiff()
+    # The default is a thread for each core, in each of the threads that decode.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     try:
-        image = Image.open(BytesIO(content), formats=FORMATS)
+        image = Image.open(BytesIO(checked), formats=(kind.name,))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise ImageTooManyPixels(f"the picture claims more than the allowed {max_pixels:,} pixels") from exc
     except DECODER_ERRORS as exc:
-        raise ImageUnreadable(_why_not_opened(content, exc)) from exc
+        # Pillow drops the reason when no format accepts the file; what is left names an object's address.
+        reason = "" if isinstance(exc, UnidentifiedImageError) else f": {_reason(exc)}"
+        raise ImageUnreadable(f"the header of this {kind.name} file is damaged or incomplete{reason}") from exc
+    _check_size(image, kind, max_pixels, max_side)
+    return image
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """By itself libtiff writes a line to standard error for each row of pixels that is damaged."""
+    with suppress(OSError, AttributeError):
+        # Found through Pillow's own module, which is linked to its copy of the library.
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes = [ctypes.c_void_p]
+        set_handler(None)
+
+
+def _check_size(image: ImageFile.ImageFile, kind: ImageFormat, max_pixels: int, max_side: int) -> None:
     width, height = image.size
-    if width * height > max_pixels or max(width, height) > max_side:
+    allowed = max_pixels // AVIF_SHARE if kind is AVIF else max_pixels
+    if width * height > allowed or max(width, height) > max_side:
         raise ImageTooManyPixels(
-            f"the picture is {width}x{height} = {width * height:,} pixels; at most {max_pixels:,} and "
+            f"the {kind.name} picture is {width}x{height} = {width * height:,} pixels; at most {allowed:,} and "
             f"{max_side:,} to a side are allowed: shrink it before sending"
         )
-    return image
+    if kind is BMP and image.info.get("compression") in RUN_LENGTHS and width * height > MAX_RUN_LENGTH_PIXELS:
+        raise ImageUnreadable(
+            f"the BMP picture is compressed by run lengths, which is read up to {MAX_RUN_LENGTH_PIXELS:,} pixels: "
+            "save it without compression, or as PNG"
+        )
+    if kind is TIFF and image.mode in ("I", "F"):
+        raise ImageUnreadable(
+            "the TIFF picture has 32 bits for each value, and nothing says which is white: save it with 8 or 16"
+        )
 
 
 def _may_repeat_scans(image: ImageFile.ImageFile, content: bytes) -> bool:
@@ -144,17 +201,6 @@ def _may_repeat_scans(image: ImageFile.ImageFile, content: bytes) -> bool:
     return start < 0 or content[start : start + 2] != START_OF_SCAN or content[start + 4] != components
 
 
-def _why_not_opened(content: bytes, exc: Exception) -> str:
-    if not content:
-        return "the file is empty"
-    for kind, begins in (("JPEG", b"\xff\xd8\xff"), ("PNG", b"\x89PNG\r\n\x1a\n"), ("WebP", b"RIFF")):
-        if content.startswith(begins):
-            # Pillow drops the reason when no format accepts the file; what is left names an object's address.
-            reason = "" if isinstance(exc, UnidentifiedImageError) else f": {_reason(exc)}"
-            return f"the header of this {kind} file is damaged or incomplete{reason}"
-    return f"not a JPEG, PNG or WebP picture: it begins with {content[:8]!r}"
-
-
 def _reason(exc: Exception) -> str:
     return str(exc) or type(exc).__name__
 
@@ -165,7 +211,7 @@ def _draft(image: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:
         return 1
     if preprocessing.fit == "crop":
         target = (preprocessing.resize, preprocessing.resize)
-    elif _orientation(image) in SWAPS_SIDES:
+    elif orientation_of(image.info) in SWAPS_SIDES:
         target = (preprocessing.height, preprocessing.width)
     else:
         target = (preprocessing.width, preprocessing.height)
@@ -174,24 +220,14 @@ def _draft(image: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:
     return scale
 
 
-def _orientation(image: ImageFile.ImageFile) -> int:
-    if not any(source in image.info for source in ORIENTATION_SOURCES):
-        return 1
-    try:
-        orientation = image.getexif().get(ExifTag.Orientation, 1)
-    except DECODER_ERRORS:
-        return 1  # damaged metadata beside a sound picture: viewers show it as it is stored
-    return orientation if orientation in UPRIGHT else 1
-
-
 def _plain(image: Image.Image) -> Image.Image:
     """The picture as RGB or L, in which resampling is right and cheapest."""
     if image.mode in ("RGB", "L") and "transparency" not in image.info:
         return image
-    if image.mode == "I;16":
+    if image.mode in ("I;16", "I;16B"):
         # The high byte, as Pillow itself does with 16-bit colour.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
         canvas = Image.new("RGB", image.size, "white")
         canvas.paste(layered, mask=layered)

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
+from service.query import refuse_unknown_parameters
 from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
 from workers.traces import Tracer
 
@@ -41,6 +42,7 @@ def create_app(parts: Parts) -> FastAPI:
             await asyncio.to_thread(parts.tracer.close)
 
     app = FastAPI(
+        dependencies=[Depends(refuse_unknown_parameters)],
         title="Fovea",
         version=version("fovea"),
         description=DESCRIPTION,

@@ -4,13 +4,17 @@ What only the worker can know (whether weights fit, whether images suffice) is t
 """
 
 import asyncio
+import difflib
 from typing import Any
 
 from models.dataset import builtin
+from models.errors import UnknownWeights
+from models.weights.imported import NAME, imported_sources
 from models.zoo.catalogue import describe
 from service.errors import Problem
 from service.parts import Parts
 from storage.datasets import DatasetState
+from storage.errors import InvalidReference, NotFound
 
 
 def check_architecture(name: str, params: dict[str, Any]) -> None:
@@ -42,14 +46,50 @@ async def check_dataset(parts: Parts, dataset: str) -> str:
     return found.id
 
 
-async def check_weights(parts: Parts, architecture: str, weights: str) -> None:
-    """Raises UnknownArchitecture, NotFound for an unknown model reference, Problem 422 where there are none."""
-    known: list[dict[str, Any]] = describe(architecture)["weights"]
-    if weights == "imagenet" and not known:
+async def check_weights(parts: Parts, architecture: str, weights: str, *, references: bool = True) -> None:
+    """Whether a worker will find these weights; `references` says whether a model's version will do as well.
+
+    Weights of a user's own lie on the training worker's disk. Where the database is SQLite that is this machine's,
+    and they are looked for; elsewhere every name that they could have passes, and the job tells.
+
+    Raises UnknownArchitecture, UnknownWeights, NotFound for an unknown model reference, and Problem 422 where
+    `imagenet` is asked for and there is none.
+    """
+    known: list[str] = [entry["name"] for entry in describe(architecture)["weights"]]
+    wanted = weights.lower()
+    if wanted == "imagenet" and not known:
         hint = 'use "none" to learn from nothing, or import your own with `fovea weights import`'
         raise wrong_field("weights", f"{architecture} has no published ImageNet weights; {hint}")
-    if "@" in weights or ":" in weights:
+    if wanted in ("imagenet", "none", *map(str.lower, known)):
+        return
+    if references and ("@" in weights or ":" in weights):
         await asyncio.to_thread(parts.registry.resolve, weights)
+        return
+    imported = await asyncio.to_thread(_imported, parts, architecture)
+    if wanted in imported or (references and await _is_model(parts, weights)):
+        return
+    if parts.settings.is_one_machine or not NAME.fullmatch(wanted):
+        raise UnknownWeights(_no_such_weights(architecture, weights, [*known, *imported]))
+
+
+def _imported(parts: Parts, architecture: str) -> list[str]:
+    folder = parts.settings.weights_dir or parts.settings.data / "weights"
+    return [source.name for source in imported_sources(architecture, folder)]
+
+
+async def _is_model(parts: Parts, reference: str) -> bool:
+    try:
+        await asyncio.to_thread(parts.registry.resolve, reference)
+    except (NotFound, InvalidReference):
+        return False
+    return True
+
+
+def _no_such_weights(architecture: str, weights: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(weights.lower(), known, n=1, cutoff=0.6)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    has = f"It has: {', '.join(known)}" if known else "It has none"
+    return f"{architecture} has no weights {weights!r}{hint} {has}; 'none' is a network that knows nothing."
 
 
 def wrong_field(field: str, message: str) -> Problem:

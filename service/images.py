@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +10,10 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from models.formats import ACCEPTED_MEDIA_TYPES, BEGIN_BYTES, HEIF_MEDIA_TYPES, MEDIA_TYPES, image_format, no_image
 from service.errors import Problem
 
-IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
-MAGIC: Mapping[str, str] = {"ffd8ff": "JPEG", "89504e470d0a1a0a": "PNG"}
-# Formats people send that we do not take; naming them makes the error useful.
-OTHER_MAGIC: Mapping[bytes, str] = {
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\x00": "a TIFF",
-    b"MM\x00*": "a TIFF",
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a zip archive",
-    b"<": "markup (an HTML or SVG page)",
-}
+UNTYPED = frozenset({"", "application/octet-stream", "image/*"})
 
 
 @dataclass(frozen=True)
@@ -42,14 +31,6 @@ class ImageLimits:
     max_image_bytes: int
 
 
-def image_format(data: bytes) -> str | None:
-    """JPEG, PNG or WEBP by the first bytes, else None."""
-    for magic, name in MAGIC.items():
-        if data.startswith(bytes.fromhex(magic)):
-            return name
-    return "WEBP" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
-
-
 async def read_images(request: Request, limits: ImageLimits) -> list[SentImage]:
     """The images of a request by its content type.
 
@@ -57,19 +38,13 @@ async def read_images(request: Request, limits: ImageLimits) -> list[SentImage]:
         Problem: 400 for a malformed body or no image, 413 too many or too large, 415 another content type.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type in IMAGE_TYPES or content_type in ("", "application/octet-stream", "image/*"):
+    if content_type in ACCEPTED_MEDIA_TYPES or content_type in UNTYPED:
         return [_checked(None, await request.body(), limits)]
     if content_type == "multipart/form-data":
         return await _from_form(request, limits)
     if content_type == "application/json":
         return _from_json(await request.body(), limits)
-    raise Problem(
-        415,
-        "unsupported_media_type",
-        f"The body is {content_type}; send one image as {', '.join(IMAGE_TYPES)} (with curl: -H 'Content-Type: "
-        "image/jpeg' --data-binary @photo.jpg), files as multipart/form-data (-F file=@photo.jpg), or "
-        'application/json {"images": ["<base64>", ...]}.',
-    )
+    raise Problem(415, "unsupported_media_type", _not_taken(content_type))
 
 
 class InMemoryParser(MultiPartParser):
@@ -134,14 +109,17 @@ def _checked(name: str | None, data: bytes, limits: ImageLimits) -> SentImage:
     if len(data) > limits.max_image_bytes:
         detail = f"The image has {len(data)} bytes; at most {limits.max_image_bytes} are taken."
         return SentImage(name, b"", Problem(413, "too_large", detail))
-    if image_format(data) is None:
-        return SentImage(name, b"", Problem(400, "not_an_image", _not_an_image(data)))
+    if image_format(data[:BEGIN_BYTES]) is None:
+        reason = no_image(data[:BEGIN_BYTES])
+        return SentImage(name, b"", Problem(400, "not_an_image", f"{reason[0].upper()}{reason[1:]}."))
     return SentImage(name, data)
 
 
-def _not_an_image(data: bytes) -> str:
-    if not data:
-        return "The image is empty (0 bytes); expected a JPEG, PNG or WEBP file."
-    known = next((name for magic, name in OTHER_MAGIC.items() if data.lstrip()[:8].startswith(magic)), None)
-    given = known or f"no image (first bytes: {data[:8].hex(' ')})"
-    return f"The bytes are {given}; expected a JPEG, PNG or WEBP file."
+def _not_taken(content_type: str) -> str:
+    if content_type in HEIF_MEDIA_TYPES:
+        return f"The body is {content_type}, which is not read: convert the picture to JPEG."
+    return (
+        f"The body is {content_type}; send one image as {', '.join(MEDIA_TYPES)} (with curl: -H 'Content-Type: "
+        "image/jpeg' --data-binary @photo.jpg), files as multipart/form-data (-F file=@photo.jpg), or "
+        'application/json {"images": ["<base64>", ...]}.'
+    )

@@ -5,6 +5,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.formats import MEDIA_TYPES
+
 Item = TypeVar("Item")
 
 
@@ -236,9 +238,7 @@ CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "image/jpeg": _BINARY,
-            "image/png": _BINARY,
-            "image/webp": _BINARY,
+            **dict.fromkeys(MEDIA_TYPES, _BINARY),
             "multipart/form-data": {
                 "schema": {
                     "type": "object",

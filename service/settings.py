@@ -17,6 +17,8 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
 
+    weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
+
     max_image_bytes: int = Field(32 * 2**20, gt=0, description="Largest single image.")
     max_body_bytes: int = Field(128 * 2**20, gt=0, description="Largest body of a classify request, all images.")
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest archive of a dataset.")
@@ -46,6 +48,11 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     def uploads(self) -> Path:
         """Where bodies are received that do not fit into memory."""
         return self.data / "uploads"
+
+    @property
+    def is_one_machine(self) -> bool:
+        """Whether the workers must be on this machine too, since they share a file with the gateway."""
+        return self.database.startswith("sqlite")
 
     @property
     def requires_key(self) -> bool:

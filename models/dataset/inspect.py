@@ -12,20 +12,13 @@ from models.dataset.layout import Layout, Placed
 from models.dataset.limits import Limits
 from models.dataset.looks import Flaw, look_at_all
 from models.dataset.names import is_odd
-from models.dataset.picture import Picture
+from models.dataset.picture import PictureInfo
 from models.dataset.progress import Progress
 from models.dataset.report import Fault, FaultCode
 from models.dataset.sample import SPLITS, Sample, SplitName, natural_order
 from models.dataset.similarity import near_duplicates
+from models.formats import FORMAT_OF_SUFFIX, GIF, TIFF
 
-FORMAT_OF_SUFFIX = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-}
 # With fewer, a validation split of a fifth has hardly a picture of the class.
 FEW_PER_CLASS = 10
 # Where the same picture is in several splits, the one that measures keeps it and the one that teaches loses it.
@@ -48,7 +41,7 @@ class Findings:
     """`samples` are what can be used; `pictures` describes each of them, by sha256."""
 
     samples: tuple[Sample, ...]
-    pictures: Mapping[str, Picture]
+    pictures: Mapping[str, PictureInfo]
     faults: tuple[Fault, ...]
 
 
@@ -63,7 +56,7 @@ def inspect(
     """Look at every placed file; writes the thumbnails of the sound ones into `folder`."""
     hashes = {stored[placed.name].sha256 for placed in layout.placed if stored[placed.name].damage is None}
     looks = look_at_all(folder, hashes, limits.pixels, progress, threads)
-    pictures = {sha256: result for sha256, result in looks.items() if isinstance(result, Picture)}
+    pictures = {sha256: result for sha256, result in looks.items() if isinstance(result, PictureInfo)}
     flaws = {sha256: result for sha256, result in looks.items() if isinstance(result, Flaw)}
 
     sound = [placed for placed in layout.placed if stored[placed.name].sha256 in pictures]
@@ -81,7 +74,7 @@ def inspect(
     return Findings(samples, {sample.sha256: pictures[sample.sha256] for sample in samples}, faults)
 
 
-def _sample(placed: Placed, sha256: str, pictures: Mapping[str, Picture]) -> Sample:
+def _sample(placed: Placed, sha256: str, pictures: Mapping[str, PictureInfo]) -> Sample:
     picture = pictures[sha256]
     return Sample(
         sha256=sha256,
@@ -105,7 +98,7 @@ def _flawed(files: Iterable[Placed], stored: Mapping[str, Stored], flaws: Mappin
 
 
 def _remarks(
-    files: Iterable[Placed], stored: Mapping[str, Stored], pictures: Mapping[str, Picture]
+    files: Iterable[Placed], stored: Mapping[str, Stored], pictures: Mapping[str, PictureInfo]
 ) -> Iterator[Fault]:
     """What is worth knowing of pictures that are used all the same."""
     for placed in files:
@@ -116,7 +109,7 @@ def _remarks(
             reason = f"the content is {picture.format}, the name ends in {suffix!r}; it is used as what it is"
             yield Fault(FaultCode.WRONG_EXTENSION, reason, placed.name, placed.label)
         if picture.frames > 1:
-            reason = f"an animation of {picture.frames} frames; its first is used"
+            reason = f"{_frames(picture)}; its first is used"
             yield Fault(FaultCode.ANIMATED, reason, placed.name, placed.label)
         if file.garbled:
             reason = "the encoding of its path is unknown, so some letters are guessed; rename it in plain letters"
@@ -124,6 +117,12 @@ def _remarks(
         elif is_odd(placed.name):
             reason = "its name has blanks, brackets or other marks over which tools stumble; it is used"
             yield Fault(FaultCode.ODD_NAME, reason, placed.name, placed.label)
+
+
+def _frames(picture: PictureInfo) -> str:
+    if picture.format == TIFF.name:
+        return "a TIFF of several pages"
+    return "an animation" if picture.format == GIF.name else f"an animation of {picture.frames} frames"
 
 
 def _without_repeats(sound: Iterable[Placed], stored: Mapping[str, Stored]) -> tuple[list[Placed], list[Fault]]:
@@ -200,7 +199,7 @@ def _similar_labels(labels: Iterable[str]) -> Iterator[Fault]:
             yield Fault(FaultCode.SIMILAR_LABELS, reason, label=other)
 
 
-def _across_splits(samples: Iterable[Sample], pictures: Mapping[str, Picture]) -> Iterator[Fault]:
+def _across_splits(samples: Iterable[Sample], pictures: Mapping[str, PictureInfo]) -> Iterator[Fault]:
     by_split: dict[SplitName | None, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_split[sample.split].append(sample)

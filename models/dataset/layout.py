@@ -14,13 +14,12 @@ from models.dataset.manifest import SPLIT_OF_NAME, is_manifest, parse_manifest
 from models.dataset.names import shown
 from models.dataset.report import Fault, FaultCode
 from models.dataset.sample import SPLITS, SplitName
+from models.formats import FORMAT_OF_SUFFIX
 
 LayoutKind = Literal["class_folders", "split_folders", "manifest"]
 
 # Only to tell folders of pictures from others; what a file is, its content says.
-PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif"}
-)
+PICTURE_SUFFIXES = frozenset({*FORMAT_OF_SUFFIX, ".heic", ".heif"})
 
 
 @dataclass(frozen=True)

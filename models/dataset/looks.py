@@ -8,28 +8,15 @@ from functools import partial
 from pathlib import Path
 
 from models.dataset.folder import file_name, write_thumbnail
-from models.dataset.picture import Picture, look
+from models.dataset.picture import PictureInfo, look
 from models.dataset.progress import Progress
 from models.dataset.report import FaultCode
 from models.errors import ImageError, ImageTooManyPixels
+from models.formats import BEGIN_BYTES, image_format, no_image, other_picture
 from system.cores import usable_cores
 
 # How many pictures wait for each thread: enough to keep it busy, few enough that a cancel is quick.
 AHEAD = 8
-
-ACCEPTED_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-OTHER_PICTURES = {
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"8BPS": "a Photoshop",
-    b"\0\0\0\x0cjP  ": "a JPEG 2000",
-    b"\xff\x0a": "a JPEG XL",
-    b"\0\0\0\x0cJXL ": "a JPEG XL",
-    b"<svg": "an SVG",
-}
-OTHER_CONTAINERS = {b"ftyphei": "a HEIC", b"ftypmif1": "a HEIF", b"ftypmsf1": "a HEIF", b"ftypavi": "an AVIF"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +29,9 @@ class Flaw:
 
 def look_at_all(
     folder: Path, hashes: Collection[str], max_pixels: int, progress: Progress, threads: int | None = None
-) -> dict[str, Picture | Flaw]:
+) -> dict[str, PictureInfo | Flaw]:
     """By sha256. Writes the thumbnails of the sound ones into the dataset's `folder`."""
-    looks: dict[str, Picture | Flaw] = {}
+    looks: dict[str, PictureInfo | Flaw] = {}
     threads = threads or usable_cores()
     pool = ThreadPoolExecutor(threads)
     work = partial(_look, folder, max_pixels)
@@ -58,9 +45,9 @@ def look_at_all(
 
 
 def _in_threads(
-    pool: ThreadPoolExecutor, work: Callable[[str], Picture | Flaw], items: list[str], ahead: int
-) -> Iterator[tuple[str, Picture | Flaw]]:
-    pending: deque[tuple[str, Future[Picture | Flaw]]] = deque()
+    pool: ThreadPoolExecutor, work: Callable[[str], PictureInfo | Flaw], items: list[str], ahead: int
+) -> Iterator[tuple[str, PictureInfo | Flaw]]:
+    pending: deque[tuple[str, Future[PictureInfo | Flaw]]] = deque()
     for item in items:
         pending.append((item, pool.submit(work, item)))
         if len(pending) > ahead:
@@ -70,7 +57,7 @@ def _in_threads(
         yield done, future.result()
 
 
-def _look(folder: Path, max_pixels: int, sha256: str) -> Picture | Flaw:
+def _look(folder: Path, max_pixels: int, sha256: str) -> PictureInfo | Flaw:
     content = (folder / file_name(sha256)).read_bytes()
     try:
         picture, thumbnail = look(content, max_pixels=max_pixels)
@@ -83,10 +70,9 @@ def _look(folder: Path, max_pixels: int, sha256: str) -> Picture | Flaw:
 
 
 def _flaw(content: bytes, reason: str) -> Flaw:
-    if content.startswith(ACCEPTED_SIGNATURES) or (content[:4], content[8:12]) == (b"RIFF", b"WEBP"):
+    begin = content[:BEGIN_BYTES]
+    if image_format(begin):
         return Flaw(FaultCode.UNREADABLE, reason)
-    kinds = [kind for begin, kind in OTHER_PICTURES.items() if content.startswith(begin)]
-    kinds += [kind for begin, kind in OTHER_CONTAINERS.items() if content[4:12].startswith(begin)]
-    if kinds:
-        return Flaw(FaultCode.UNSUPPORTED_FORMAT, f"{kinds[0]} picture: convert it to JPEG, PNG or WebP")
+    if other_picture(begin):
+        return Flaw(FaultCode.UNSUPPORTED_FORMAT, no_image(begin))
     return Flaw(FaultCode.NOT_AN_IMAGE, reason)

@@ -8,16 +8,16 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.ExifTags import Base as ExifTag
+from PIL import Image, ImageFile
 
-from models.errors import ImageUnreadable
-from models.preprocess import DECODER_ERRORS, FORMATS, MAX_PIXELS, prepare
+from models.containers import has_more_frames
+from models.formats import GIF, TIFF
+from models.orientation import orientation_of
+from models.preprocess import MAX_PIXELS, SWAPS_SIDES, open_image, prepare
 from models.spec import Preprocessing
 
 THUMBNAIL_SIDE = 160
 THUMBNAIL_QUALITY = 75
-PROBE = Preprocessing(height=1, width=1, fit="squash")
 
 HASH_INPUT_SIDE = 32
 HASH_SIDE = 8
@@ -25,7 +25,7 @@ FINGERPRINT_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureInfo:
     """`width` and `height` are those of the upright picture, `phash` is 16 hexadecimal digits.
 
     `fingerprint` is the picture as 16 x 16 grey values, to tell equal scenes from those of an equal hash.
@@ -40,7 +40,7 @@ class Picture:
     fingerprint: bytes
 
 
-def look(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, bytes]:
+def look(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[PictureInfo, bytes]:
     """Decode a picture once: its description, and its thumbnail as a WebP file.
 
     Raises ImageUnreadable and ImageTooManyPixels as `models.preprocess.prepare` does.
@@ -55,7 +55,7 @@ def look(content: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, byte
     )
     view = Image.fromarray(prepare(content, small, max_pixels=max_pixels))
     grey = view.convert("L")
-    picture = Picture(
+    picture = PictureInfo(
         format=header.format,
         mode=header.mode,
         width=header.width,
@@ -92,26 +92,25 @@ class _Header:
 
 
 def _header(content: bytes, max_pixels: int) -> _Header:
-    try:
-        with Image.open(BytesIO(content), formats=FORMATS) as image:
-            width, height = image.size
-            if _lies_on_its_side(image):
-                width, height = height, width
-            kind = "JPEG" if image.format == "MPO" else str(image.format)
-            # A phone's MPO has its depth map as a second frame; that is no animation.
-            frames = 1 if kind == "JPEG" else int(getattr(image, "n_frames", 1))
-            return _Header(kind, image.mode, width, height, frames)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, *DECODER_ERRORS) as exc:
-        # The one place that words these faults is `prepare`.
-        prepare(content, PROBE, max_pixels=max_pixels)
-        raise ImageUnreadable(str(exc) or type(exc).__name__) from exc
+    with open_image(content, max_pixels=max_pixels) as image:
+        width, height = image.size
+        # A TIFF's size is that of the upright picture already.
+        if orientation_of(image.info) in SWAPS_SIDES:
+            width, height = height, width
+        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        return _Header(kind, image.mode, width, height, _frames(content, image, kind))
 
 
-def _lies_on_its_side(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ExifTag.Orientation, 1) in (5, 6, 7, 8)
-    except DECODER_ERRORS:
-        return False
+def _frames(content: bytes, image: ImageFile.ImageFile, kind: str) -> int:
+    """How many there are where the header says so, 2 for a GIF or TIFF of several, which would have to be counted.
+
+    A phone's MPO has its depth map as a second frame; that is no animation.
+    """
+    if kind == "JPEG":
+        return 1
+    if kind in (GIF.name, TIFF.name):
+        return 2 if has_more_frames(content, GIF if kind == GIF.name else TIFF) else 1
+    return int(getattr(image, "n_frames", 1))
 
 
 def _webp(image: Image.Image) -> bytes:

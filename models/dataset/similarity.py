@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.dataset.picture import Picture
+from models.dataset.picture import PictureInfo
 
 # On 397 photographs: re-encoding and resizing turned at most 2 bits of 64, cutting 2 % off each side 4 (median) to
 # 12; unrelated photographs differed in 14 or more. Among 100,000 chance brings pairs below 8 bits, hence the
@@ -31,7 +31,7 @@ class Match:
     distance: int
 
 
-def near_duplicates(first: Sequence[Picture], second: Sequence[Picture]) -> Iterator[Match]:
+def near_duplicates(first: Sequence[PictureInfo], second: Sequence[PictureInfo]) -> Iterator[Match]:
     """For each picture of `first` the closest of `second` that shows the same scene, where there is one."""
     if not first or not second:
         return
@@ -51,11 +51,11 @@ def near_duplicates(first: Sequence[Picture], second: Sequence[Picture]) -> Iter
                 yield Match(place, best, int(row[best]))
 
 
-def _hashes(pictures: Sequence[Picture]) -> NDArray[np.uint64]:
+def _hashes(pictures: Sequence[PictureInfo]) -> NDArray[np.uint64]:
     return np.array([int(picture.phash, 16) for picture in pictures], dtype=np.uint64)
 
 
-def _fingerprints(pictures: Sequence[Picture]) -> NDArray[np.uint8]:
+def _fingerprints(pictures: Sequence[PictureInfo]) -> NDArray[np.uint8]:
     """`[pictures, values]`"""
     return np.frombuffer(b"".join(picture.fingerprint for picture in pictures), np.uint8).reshape(
         len(pictures), -1

@@ -87,7 +87,7 @@ async def publish(request: Request, name: str, body: PublishOptions) -> JSONResp
     parts = parts_of(request)
     check_model_name(name)
     check_architecture(body.architecture, body.architecture_params)
-    await check_weights(parts, body.architecture, body.weights)
+    await check_weights(parts, body.architecture, body.weights, references=False)
     job = await asyncio.to_thread(
         parts.ledger.create,
         JobKind.PUBLISH.value,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
+from support.hostile import bmp_of_run_lengths, encode
 
 from models.errors import ImageError, ImageTooManyPixels, ImageUnreadable
 from models.preprocess import prepare
@@ -33,12 +34,6 @@ STORE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-
-
-def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def photograph(index: int = 0) -> Image.Image:
@@ -139,16 +134,19 @@ class TestGeometry:
 
 class TestOrientation:
     @pytest.mark.parametrize("orientation", ORIENTATIONS)
-    @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+    @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "TIFF LZW", "AVIF"])
     @pytest.mark.parametrize("fit", ["crop", "squash"])
     def test_pictures_stand_upright(self, orientation: int, kind: str, fit: Any) -> None:
         preprocessing = Preprocessing(height=20, width=28, resize=33, fit=fit)
         upright = photograph().resize((161, 90))
         stored = upright.transpose(STORE[orientation]) if orientation in STORE else upright
-        lossless = {"lossless": True} if kind == "WEBP" else {}
-        data = encode(stored, kind, exif=exif(orientation), **lossless)
-        expected = prepare(encode(upright), preprocessing)
-        assert largest_difference(prepare(data, preprocessing), expected) <= 1
+        options = {"WEBP": {"lossless": True}, "TIFF LZW": {"compression": "tiff_lzw"}, "AVIF": {"quality": 95}}
+        data = encode(stored, kind.split()[0], exif=exif(orientation), **options.get(kind, {}))
+        expected, pixels = prepare(encode(upright), preprocessing), prepare(data, preprocessing)
+        if kind == "AVIF":
+            assert mean_difference(pixels, expected) < 3
+        else:
+            assert largest_difference(pixels, expected) <= 1
 
     @pytest.mark.parametrize("orientation", ORIENTATIONS)
     @pytest.mark.parametrize("fit", ["crop", "squash"])
@@ -179,6 +177,36 @@ def palette(transparency: int | bytes | None = None) -> bytes:
     image = Image.new("P", (50, 40), 1)
     image.putpalette([0, 0, 0, 200, 100, 50])
     return encode(image) if transparency is None else encode(image, transparency=transparency)
+
+
+def of_palette(kind: str, **options: Any) -> bytes:
+    image = Image.new("P", (50, 40), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    return encode(image, kind, **options)
+
+
+def big_endian_sixteen_bit() -> Image.Image:
+    return Image.frombytes("I;16B", (50, 40), b"\xc8\xff" * 2000)
+
+
+def tiff_of_sixteen_bit_colours() -> bytes:
+    """Written by hand, for Pillow has no such mode."""
+    width, height = 50, 40
+    pixels = struct.pack("<3H", 0xC8FF, 0x64FF, 0x32FF) * (width * height)
+    tags = [
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 8 + 2 + 12 * 9 + 4), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, 8 + 2 + 12 * 9 + 4 + 6), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, len(pixels)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<3H", 16, 16, 16) + pixels
+
+
+def bmp_with_alpha() -> bytes:
+    """With the fifth version's header, which says which bits are the alpha; Pillow writes only the third's."""
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII4I", 124, 50, 40, 1, 32, 3, 0, 0, 0, 0, 0, *masks) + bytes(124 - 56)
+    pixels = bytes([0, 0, 255, 128]) * (50 * 40)
+    return b"BM" + struct.pack("<IHHI", 138 + len(pixels), 0, 0, 138) + header + pixels
 
 
 MODES: dict[str, tuple[Callable[[], bytes], tuple[int, int, int]]] = {
@@ -213,6 +241,50 @@ MODES: dict[str, tuple[Callable[[], bytes], tuple[int, int, int]]] = {
         lambda: encode(Image.new("CMYK", (50, 40), (55, 155, 205, 0)), "JPEG", quality=95),
         (200, 100, 50),
     ),
+    "BMP": (lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "BMP"), (200, 100, 50)),
+    "BMP, grey": (lambda: encode(Image.new("L", (50, 40), 77), "BMP"), (77, 77, 77)),
+    "BMP, black and white": (lambda: encode(Image.new("1", (50, 40), 1), "BMP"), (255, 255, 255)),
+    "BMP, alpha": (lambda: bmp_with_alpha(), (255, 127, 127)),
+    "BMP, 32 bits of which 8 mean nothing": (
+        lambda: encode(Image.new("RGBA", (50, 40), (255, 0, 0, 128)), "BMP"),
+        (255, 0, 0),
+    ),
+    "BMP, palette": (lambda: of_palette("BMP"), (200, 100, 50)),
+    "BMP, run lengths": (lambda: bmp_of_run_lengths(40, b"\x28\x01\0\0" * 40), (0, 9, 1)),
+    "GIF": (lambda: of_palette("GIF"), (200, 100, 50)),
+    "GIF, grey": (lambda: encode(Image.new("L", (50, 40), 77), "GIF"), (77, 77, 77)),
+    "GIF, transparent": (lambda: of_palette("GIF", transparency=1), (255, 255, 255)),
+    "TIFF": (lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "TIFF"), (200, 100, 50)),
+    "TIFF, LZW": (
+        lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "TIFF", compression="tiff_lzw"),
+        (200, 100, 50),
+    ),
+    "TIFF, JPEG inside": (
+        lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "TIFF", compression="jpeg", quality=95),
+        (200, 100, 50),
+    ),
+    "TIFF, fax": (lambda: encode(Image.new("1", (50, 40), 1), "TIFF", compression="group4"), (255, 255, 255)),
+    "TIFF, big": (
+        lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "TIFF", big_tiff=True),
+        (200, 100, 50),
+    ),
+    "TIFF, CMYK": (
+        lambda: encode(Image.new("CMYK", (50, 40), (55, 155, 205, 0)), "TIFF", compression="tiff_adobe_deflate"),
+        (200, 100, 50),
+    ),
+    "TIFF, 16 bits": (lambda: encode(sixteen_bit(), "TIFF"), (200, 200, 200)),
+    "TIFF, 16 bits of the other order": (lambda: encode(big_endian_sixteen_bit(), "TIFF"), (200, 200, 200)),
+    "TIFF, 16 bits of each colour": (lambda: tiff_of_sixteen_bit_colours(), (200, 100, 50)),
+    "TIFF, palette": (lambda: of_palette("TIFF"), (200, 100, 50)),
+    "TIFF, alpha": (lambda: encode(Image.new("RGBA", (50, 40), (255, 0, 0, 128)), "TIFF"), (255, 127, 127)),
+    "TIFF, grey with alpha": (lambda: encode(Image.new("LA", (50, 40), (0, 128)), "TIFF"), (127, 127, 127)),
+    "TIFF, YCbCr": (lambda: encode(Image.new("YCbCr", (50, 40), (124, 86, 182)), "TIFF"), (200, 100, 50)),
+    "AVIF": (lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "AVIF", quality=95), (200, 100, 50)),
+    "AVIF, grey": (lambda: encode(Image.new("L", (50, 40), 77), "AVIF", quality=95), (77, 77, 77)),
+    "AVIF, alpha": (
+        lambda: encode(Image.new("RGBA", (50, 40), (255, 0, 0, 128)), "AVIF", quality=95, subsampling="4:4:4"),
+        (255, 127, 127),
+    ),
     "JPEG, progressive": (
         lambda: encode(Image.new("RGB", (50, 40), (200, 100, 50)), "JPEG", quality=95, progressive=True),
         (200, 100, 50),
@@ -243,7 +315,7 @@ class TestModes:
         prepared = prepare(encode(Image.fromarray(pixels)), Preprocessing(height=9, width=9, resize=9))
         assert (prepared[..., 0] <= prepared[..., 2]).all()
 
-    @pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+    @pytest.mark.parametrize("kind", ["WEBP", "PNG", "GIF", "TIFF", "AVIF"])
     def test_of_an_animation_the_first_frame_counts(self, kind: str) -> None:
         frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
         data = encode(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
@@ -325,6 +397,27 @@ def webp_header(width: int, height: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def bmp_header(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def gif_header(width: int, height: int, frame: tuple[int, int] | None = None) -> bytes:
+    image = b"," + struct.pack("<4HB", 0, 0, *(frame or (width, height)), 0) + b"\x08\x01\x00\x00;"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + image
+
+
+def tiff_header(width: int, height: int) -> bytes:
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (262, 3, 1, 1), (273, 4, 1, 8)]
+    directory = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4)
+
+
+def avif_header(width: int, height: int) -> bytes:
+    """A small picture that claims to be a large one."""
+    data = encode(Image.new("RGB", (16, 16)), "AVIF")
+    return data.replace(b"ispe" + struct.pack(">III", 0, 16, 16), b"ispe" + struct.pack(">III", 0, width, height))
+
+
 def many_scans(extra: int) -> bytes:
     data = encode(Image.new("L", (64, 64), 9), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
@@ -343,6 +436,17 @@ class TestHostileFiles:
             jpeg_header(9_000, 9_000),
             jpeg_header(30_000, 8),
             webp_header(16_383, 16_383),
+            bmp_header(20_000, 10),
+            bmp_header(9_000, 9_000),
+            bmp_header(9_000, -9_000),
+            gif_header(60_000, 60_000),
+            gif_header(30_000, 8),
+            gif_header(10, 10, frame=(60_000, 60_000)),
+            tiff_header(60_000, 60_000),
+            tiff_header(9_000, 9_000),
+            tiff_header(30_000, 8),
+            avif_header(8_000, 8_000),
+            avif_header(30_000, 8),
         ],
         ids=lambda data: f"{len(data)} bytes",
     )
@@ -364,16 +468,34 @@ class TestHostileFiles:
             prepare(data, SMALL, max_side=29)
         assert prepare(data, SMALL, max_pixels=600, max_side=30).shape == (24, 24, 3)
 
+    def test_an_avif_may_have_half_as_many_pixels(self) -> None:
+        data = encode(Image.new("L", (30, 20)), "AVIF")
+        assert prepare(data, SMALL, max_pixels=1200).shape == (24, 24, 3)
+        with pytest.raises(ImageTooManyPixels, match="30x20 = 600 pixels; at most 599 "):
+            prepare(data, SMALL, max_pixels=1199)
+
+    def test_a_bmp_of_run_lengths_is_read_while_it_is_small(self) -> None:
+        with pytest.raises(ImageUnreadable, match="read up to 4,000,000 pixels: save it without compression"):
+            prepare(bmp_of_run_lengths(2001, b"\x01\x01\0\0" * 2001), SMALL)
+
+    def test_a_tiff_of_unknown_range_is_refused(self) -> None:
+        for kind in (np.float32, np.int32):
+            data = encode(Image.fromarray(np.zeros((9, 9), kind)), "TIFF")
+            with pytest.raises(ImageUnreadable, match="32 bits for each value"):
+                prepare(data, SMALL)
+
     def test_a_jpeg_of_endless_scans_is_refused(self) -> None:
         assert prepare(many_scans(20), SMALL).shape == (24, 24, 3)
         with pytest.raises(ImageUnreadable, match="more than 100 scans"):
             prepare(many_scans(10_000), SMALL)
 
-    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+    @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "TIFF LZW", "AVIF"])
     @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
     def test_a_truncated_file_is_refused_with_the_reason(self, kind: str, part: float) -> None:
-        data = encode(photograph(), kind)
-        with pytest.raises(ImageUnreadable, match=r"truncated|decoder object|decode next frame|damaged"):
+        kind, _, compressed = kind.partition(" ")
+        data = encode(photograph(), kind, **({"compression": "tiff_lzw"} if compressed else {}))
+        reasons = r"truncated|decoder|decode next frame|decode frame|damaged|Truncated"
+        with pytest.raises(ImageUnreadable, match=reasons):
             prepare(data[: int(len(data) * part)], SMALL)
 
     def test_the_reason_is_the_decoders(self) -> None:
@@ -384,15 +506,20 @@ class TestHostileFiles:
     @pytest.mark.parametrize(
         ("data", "reason"),
         [
-            (b"", "the file is empty"),
+            (b"", "this is an empty file"),
             (b"hello, world", "it begins with b'hello, w'"),
-            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a JPEG, PNG or WebP"),
-            (encode(Image.new("P", (9, 9)), "GIF"), "it begins with b'GIF8"),
-            (encode(Image.new("RGB", (9, 9)), "BMP"), "not a JPEG, PNG or WebP"),
-            (encode(Image.new("RGB", (9, 9)), "TIFF"), "not a JPEG, PNG or WebP"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "this is an SVG drawing, which is not read"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture, which is not read: convert it to JPEG"),
+            (encode(Image.new("RGB", (9, 9)), "ICO"), "this is an icon (ICO), which is not read"),
+            (encode(Image.new("RGB", (9, 9)), "PPM"), "expected a JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF"),
             (b"\xff\xd8\xff" + b"nonsense" * 9, "the header of this JPEG file is damaged"),
             (b"\x89PNG\r\n\x1a\n" + b"nonsense" * 9, "the header of this PNG file is damaged"),
-            (b"RIFF\x00\x00\x00\x00WEBPVP8 " + b"nonsense" * 9, "the header of this WebP file is damaged"),
+            (b"RIFF\x00\x00\x00\x00WEBPVP8 " + b"nonsense" * 9, "the header of this WEBP file is damaged"),
+            (b"BM" + bytes(12) + b"\x28\0\0\0" + b"nonsense" * 9, "the header of this BMP file is damaged"),
+            (b"GIF89a" + bytes(9), "the GIF file holds no picture"),
+            (b"II*\0" + b"nonsense" * 9, "the header of this TIFF file is damaged"),
+            (b"MM\0+\0\x08\0\0" + bytes(99), "the header of this TIFF file is damaged"),
+            (b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + bytes(99), "the header of this AVIF file is damaged"),
         ],
     )
     def test_what_is_no_picture_is_named(self, data: bytes, reason: str) -> None:
@@ -416,6 +543,22 @@ class TestHostileFiles:
         encode(noise(60, 50), "PNG", save_all=True, append_images=[noise(60, 50, seed=1)]),
         encode(noise(60, 50), "WEBP", exif=exif(3)),
         encode(noise(60, 50).convert("RGBA"), "WEBP", lossless=True),
+        encode(noise(60, 50), "BMP"),
+        encode(noise(60, 50).convert("P"), "BMP"),
+        encode(noise(60, 50).convert("RGBA"), "BMP"),
+        bmp_of_run_lengths(24, b"\x03\x01\x00\x04abcd\x00\x02\x01\x01" * 9),
+        encode(noise(60, 50).convert("P"), "GIF", transparency=3),
+        encode(noise(60, 50), "GIF", save_all=True, append_images=[noise(60, 50, seed=1)], interlace=1),
+        encode(noise(60, 50), "TIFF", exif=exif(6)),
+        encode(noise(60, 50), "TIFF", compression="tiff_lzw"),
+        encode(noise(60, 50).convert("CMYK"), "TIFF", compression="tiff_adobe_deflate"),
+        encode(noise(60, 50).convert("P"), "TIFF", big_tiff=True),
+        encode(noise(60, 50).convert("1"), "TIFF", compression="group4"),
+        encode(noise(60, 50), "TIFF", compression="jpeg"),
+        encode(sixteen_bit(), "TIFF"),
+        encode(noise(60, 50), "AVIF", exif=exif(6)),
+        encode(noise(60, 50).convert("RGBA"), "AVIF"),
+        encode(noise(60, 50), "AVIF", save_all=True, append_images=[noise(60, 50, seed=1)]),
     )
 
     @pytest.mark.filterwarnings("ignore")

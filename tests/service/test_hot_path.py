@@ -25,7 +25,7 @@ def best(answer: httpx.Response) -> list[str | None]:
     return [p["classes"] and p["classes"][0]["label"] for p in answer.json()["predictions"]]
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"])
 @pytest.mark.parametrize("colour", LABELS)
 def test_a_raw_body_is_classified(client: httpx.Client, colour: str, form: str) -> None:
     answer = client.post(

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from support.colours import picture
 
 from service.errors import install_error_handlers
-from service.images import ImageLimits, image_format, read_images
+from service.images import ImageLimits, read_images
 
 PNG, JPEG, WEBP = (picture("red", form=form) for form in ("PNG", "JPEG", "WEBP"))
 
@@ -28,15 +28,12 @@ def client() -> TestClient:
 
 
 @pytest.mark.parametrize(
-    ("data", "name"), [(PNG, "PNG"), (JPEG, "JPEG"), (WEBP, "WEBP"), (b"GIF89a", None), (b"", None)]
-)
-def test_a_format_is_told_by_its_first_bytes(data: bytes, name: str | None) -> None:
-    assert image_format(data) == name
-
-
-@pytest.mark.parametrize(
-    "content_type", ["image/jpeg", "image/png", "application/octet-stream", "image/webp; q=1"]
-)
+    "content_type",
+    [
+        "image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp; q=1", "image/bmp", "image/x-ms-bmp",
+        "image/gif", "image/tiff", "image/AVIF", "image/*", "application/octet-stream",
+    ],
+)  # fmt: skip
 def test_a_raw_body_is_one_image(client: TestClient, content_type: str) -> None:
     answer = client.post("/", content=JPEG, headers={"content-type": content_type})
     assert answer.json() == [[None, len(JPEG), None]]
@@ -59,7 +56,8 @@ def test_json_holds_base64_or_data_urls(client: TestClient) -> None:
     ("body", "content_type", "status", "code", "said"),
     [
         (JPEG, "application/x-www-form-urlencoded", 415, "unsupported_media_type", "--data-binary"),
-        (JPEG, "image/gif", 415, "unsupported_media_type", "image/gif"),
+        (JPEG, "image/svg+xml", 415, "unsupported_media_type", "image/svg+xml"),
+        (JPEG, "image/heic", 415, "unsupported_media_type", "convert the picture to JPEG"),
         (b"{", "application/json", 400, "malformed_body", "not JSON"),
         (b"[]", "application/json", 400, "malformed_body", '"images"'),
         (b'{"images": []}', "application/json", 400, "no_image", "no image"),
@@ -88,3 +86,33 @@ def test_a_large_form_stays_in_memory_and_whole(client: TestClient) -> None:
 def test_an_image_above_the_limit_is_told_both_sizes(client: TestClient) -> None:
     answer = client.post("/", files={"file": ("big.jpg", JPEG + bytes(60_000))})
     assert answer.json() == [["big.jpg", 0, "too_large"]]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF"])
+def test_every_format_is_taken_by_its_first_bytes_whatever_it_is_called(client: TestClient, form: str) -> None:
+    image = picture("red", form=form)
+    answer = client.post("/", content=image, headers={"content-type": "application/octet-stream"})
+    assert answer.json() == [[None, len(image), None]]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "This is an empty file; expected a JPEG, PNG, WEBP, BMP, GIF, TIFF or AVIF picture."),
+        (b"%PDF-1.7", "This is a PDF; expected"),
+        (b"<!DOCTYPE html>", "This is markup (an HTML or XML page); expected"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "This is a HEIC picture, which is not read: convert it to JPEG."),
+        (b"BM, said the text", "it begins with b'BM, said'"),
+    ],
+)
+def test_what_is_no_image_is_named(said: str, data: bytes) -> None:
+    app = FastAPI()
+
+    @app.post("/")
+    async def first(request: Request) -> str:
+        (image,) = await read_images(request, ImageLimits(max_images=3, max_image_bytes=50_000))
+        assert image.problem
+        return image.problem.detail
+
+    answer = TestClient(app).post("/", content=data, headers={"content-type": "image/png"})
+    assert said in answer.json()

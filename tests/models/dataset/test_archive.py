@@ -90,7 +90,7 @@ def test_two_names_that_are_one_on_macos_are_refused(source, kind):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "the file is empty"),
+        (b"", "this is an empty file"),
         (b"just some text" * 100, "it begins with b'just som'"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(600), "a 7z archive"),
         (b"Rar!\x1a\x07" + bytes(600), "a RAR archive"),

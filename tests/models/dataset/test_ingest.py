@@ -123,8 +123,9 @@ def bad_files(draw):
     Image.new("1", (12_000, 12_000)).save(bomb, "PNG")
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
     frames[0].save(animation, "WEBP", save_all=True, append_images=frames[1:])
-    gif = io.BytesIO()
-    frames[0].save(gif, "GIF")
+    gif, scan = io.BytesIO(), io.BytesIO()
+    frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
+    frames[1].save(scan, "TIFF", save_all=True, append_images=frames[:1])
     whole = draw(500, size=(400, 400))
     return {
         "cut.jpg": ("unreadable", whole[: len(whole) // 2]),
@@ -132,9 +133,11 @@ def bad_files(draw):
         "empty.jpg": ("not_an_image", b""),
         "notes.txt": ("not_an_image", b"these are ants"),
         "page.jpg": ("not_an_image", b"<!DOCTYPE html><html>404</html>"),
-        "picture.gif": ("unsupported_format", gif.getvalue()),
+        "moving.gif": ("animated", gif.getvalue()),
         "photo.heic": ("unsupported_format", b"\0\0\0\x18ftypheic" + bytes(100)),
-        "scan.tif": ("unsupported_format", b"II*\0" + bytes(100)),
+        "pages.tif": ("animated", scan.getvalue()),
+        "broken.tif": ("unreadable", b"II*\0" + bytes(100)),
+        "drawing.psd": ("unsupported_format", b"8BPS" + bytes(100)),
         "bomb.png": ("too_many_pixels", bomb.getvalue()),
         "really.png": ("wrong_extension", draw(501)),
         "no_extension": ("wrong_extension", draw(502)),

@@ -18,7 +18,7 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "AVIF"])
 def test_each_format_is_described(draw, kind):
     picture, thumbnail = look(draw(size=(300, 200), kind=kind))
     assert (picture.format, picture.mode, picture.width, picture.height) == (kind, "RGB", 300, 200)
@@ -60,6 +60,22 @@ def test_the_frames_of_an_animation_are_counted(draw):
     frames = [Image.open(io.BytesIO(draw(seed))) for seed in range(3)]
     picture, _ = look(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=100))
     assert picture.frames == 3
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_whether_there_are_several_frames_or_pages_is_told_without_counting(draw, kind):
+    frames = [Image.open(io.BytesIO(draw(seed))) for seed in range(3)]
+    picture, _ = look(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+    assert picture.frames == 2
+    assert look(encoded(frames[0], kind))[0].frames == 1
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF"])
+def test_sides_are_upright_in_the_newer_formats_too(draw, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture, _ = look(draw(size=(300, 200), kind=kind, exif=exif))
+    assert (picture.width, picture.height) == (200, 300)
 
 
 def test_a_picture_cut_short_is_unreadable(draw):

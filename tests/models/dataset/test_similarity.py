@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.dataset.picture import Picture, look
+from models.dataset.picture import PictureInfo, look
 from models.dataset.similarity import Match, near_duplicates
 
 
@@ -39,7 +39,7 @@ def test_the_closest_is_named(scenes):
 
 def test_an_equal_hash_of_another_scene_is_no_duplicate(scenes):
     one, other = seen(scenes[0]), seen(scenes[1])
-    impostor = Picture(other.format, other.mode, other.width, other.height, 1, one.phash, other.fingerprint)
+    impostor = PictureInfo(other.format, other.mode, other.width, other.height, 1, one.phash, other.fingerprint)
     assert list(near_duplicates([one], [impostor])) == []
 
 
@@ -57,7 +57,8 @@ def test_a_hundred_thousand_pictures_are_compared_in_seconds():
     hashes = rng.integers(0, 2**64, 100_000, dtype=np.uint64)
     grey = rng.integers(0, 256, (100_000, 256), dtype=np.uint8)
     pictures = [
-        Picture("JPEG", "RGB", 9, 9, 1, f"{int(h):016x}", g.tobytes()) for h, g in zip(hashes, grey, strict=True)
+        PictureInfo("JPEG", "RGB", 9, 9, 1, f"{int(h):016x}", g.tobytes())
+        for h, g in zip(hashes, grey, strict=True)
     ]
     val, train = pictures[:10_000], pictures[10_000:]
     train[777] = val[5]
