@@ -15,6 +15,7 @@ import httpx
 
 from cli.errors import ApiError, Unreachable
 from cli.event_stream import EventStream
+from models.formats import BEGIN_BYTES, media_type
 from system.loopback import is_loopback
 
 Json = dict[str, Any]
@@ -25,7 +26,6 @@ TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 _PASSING = frozenset({502, 503, 504})
 _CHUNK = 2**20
 _SETTLING_S = 600.0
-_SIGNATURES = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
 
 
 class ApiClient:
@@ -258,13 +258,8 @@ def is_over(job: Json) -> bool:
 
 def media_type_of(image: bytes, path: Path | None = None) -> str:
     """The media type by the first bytes, else by the file's name."""
-    for signature, media_type in _SIGNATURES:
-        if image.startswith(signature):
-            return media_type
-    if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
-        return "image/webp"
     guess, _ = mimetypes.guess_type(path.name) if path else (None, None)
-    return guess or "application/octet-stream"
+    return media_type(image[:BEGIN_BYTES]) or guess or "application/octet-stream"
 
 
 def _path(part: str) -> str:

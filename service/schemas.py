@@ -118,6 +118,8 @@ class JobAccepted(JobOut):
 
 
 class ModelOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     versions: int = Field(description="How many there are.")
     latest: int | None
@@ -127,8 +129,10 @@ class ModelOut(BaseModel):
 
 
 class VersionOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
     model: str
-    version: int
+    version: int = Field(validation_alias="number")
     aliases: list[str]
     architecture: str
     labels: list[str]
@@ -143,6 +147,8 @@ class VersionDetail(VersionOut):
 
 
 class Listing(BaseModel, Generic[Item]):
+    model_config = ConfigDict(from_attributes=True)
+
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
@@ -182,6 +188,8 @@ class AliasOut(BaseModel):
 
 
 class DatasetOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     name: str
     state: Literal["checking", "ready", "refused"]

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,12 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, max_bytes: int) -> AsyncIterator[Upload]:
+async def received(
+    request: Request, folder: Path, max_bytes: int, *, check_begin: Callable[[bytes], None]
+) -> AsyncIterator[Upload]:
     """The request's body as a file in `folder`, which is gone when the block ends, whatever happened.
+
+    `check_begin` is shown the body's first bytes before the rest is received, and raises where it is of no use.
 
     Raises:
         Problem: 413 above `max_bytes`, 400 for an empty body, 507 when the disk would fill up.
@@ -41,6 +45,8 @@ async def received(request: Request, folder: Path, max_bytes: int) -> AsyncItera
         digest = hashlib.sha256()
         size = 0
         async for chunk in _chunks(request):
+            if size == 0:
+                check_begin(chunk)
             size += len(chunk)
             if size > max_bytes:
                 raise _too_large(max_bytes)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from models.formats import archive_kind, no_archive
 from service.auth import requires
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency_of
@@ -21,17 +22,6 @@ from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
 
-ARCHIVE_TYPES = frozenset(
-    (
-        "application/zip",
-        "application/x-zip-compressed",
-        "application/x-tar",
-        "application/gzip",
-        "application/x-gzip",
-        "application/octet-stream",
-        "",
-    )
-)
 FOR_EVER = {"Cache-Control": "private, immutable, max-age=31536000"}
 OnFault = Literal["skip", "refuse"]
 
@@ -51,14 +41,18 @@ async def create(
     ] = "skip",
 ) -> JSONResponse:
     """The body is a zip, tar or tar.gz of class folders, of `train/ val/ test/` over class folders, or with a
-    manifest (`file,label[,split]`). A job decodes every image once; the report then lists every fault."""
+    manifest (`file,label[,split]`), whatever its content type says. A job decodes every image once; then the
+    report lists every fault."""
     parts = parts_of(request)
-    _check_type(request)
-    async with received(request, parts.settings.uploads, parts.settings.max_upload_bytes) as upload:
+    async with received(
+        request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
+    ) as upload:
         dataset, job = await _keep(parts, request, upload, name, on_fault)
     await parts.dispatcher.dispatch(job)
-    body = DatasetAccepted(**_fields(dataset), job=job_out(job)).model_dump(mode="json")
-    return JSONResponse(body, 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"})
+    body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
+    return JSONResponse(
+        body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}
+    )
 
 
 @router.get("", summary="Datasets, newest first")
@@ -69,15 +63,13 @@ async def list_datasets(
     search: str | None = None,
 ) -> Listing[DatasetOut]:
     page = await asyncio.to_thread(parts_of(request).datasets.list, limit, cursor, search)
-    return Listing[DatasetOut](
-        items=[DatasetOut(**_fields(dataset)) for dataset in page.items], next_cursor=page.next_cursor
-    )
+    return Listing[DatasetOut].model_validate(page)
 
 
 @router.get("/{dataset_id}", summary="One dataset with its counts")
 async def get_dataset(request: Request, dataset_id: str) -> DatasetDetail:
     dataset = await asyncio.to_thread(parts_of(request).datasets.get, dataset_id)
-    return DatasetDetail(**_fields(dataset), counts=dataset.counts)
+    return DatasetDetail.model_validate(dataset)
 
 
 @router.get("/{dataset_id}/report", summary="What the check found: every fault with file and reason")
@@ -151,24 +143,8 @@ async def _keep(
     return dataset, job
 
 
-def _check_type(request: Request) -> None:
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type not in ARCHIVE_TYPES:
-        raise Problem(
-            415,
-            "unsupported_media_type",
-            f"The body is {content_type}; send the archive itself as application/zip, application/x-tar or "
-            "application/gzip (with curl: -H 'Content-Type: application/zip' -T dataset.zip).",
-        )
-
-
-def _fields(dataset: Dataset) -> dict[str, object]:
-    return {
-        "id": dataset.id,
-        "name": dataset.name,
-        "state": dataset.state.value,
-        "labels": list(dataset.labels),
-        "content_hash": dataset.content_hash,
-        "size_bytes": dataset.size_bytes,
-        "created_at": dataset.created_at,
-    }
+def _check_is_archive(begin: bytes) -> None:
+    """By its first bytes: curl and browsers send archives under many content types. Raises Problem 415."""
+    if archive_kind(begin) is None:
+        form = " A form, perhaps? Send the file itself: curl -T dataset.zip." if begin.startswith(b"--") else ""
+        raise Problem(415, "unsupported_media_type", f"The body cannot be a dataset: {no_archive(begin)}.{form}")

@@ -30,7 +30,7 @@ async def list_jobs(
     kind: str | None = None,
 ) -> Listing[JobOut]:
     page = await asyncio.to_thread(parts_of(request).ledger.list, limit, cursor, state=state, kind=kind)
-    return Listing[JobOut](items=[job_out(job) for job in page.items], next_cursor=page.next_cursor)
+    return Listing[JobOut].model_validate(page)
 
 
 @router.get("/{job_id}", summary="One job: state, progress, result or error")

@@ -1,7 +1,7 @@
 """`/v1/models`: the registry, aliases, and publishing zoo weights as a version."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -28,7 +28,6 @@ from service.schemas import (
 )
 from storage.errors import Conflict, NoEarlierVersion, NotFound
 from storage.reference import check_model_name
-from storage.registry import Model, Version
 from workers.contract.jobs import PublishOptions, PublishRequest
 from workers.contract.queues import JobKind
 
@@ -46,12 +45,12 @@ async def list_models(
     request: Request, limit: Limit = 50, cursor: str | None = None, search: str | None = None
 ) -> Listing[ModelOut]:
     page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search)
-    return Listing[ModelOut](items=[_model_out(model) for model in page.items], next_cursor=page.next_cursor)
+    return Listing[ModelOut].model_validate(page)
 
 
 @router.get("/{name}", summary="One model")
 async def get_model(request: Request, name: str) -> ModelOut:
-    return _model_out(await asyncio.to_thread(parts_of(request).registry.get_model, name))
+    return ModelOut.model_validate(await asyncio.to_thread(parts_of(request).registry.get_model, name))
 
 
 @router.delete("/{name}", summary="Delete a model and all its versions", status_code=204, dependencies=ADMIN)
@@ -70,9 +69,7 @@ async def list_versions(
     request: Request, name: str, limit: Limit = 50, cursor: str | None = None
 ) -> Listing[VersionOut]:
     page = await asyncio.to_thread(parts_of(request).registry.list_versions, name, limit, cursor)
-    return Listing[VersionOut](
-        items=[VersionOut(**_version_fields(version)) for version in page.items], next_cursor=page.next_cursor
-    )
+    return Listing[VersionOut].model_validate(page)
 
 
 @router.post(
@@ -103,7 +100,7 @@ async def publish(request: Request, name: str, body: PublishOptions) -> JSONResp
 @router.get("/{name}/versions/{number}", summary="One version with its manifest")
 async def get_version(request: Request, name: str, number: int) -> VersionDetail:
     version = await asyncio.to_thread(parts_of(request).registry.get_version, name, number)
-    return VersionDetail(**_version_fields(version), manifest=version.manifest)
+    return VersionDetail.model_validate(version)
 
 
 @router.get("/{name}/versions/{number}/artifact", summary="The version's files as a zip")
@@ -168,7 +165,7 @@ async def set_alias(request: Request, name: str, alias: str, body: AliasRequest)
     await _load(parts, name, body.version)
     model = await asyncio.to_thread(parts.registry.set_alias, name, alias, body.version)
     parts.versions.forget()
-    return _model_out(model)
+    return ModelOut.model_validate(model)
 
 
 @router.post("/{name}/aliases/{alias}/rollback", summary="Undo an alias's last move", dependencies=ADMIN)
@@ -184,7 +181,7 @@ async def rollback(request: Request, name: str, alias: str, body: RollbackReques
     await _load(parts, name, found.previous)
     model = await asyncio.to_thread(parts.registry.rollback, name, alias, present=found.version, to=found.previous)
     parts.versions.forget()
-    return _model_out(model)
+    return ModelOut.model_validate(model)
 
 
 @router.delete("/{name}/aliases/{alias}", summary="Remove an alias", status_code=204, dependencies=ADMIN)
@@ -201,21 +198,3 @@ async def _load(parts: Parts, name: str, number: int) -> None:
     key = VersionKey(name, version.number, version.artifact)
     if problem := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
         raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {problem}")
-
-
-def _model_out(model: Model) -> ModelOut:
-    return ModelOut(**{name: getattr(model, name) for name in ModelOut.model_fields})
-
-
-def _version_fields(version: Version) -> dict[str, Any]:
-    return {
-        "model": version.model,
-        "version": version.number,
-        "aliases": list(version.aliases),
-        "architecture": version.architecture,
-        "labels": list(version.labels),
-        "metrics": version.metrics,
-        "size_bytes": version.size_bytes,
-        "job_id": version.job_id,
-        "created_at": version.created_at,
-    }

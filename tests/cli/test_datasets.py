@@ -126,7 +126,12 @@ def test_what_is_no_dataset_is_said_before_or_after_sending(fovea: Command, tmp_
     assert "holds no files" in empty.err
     text = tmp_path / "text.zip"
     text.write_text("this is no archive")
-    damaged = fovea("datasets", "create", text)
+    told = fovea("datasets", "create", text)
+    assert told.code == 1
+    assert "send a zip, a tar or a tar.gz" in told.err
+    torn = tmp_path / "torn.zip"
+    torn.write_bytes(b"PK\x03\x04 and no more")
+    damaged = fovea("datasets", "create", torn)
     assert damaged.code == 1
     assert "refused: " in damaged.out
 

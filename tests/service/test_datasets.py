@@ -62,6 +62,13 @@ def test_a_tar_gz_is_taken_too(client: httpx.Client, stack: Stack) -> None:
     assert upload(client, stack, buffer.getvalue())["state"] == "ready"
 
 
+def test_an_archive_is_known_by_its_bytes_whatever_its_content_type(client: httpx.Client) -> None:
+    for n, content_type in enumerate(("application/x-www-form-urlencoded", "text/plain", "application/json")):
+        headers = {"content-type": content_type}
+        answer = client.post("/v1/datasets?name=x", content=archive(colours(20 + n)), headers=headers)
+        assert answer.status_code == 202, answer.text
+
+
 def test_every_fault_is_listed_with_its_file(client: httpx.Client, stack: Stack) -> None:
     files = {**colours(3), "red/broken.png": picture("red")[:60], "red/note.txt": b"hello"}
     dataset = upload(client, stack, archive(files))
@@ -82,7 +89,6 @@ def test_faults_are_refused_when_asked_for(client: httpx.Client, stack: Stack) -
     [
         (archive({f"red/{n}.png": picture("red", noise=n + 1) for n in range(5)}), "class"),
         (archive({"red/a.txt": b"x", "blue/b.txt": b"y"}), ""),
-        (b"no archive at all", "zip"),
         (archive({"../../evil/a.png": picture("red"), "blue/b.png": picture("blue")}), ".."),
     ],
 )
@@ -128,7 +134,8 @@ def test_a_deleted_dataset_and_its_files_are_gone(client: httpx.Client, stack: S
         ({}, b"x", "application/zip", 422, "invalid_request"),
         ({"name": "x", "on_fault": "maybe"}, b"x", "application/zip", 422, "invalid_request"),
         ({"name": "x"}, b"", "application/zip", 400, "empty_body"),
-        ({"name": "x"}, b"x", "multipart/form-data; boundary=x", 415, "unsupported_media_type"),
+        ({"name": "x"}, b"no archive at all", "application/zip", 415, "unsupported_media_type"),
+        ({"name": "x"}, b"--x\r\n", "multipart/form-data; boundary=x", 415, "unsupported_media_type"),
     ],
 )
 def test_a_wrong_upload_is_told_what_is_wrong(
