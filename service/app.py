@@ -15,6 +15,7 @@ from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
 from service.query import refuse_unknown_parameters
 from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
+from service.uploads import remove_abandoned
 from workers.traces import Tracer
 
 SMALL_BODY_BYTES = 2**20
@@ -63,6 +64,11 @@ def create_app(parts: Parts) -> FastAPI:
 
 def _start_background(parts: Parts) -> None:
     settings, start = parts.settings, parts.background.start
+
+    def sweep() -> None:
+        parts.blobs.sweep()
+        remove_abandoned(parts.uploads)
+
     start("workforce.poll", parts.workforce.poll())
     start("exchange.listen", parts.exchange.listen())
     start("batcher.watch_workers", parts.batcher.watch_workers())
@@ -74,9 +80,7 @@ def _start_background(parts: Parts) -> None:
     )
     start(
         "dispatcher.tidy",
-        parts.dispatcher.tidy(
-            parts.blobs.sweep, interval_s=TIDY_INTERVAL_S, keep=timedelta(days=settings.keep_jobs_days)
-        ),
+        parts.dispatcher.tidy(sweep, interval_s=TIDY_INTERVAL_S, keep=timedelta(days=settings.keep_jobs_days)),
     )
     start("memory.keep_heap_trimmed", keep_heap_trimmed())
 

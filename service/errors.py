@@ -111,16 +111,16 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem.status == 500:
             log.error("request.failed", exc_info=error)
-        return _told(problem, request)
+        return _respond(problem, request)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         if error.status_code == 413:
-            return _told(body_too_large(request.scope), request)
+            return _respond(body_too_large(request.scope), request)
         code = PHRASES[error.status_code].lower().replace(" ", "_")
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return _told(Problem(error.status_code, code, detail, error.headers or {}), request)
+        return _respond(Problem(error.status_code, code, detail, error.headers or {}), request)
 
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
@@ -130,7 +130,7 @@ def install_error_handlers(app: FastAPI) -> None:
             for fault in error.errors()
         ]
         detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-        return _told(Problem(422, "invalid_request", detail, extra={"errors": faults}), request)
+        return _respond(Problem(422, "invalid_request", detail, extra={"errors": faults}), request)
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
@@ -139,8 +139,8 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, answer)
 
 
-def _told(problem: Problem, request: Request) -> Response:
-    """The answer, its code left where the request's metrics find it."""
+def _respond(problem: Problem, request: Request) -> Response:
+    """The problem as the answer; its code is left in the scope, where the request's metrics find it."""
     request.scope[CODE] = problem.code
     return problem_response(problem, request_id_of(request))
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from models.formats import MEDIA_TYPES
 
@@ -88,6 +88,8 @@ class Classification(BaseModel):
 
 
 class JobOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     kind: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -106,6 +108,8 @@ class JobOut(BaseModel):
 
 
 class ModelOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     versions: int = Field(description="How many there are.")
     latest: int | None
@@ -115,8 +119,10 @@ class ModelOut(BaseModel):
 
 
 class VersionOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     model: str
-    version: int
+    version: int = Field(validation_alias=AliasChoices("number", "version"))
     aliases: list[str]
     architecture: str
     labels: list[str]
@@ -192,6 +198,8 @@ class FinetuneRequest(BaseModel):
 
 
 class DatasetOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     name: str
     state: Literal["checking", "ready", "refused"]

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from fastapi import Request
 
 from service.errors import Problem
@@ -16,6 +18,10 @@ from service.errors import Problem
 CHUNK = 4 * 2**20
 # What stays free, so that a full disk stops uploads before it stops the database.
 SPARE_BYTES = 512 * 2**20
+PREFIX = "upload-"
+# Every piece of an upload that is under way is a write to its file.
+ABANDONED_S = 3600.0
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ async def received(request: Request, folder: Path, max_bytes: int) -> AsyncItera
         raise _too_large(max_bytes)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     _check_space(folder, declared)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="upload-") as file:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=PREFIX) as file:
         digest = hashlib.sha256()
         size = 0
         async for chunk in _chunks(request):
@@ -51,6 +57,17 @@ async def received(request: Request, folder: Path, max_bytes: int) -> AsyncItera
             raise Problem(400, "empty_body", "The body is empty; send the archive's bytes (with curl: -T FILE).")
         await asyncio.to_thread(file.flush)
         yield Upload(Path(file.name), size, digest.hexdigest())
+
+
+def remove_abandoned(folder: Path, older_than_s: float = ABANDONED_S) -> None:
+    """Delete what a gateway left in `folder` that was killed while it received; raises OSError."""
+    oldest = time.time() - older_than_s
+    for path in folder.glob(f"{PREFIX}*"):
+        # Another gateway may just have deleted its own.
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+                log.warning("upload.abandoned", file=path.name)
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
