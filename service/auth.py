@@ -1,32 +1,35 @@
 """Who may call what: API keys with scopes, checked against the database and remembered for moments."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from cachetools import TTLCache
 from fastapi import Request
 
 from service.errors import Problem
 from storage.keys import Key, KeyRing
 
 Scope = Literal["classify", "train", "admin"]
-REMEMBERED_S = 10.0
-MOST_REMEMBERED = 1024
+CACHE_S = 10.0
+MOST_CACHED = 1024
 
 
-@dataclass
-class Gatekeeper:
-    """Lets a request pass when keys are not required or its key has the scope; `admin` has every scope."""
+class Authenticator:
+    """Checks the `Authorization` header where keys are required; a key with the scope `admin` may do everything.
 
-    keys: KeyRing
-    required: bool
-    metrics_open: bool = False
-    _seen: dict[str, tuple[float, Key | None]] = field(default_factory=dict, init=False)
+    What the database said of a key is believed for `CACHE_S`, and so long a revoked key is still good.
+    """
 
-    async def admit(self, authorization: str | None, scope: Scope | None) -> None:
+    def __init__(self, keys: KeyRing, *, required: bool, metrics_open: bool = False) -> None:
+        self.keys = keys
+        self.required = required
+        self.metrics_open = metrics_open
+        # Unknown keys are kept as well, or every wrong request would ask the database.
+        self._cache: TTLCache[str, Key | None] = TTLCache(MOST_CACHED, CACHE_S)
+
+    async def authorize(self, authorization: str | None, scope: Scope | None) -> None:
         """Raises Problem 401 or 403. Without a scope any key will do."""
         if not self.required:
             return
@@ -41,31 +44,28 @@ class Gatekeeper:
             raise Problem(403, "forbidden", detail)
 
     async def _key(self, token: str) -> Key | None:
-        seen = self._seen.get(token)
-        if seen and time.monotonic() - seen[0] < REMEMBERED_S:
-            return seen[1]
-        key = await asyncio.to_thread(self.keys.verify, token)
-        if len(self._seen) >= MOST_REMEMBERED:
-            self._seen.clear()
-        self._seen[token] = (time.monotonic(), key)
-        return key
+        try:
+            return self._cache[token]
+        except KeyError:
+            key = self._cache[token] = await asyncio.to_thread(self.keys.verify, token)
+            return key
 
 
 def requires(scope: Scope) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that admits only keys with `scope`."""
+    """A dependency that lets only keys with `scope` pass."""
 
     async def check(request: Request) -> None:
-        gatekeeper: Gatekeeper = request.app.state.parts.gatekeeper
-        await gatekeeper.admit(request.headers.get("authorization"), scope)
+        auth: Authenticator = request.app.state.parts.auth
+        await auth.authorize(request.headers.get("authorization"), scope)
 
     return check
 
 
-async def scrape(request: Request) -> None:
-    """A dependency of `/metrics`: any key, or none where the setting opens it."""
-    gatekeeper: Gatekeeper = request.app.state.parts.gatekeeper
-    if not gatekeeper.metrics_open:
-        await gatekeeper.admit(request.headers.get("authorization"), None)
+async def may_read_metrics(request: Request) -> None:
+    """A dependency of `/metrics`: any key will do, and none is needed where the setting opens it."""
+    auth: Authenticator = request.app.state.parts.auth
+    if not auth.metrics_open:
+        await auth.authorize(request.headers.get("authorization"), None)
 
 
 def _unauthorized(detail: str) -> Problem:

@@ -59,7 +59,7 @@ class Answer:
 
 
 @dataclass(eq=False)
-class Waiting:
+class PendingImage:
     """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
 
     data: bytes
@@ -76,7 +76,7 @@ class Waiting:
 class Lane:
     """What waits for one version and how many messages of it are under way."""
 
-    waiting: deque[Waiting] = field(default_factory=deque)
+    waiting: deque[PendingImage] = field(default_factory=deque)
     in_flight: int = 0
 
 
@@ -100,7 +100,7 @@ class Batcher:
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[VersionKey, Lane] = field(default_factory=dict, init=False)
-    _under_way: set[Waiting] = field(default_factory=set, init=False)
+    _under_way: set[PendingImage] = field(default_factory=set, init=False)
     _bytes: int = field(default=0, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _pace: float = field(default=50.0, init=False)
@@ -126,7 +126,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         lane = self._lanes.setdefault(version, Lane())
         mine = [
-            Waiting(data, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
+            PendingImage(data, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
             for data in images
         ]
         for waiting in mine:
@@ -190,7 +190,7 @@ class Batcher:
         """A busy machine may delay a heartbeat, so a recent reply counts as one."""
         return self.slots() > 0 or time.monotonic() - self._last_reply < self.reply_alive_s
 
-    def _remove(self, waiting: Waiting, _answered: asyncio.Future[Answer]) -> None:
+    def _remove(self, waiting: PendingImage, _answered: asyncio.Future[Answer]) -> None:
         self._under_way.discard(waiting)
         self._bytes -= len(waiting.data)
 
@@ -204,8 +204,8 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _next_batch(self, lane: Lane) -> list[Waiting]:
-        batch: list[Waiting] = []
+    def _next_batch(self, lane: Lane) -> list[PendingImage]:
+        batch: list[PendingImage] = []
         size = 0
         while lane.waiting and len(batch) < self.max_batch:
             waiting = lane.waiting[0]
@@ -217,7 +217,7 @@ class Batcher:
             lane.waiting.popleft()
         return batch
 
-    async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
+    async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
         """Send a batch and hand out its reply; holds one of the lane's slots for at most `slot_timeout_s`."""
         sent_at = time.time()
         span = self._span(self.tracer, version, batch, sent_at) if self.tracer else None
@@ -247,7 +247,7 @@ class Batcher:
             if span:
                 span.end(error=_failure_of(asking))
 
-    def _span(self, tracer: Tracer, version: VersionKey, batch: list[Waiting], sent_at: float) -> Span | None:
+    def _span(self, tracer: Tracer, version: VersionKey, batch: list[PendingImage], sent_at: float) -> Span | None:
         """A batch is in the trace of its first request and links the others; the wait of each links the batch."""
         since: dict[str, float] = {}
         for waiting in batch:
@@ -265,7 +265,7 @@ class Batcher:
         return span
 
     async def _ask(
-        self, version: VersionKey, batch: list[Waiting], sent_at: float, span: Span | None
+        self, version: VersionKey, batch: list[PendingImage], sent_at: float, span: Span | None
     ) -> ClassifyReply:
         deadline = max(waiting.deadline for waiting in batch)
         message = self._message(version, batch, sent_at, deadline, span.traceparent if span else None)
@@ -274,7 +274,7 @@ class Batcher:
     def _message(
         self,
         version: VersionKey,
-        batch: list[Waiting],
+        batch: list[PendingImage],
         sent_at: float,
         deadline: float,
         traceparent: str | None = None,
@@ -294,7 +294,7 @@ class Batcher:
             traceparent=traceparent,
         )
 
-    def _resolve(self, batch: list[Waiting], reply: ClassifyReply, sent_at: float) -> None:
+    def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
         self._last_reply = time.monotonic()
         took = max(1e-3, time.time() - sent_at)
         self._pace += 0.1 * (len(batch) / took - self._pace)
@@ -305,7 +305,7 @@ class Batcher:
                 self.metrics.observe_wait(waited_ms)
                 waiting.answered.set_result(Answer(outcome, reply.provider, reply.timings, waited_ms, len(batch)))
 
-    def _outcomes(self, batch: list[Waiting], reply: ClassifyReply) -> Sequence[ImageOutcome]:
+    def _outcomes(self, batch: list[PendingImage], reply: ClassifyReply) -> Sequence[ImageOutcome]:
         """One for each image of the batch, whatever the reply holds."""
         if reply.error:
             return [ImageOutcome(error=reply.error, detail=reply.detail)] * len(batch)
@@ -316,7 +316,7 @@ class Batcher:
             return [ImageOutcome(error="inference_failed", detail=detail)] * len(batch)
         return reply.outcomes
 
-    def _send_again(self, version: VersionKey, lane: Lane, batch: list[Waiting]) -> None:
+    def _send_again(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
         """Classifying twice harms nobody; a batch that is interrupted twice is given up."""
         for waiting in reversed(batch):
             waiting.sendings += 1
@@ -328,7 +328,7 @@ class Batcher:
         self._pump(version, lane)
 
 
-def _fail(waiting: Waiting, error: Exception) -> None:
+def _fail(waiting: PendingImage, error: Exception) -> None:
     if not waiting.answered.done():
         waiting.answered.set_exception(error)
 

@@ -114,25 +114,24 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem.status == 500:
             log.error("request.failed", exc_info=error)
-        return _told(problem, request)
+        return _respond(problem, request)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
         if error.status_code == 413:
-            return _told(body_too_large(request.scope), request)
+            return _respond(body_too_large(request.scope), request)
         code = PHRASES[error.status_code].lower().replace(" ", "_")
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return _told(Problem(error.status_code, code, detail, error.headers or {}), request)
+        return _respond(Problem(error.status_code, code, detail, error.headers or {}), request)
 
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
         faults = faults_of(error.errors(), _body_model(request))
         errors = [{"field": fault.field, "message": fault.message} for fault in faults]
-        return _told(
-            Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors}), request
-        )
+        problem = Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors})
+        return _respond(problem, request)
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
@@ -147,8 +146,8 @@ def _body_model(request: Request) -> type[BaseModel] | None:
     return None if field is None else create_model("Request", body=(field.field_info.annotation, ...))
 
 
-def _told(problem: Problem, request: Request) -> Response:
-    """The answer, its code left where the request's metrics find it."""
+def _respond(problem: Problem, request: Request) -> Response:
+    """The problem as the answer; its code is left in the scope, where the request's metrics find it."""
     request.scope[CODE] = problem.code
     return problem_response(problem, request_id_of(request))
 

@@ -11,12 +11,18 @@ LONGEST_KEY = 255
 
 
 async def idempotency(request: Request) -> Idempotency | None:
-    """The request's key in the scope of its caller, method and path, with a fingerprint of its body."""
+    """The request's `Idempotency-Key` with a fingerprint of its body, which is read; None without a key.
+
+    Raises Problem 400 for a key that is empty or longer than `LONGEST_KEY`.
+    """
     return idempotency_of(request, hashlib.sha256(await request.body()).hexdigest())
 
 
 def idempotency_of(request: Request, body_sha256: str) -> Idempotency | None:
-    """The same for a body that was streamed and is not kept."""
+    """The key where the body was streamed and only its SHA-256 is left.
+
+    A key counts for its caller, method and path; the fingerprint is of query and body. Raises Problem 400.
+    """
     key = request.headers.get("idempotency-key")
     if key is None:
         return None

@@ -11,7 +11,7 @@ from redis.asyncio import Redis as AsyncRedis
 from uvicorn.config import STARTUP_FAILURE
 
 from service.app import create_app
-from service.auth import Gatekeeper
+from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
@@ -47,7 +47,7 @@ def main() -> int:
     except (TracingUnavailable, InvalidRedisUrl) as error:
         log.error("gateway.refused", reason=str(error))
         return 2
-    if settings.requires_key and not parts.gatekeeper.keys.any():
+    if settings.requires_key and not parts.auth.keys.any():
         log.error(
             "gateway.refused",
             reason=f"{settings.host} can be reached from other machines and there is no API key. "
@@ -128,7 +128,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ledger=ledger,
         datasets=DatasetRegistry(database),
         blobs=blobs,
-        gatekeeper=Gatekeeper(KeyRing(database), settings.requires_key, settings.metrics_open),
+        auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         workforce=workforce,
         exchange=exchange,
         batcher=batcher,

@@ -1,10 +1,11 @@
 """What the routes work with. Built by `main.py` from the environment, by tests from whatever they like."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
-from service.auth import Gatekeeper
+from service.auth import Authenticator
 from service.background import Background
 from service.batcher import Batcher
 from service.cleanup import Cleanup
@@ -32,7 +33,7 @@ class Parts:
     ledger: JobLedger
     datasets: DatasetRegistry
     blobs: BlobStore
-    gatekeeper: Gatekeeper
+    auth: Authenticator
     workforce: Workforce
     exchange: CeleryExchange
     batcher: Batcher
@@ -43,6 +44,11 @@ class Parts:
     stats: StatsCollector
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
+
+    @property
+    def uploads(self) -> Path:
+        """Where bodies of datasets lie while they arrive."""
+        return self.settings.data / "uploads"
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -173,10 +173,14 @@ def _endpoint(url: str) -> str:
 
 
 def _traceparent(span: "OpenSpan") -> str | None:
-    context = span.get_span_context()
-    if not (context.is_valid and context.trace_flags.sampled):
+    from opentelemetry.trace import set_span_in_context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    if not span.get_span_context().trace_flags.sampled:
         return None
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-01"
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier, set_span_in_context(span))
+    return carrier.get("traceparent")
 
 
 def _context(traceparent: str) -> "Context":

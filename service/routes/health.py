@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.auth import scrape
+from service.auth import may_read_metrics
 from service.errors import problem_of
 from service.parts import Parts, parts_of
 from storage.errors import StorageError
@@ -56,7 +56,7 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(body, 503 if missing else 200)
 
 
-@router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(scrape)])
+@router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(may_read_metrics)])
 async def metrics(request: Request) -> Response:
     """Every metric of this gateway, its workers, its queues and its jobs."""
     parts = parts_of(request)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 
@@ -202,3 +203,17 @@ def test_a_wrong_call_is_told_what_is_wrong(
     answer = client.request(method, path, json=body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no file that can be opened and not read")
+def test_an_artifact_of_which_a_file_cannot_be_read_breaks_off(
+    client: httpx.Client, stack: Stack, two_versions: str
+) -> None:
+    """In the middle of a download no status can tell any more, but what arrives must not look whole."""
+    folder = stack.folder / "blobs" / "models" / two_versions / "2"
+    (folder / "unreadable").symlink_to("/proc/self/mem")
+    with client.stream("GET", f"/v1/models/{two_versions}/versions/2/artifact") as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            answer.read()
+    stack.wait_until(lambda: "cannot be read or written" in stack.log("gateway"), "the log line", 5)
