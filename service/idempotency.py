@@ -15,6 +15,8 @@ async def idempotency(request: Request) -> Idempotency | None:
 
     Raises Problem 400 for a key that is empty or longer than `LONGEST_KEY`.
     """
+    if "idempotency-key" not in request.headers:
+        return None
     return idempotency_of(request, hashlib.sha256(await request.body()).hexdigest())
 
 

@@ -54,8 +54,9 @@ class InMemoryParser(MultiPartParser):
 
 
 async def _from_form(request: Request, limits: ImageLimits) -> list[SentImage]:
-    # Reading the body first keeps it for the fingerprint of an Idempotency-Key.
-    await request.body()
+    if "idempotency-key" in request.headers:
+        # Keeps the body for the key's fingerprint; otherwise its images would be in memory twice.
+        await request.body()
     try:
         form = await InMemoryParser(
             request.headers, request.stream(), max_files=limits.max_images * 2, max_fields=16

@@ -1,7 +1,6 @@
 """What the routes work with. Built by `main.py` from the environment, by tests from whatever they like."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fastapi import Request
 
@@ -44,11 +43,6 @@ class Parts:
     stats: StatsCollector
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
-
-    @property
-    def uploads(self) -> Path:
-        """Where bodies of datasets lie while they arrive."""
-        return self.settings.data / "uploads"
 
     @property
     def image_limits(self) -> ImageLimits:

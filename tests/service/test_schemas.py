@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from service.schemas import DatasetDetail, JobOut, ModelOut, VersionDetail, VersionOut
 from storage.database import migrate, open_database
-from storage.datasets import DatasetShelf
+from storage.datasets import DatasetRegistry
 from storage.jobs import JobLedger
 from storage.registry import ModelRegistry
 
@@ -19,7 +19,7 @@ def test_rows_become_answers(tmp_path) -> None:  # type: ignore[no-untyped-def]
         version = registry.add_version("digits", artifact="models/digits/1/", manifest=manifest, size_bytes=7)
         registry.set_alias("digits", "production", 1)
         version, model = registry.get_version("digits", 1), registry.get_model("digits")
-        dataset = DatasetShelf(database).add("photos", dataset_id="ds_1", prefix="datasets/ds_1")
+        dataset = DatasetRegistry(database).add("photos", dataset_id="ds_1", prefix="datasets/ds_1")
         job = JobLedger(database).create("ingest", {"dataset": "ds_1"})
     finally:
         database.close()
