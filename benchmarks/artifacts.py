@@ -32,12 +32,12 @@ class Artifacts:
         return f"{weights['origin']}: {weights.get('filename', weights.get('name', ''))}"
 
 
-class ExportFailed(Exception):
+class ExportProcessFailed(Exception):
     """The exporting process ended with an error; the text is its last lines."""
 
 
 def make_artifacts(model: str, folder: Path, photographs: Path) -> Artifacts:
-    """Export `model` twice into `folder`. Raises ExportFailed.
+    """Export `model` twice into `folder`. Raises ExportProcessFailed.
 
     `photographs` is a folder of images for the parity gate and, without published weights, for the statistics.
     """
@@ -45,7 +45,7 @@ def make_artifacts(model: str, folder: Path, photographs: Path) -> Artifacts:
     command = [sys.executable, "-m", "benchmarks.exporter", model, str(folder), str(photographs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ExportFailed("\n".join(done.stderr.strip().splitlines()[-12:]))
+        raise ExportProcessFailed("\n".join(done.stderr.strip().splitlines()[-12:]))
     return Artifacts(model, folder)
 
 

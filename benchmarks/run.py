@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.artifacts import Artifacts, ExportFailed, make_artifacts
+from benchmarks.artifacts import Artifacts, ExportProcessFailed, make_artifacts
 from benchmarks.case import FOVEA_LOOP, LIMIT, Case
 from benchmarks.figure import Figure
 from benchmarks.load import LoadFailed, Target, WrkMissing, measure_load, require_wrk
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WrkMissing as error:
         errors.print(str(error), style="red", highlight=False)
         return 2
-    except (ExportFailed, ServiceFailed, PeerFailed, LoadFailed, ChildEnded) as error:
+    except (ExportProcessFailed, ServiceFailed, PeerFailed, LoadFailed, ChildEnded) as error:
         errors.print(str(error), style="red", highlight=False, markup=False)
         return 1
     except KeyboardInterrupt:

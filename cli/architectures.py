@@ -7,7 +7,7 @@ import typer
 from cli.options import AsJson, Params, read_object
 
 if TYPE_CHECKING:
-    from models.layer_table import Summary
+    pass
 
 app = typer.Typer(no_args_is_help=True, help="List the zoo's architectures and show their layers.")
 
@@ -91,19 +91,19 @@ def _summary(
     classes: int,
     channels: int,
     params: dict[str, Any],
-) -> "Summary":
+) -> "NetworkSummary":
     """The table that the catalogue keeps, if it is the one asked for; any other takes torch, and seconds."""
-    from models.layer_table import Summary
+    from models.layer_table import NetworkSummary
 
     usual = input_size in (None, entry["input"]["size"]) and (batch, classes, channels) == (1, 1000, 3)
     if usual and not params and entry.get("layers"):
-        return Summary.from_dict({**entry["totals"], "layers": entry["layers"]})
+        return NetworkSummary.from_dict({**entry["totals"], "layers": entry["layers"]})
     from models.summary import summarize_architecture
 
     return summarize_architecture(entry["name"], input_size, batch, classes, channels, **params)
 
 
-def _narrow(summary: "Summary", width: int) -> str:
+def _narrow(summary: "NetworkSummary", width: int) -> str:
     """The layers for a terminal too narrow for their table: below name, kind and output of each, all else."""
     from cli.wrapping import wrap_phrases, wrap_words
     from models.layer_table import COLUMNS, cells

@@ -11,7 +11,6 @@ import typer
 from cli.options import AsJson, Data
 
 if TYPE_CHECKING:
-    from storage.backup import Summary
     from storage.settings import StorageSettings
 
 DatabaseUrl = Annotated[
@@ -104,7 +103,7 @@ def _transfer_shown(title: str) -> "Iterator[Callable[[int, int], None]]":
         yield advance
 
 
-def _print_summary(summary: "Summary", file: Path, what: str, as_json: bool) -> None:
+def _print_summary(summary: "BackupSummary", file: Path, what: str, as_json: bool) -> None:
     from cli.output import print_json, size
 
     if as_json:

@@ -38,7 +38,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """`fix` says what to do, where there is something to do; `facts` are the numbers, for machines."""
 
     name: str
@@ -48,9 +48,9 @@ class Finding:
     facts: dict[str, Any] | None = None
 
 
-def run_checks(data: Path, weights: Path) -> list[Finding]:
+def run_checks(data: Path, weights: Path) -> list[CheckResult]:
     """Every check, the slow ones side by side, in a fixed order."""
-    checks: list[Callable[[], Finding]] = [
+    checks: list[Callable[[], CheckResult]] = [
         check_python,
         check_packages,
         check_runtimes,
@@ -67,118 +67,122 @@ def run_checks(data: Path, weights: Path) -> list[Finding]:
         return list(pool.map(lambda check: check(), checks))
 
 
-def check_python() -> Finding:
+def check_python() -> CheckResult:
     version = platform.python_version()
     detail = f"{version} on {platform.system()} {platform.machine()}, {sys.executable}"
-    return Finding("Python", Level.OK, detail, facts={"version": version})
+    return CheckResult("Python", Level.OK, detail, facts={"version": version})
 
 
-def check_packages() -> Finding:
+def check_packages() -> CheckResult:
     found = {name: _installed(name) for name in (*_NEEDED, *_ALSO)}
     missing = [name for name in _NEEDED if not found[name]]
     detail = ", ".join(f"{name} {version}" for name, version in found.items() if version)
     if missing:
         fix = "install what is missing: pip install 'fovea[all]'"
-        return Finding("packages", Level.PROBLEM, f"{', '.join(missing)} not installed; {detail}", fix, found)
-    return Finding("packages", Level.OK, detail, facts=found)
+        return CheckResult("packages", Level.PROBLEM, f"{', '.join(missing)} not installed; {detail}", fix, found)
+    return CheckResult("packages", Level.OK, detail, facts=found)
 
 
-def check_runtimes(names: tuple[str, ...] = _RUNTIMES) -> Finding:
+def check_runtimes(names: tuple[str, ...] = _RUNTIMES) -> CheckResult:
     """Several builds of ONNX Runtime share one folder; the last one installed has overwritten the others."""
     found = [f"{name} {version}" for name in names if (version := _installed(name))]
     if len(found) > 1:
         fix = "uninstall all of them, then install one: pip install onnxruntime-gpu, or onnxruntime"
-        return Finding("onnxruntime build", Level.PROBLEM, f"{' and '.join(found)} overwrite each other", fix)
+        return CheckResult("onnxruntime build", Level.PROBLEM, f"{' and '.join(found)} overwrite each other", fix)
     if not found:
         fix = "pip install 'fovea[inference]'"
-        return Finding("onnxruntime build", Level.PROBLEM, "no ONNX Runtime is installed", fix)
-    return Finding("onnxruntime build", Level.OK, found[0])
+        return CheckResult("onnxruntime build", Level.PROBLEM, "no ONNX Runtime is installed", fix)
+    return CheckResult("onnxruntime build", Level.OK, found[0])
 
 
-def check_onnxruntime() -> Finding:
+def check_onnxruntime() -> CheckResult:
     name = "inference device"
     facts = _probe("onnxruntime")
     if "failure" in facts:
-        return Finding(name, Level.PROBLEM, f"ONNX Runtime cannot be used: {facts['failure']}", facts=facts)
+        return CheckResult(name, Level.PROBLEM, f"ONNX Runtime cannot be used: {facts['failure']}", facts=facts)
     detail = f"usable: {', '.join(facts['usable'])} (built with: {', '.join(facts['built'])})"
     if not facts["problem"]:
-        return Finding(name, Level.OK, detail, facts=facts)
+        return CheckResult(name, Level.OK, detail, facts=facts)
     level = Level.WARNING if shutil.which("nvidia-smi") else Level.OK
-    return Finding(name, level, f"{detail}; no CUDA: {facts['problem']}", facts=facts)
+    return CheckResult(name, level, f"{detail}; no CUDA: {facts['problem']}", facts=facts)
 
 
-def check_torch() -> Finding:
+def check_torch() -> CheckResult:
     name = "training device"
     if not _installed("torch"):
         fix = "to train or publish on this machine: pip install 'fovea[training]'"
-        return Finding(name, Level.WARNING, "torch is not installed", fix)
+        return CheckResult(name, Level.WARNING, "torch is not installed", fix)
     facts = _probe("torch")
     if "failure" in facts:
-        return Finding(name, Level.PROBLEM, f"torch cannot be used: {facts['failure']}", facts=facts)
+        return CheckResult(name, Level.PROBLEM, f"torch cannot be used: {facts['failure']}", facts=facts)
     built = f"built for CUDA {facts['cuda']}" if facts["cuda"] else "built without CUDA"
     devices = ", ".join(facts["gpus"]) or "CPU only"
-    return Finding(name, Level.OK, f"torch {facts['version']}, {built}: {devices}", facts=facts)
+    return CheckResult(name, Level.OK, f"torch {facts['version']}, {built}: {devices}", facts=facts)
 
 
-def check_redis(search_path: str | None = None) -> Finding:
+def check_redis(search_path: str | None = None) -> CheckResult:
     try:
         binary = find_redis(search_path)
     except RedisUnavailable as exc:
-        return Finding("Redis", Level.PROBLEM, str(exc))
+        return CheckResult("Redis", Level.PROBLEM, str(exc))
     facts = {"path": str(binary.path), "version": binary.version, "source": binary.source}
-    return Finding("Redis", Level.OK, f"{binary.version}, {binary.path} (from {binary.source})", facts=facts)
+    return CheckResult("Redis", Level.OK, f"{binary.version}, {binary.path} (from {binary.source})", facts=facts)
 
 
-def check_processor() -> Finding:
+def check_processor() -> CheckResult:
     cores, host = core_quota(), os.cpu_count() or 1
     detail = f"{cores:g} of {host} cores usable" if cores < host else f"{host} cores"
     level = Level.WARNING if cores < 1 else Level.OK
     fix = "give the container at least one core" if cores < 1 else ""
-    return Finding("processor", level, detail, fix, {"usable_cores": cores, "host_cores": host})
+    return CheckResult("processor", level, detail, fix, {"usable_cores": cores, "host_cores": host})
 
 
-def check_memory() -> Finding:
+def check_memory() -> CheckResult:
     limit = memory_limit_bytes()
     facts = {"limit_bytes": limit}
     if limit < 2 * _GIB:
         fix = "at least 2 GB are needed to train, 1 GB to serve"
-        return Finding("memory", Level.WARNING, f"{size(limit)} usable", fix, facts)
-    return Finding("memory", Level.OK, f"{size(limit)} usable", facts=facts)
+        return CheckResult("memory", Level.WARNING, f"{size(limit)} usable", fix, facts)
+    return CheckResult("memory", Level.OK, f"{size(limit)} usable", facts=facts)
 
 
-def check_data_folder(data: Path) -> Finding:
+def check_data_folder(data: Path) -> CheckResult:
     folder = data.absolute()
     facts: dict[str, Any] = {"path": str(folder), "exists": folder.is_dir()}
     nearest = _nearest(folder)
     if not nearest.is_dir():
-        return Finding("data folder", Level.PROBLEM, f"{nearest} is a file", "choose another with --data", facts)
+        return CheckResult(
+            "data folder", Level.PROBLEM, f"{nearest} is a file", "choose another with --data", facts
+        )
     if not os.access(nearest, os.W_OK | os.X_OK):
         fix = "choose another with --data, or change its owner"
-        return Finding("data folder", Level.PROBLEM, f"{nearest} is not writable by this user", fix, facts)
+        return CheckResult("data folder", Level.PROBLEM, f"{nearest} is not writable by this user", fix, facts)
     if holder := holder_of(folder):
-        return Finding("data folder", Level.OK, f"{folder}, in use by a running Fovea ({holder})", facts=facts)
+        return CheckResult("data folder", Level.OK, f"{folder}, in use by a running Fovea ({holder})", facts=facts)
     state = "not in use" if folder.is_dir() else "not there yet; the first start makes it"
-    return Finding("data folder", Level.OK, f"{folder}, {state}", facts=facts)
+    return CheckResult("data folder", Level.OK, f"{folder}, {state}", facts=facts)
 
 
-def check_disk(data: Path) -> Finding:
+def check_disk(data: Path) -> CheckResult:
     free = shutil.disk_usage(_nearest(data.absolute())).free
     facts = {"free_bytes": free}
     if free < _DISK_NEEDED:
-        return Finding("disk", Level.PROBLEM, f"{size(free)} free", "free some space, or choose --data", facts)
+        return CheckResult("disk", Level.PROBLEM, f"{size(free)} free", "free some space, or choose --data", facts)
     if free < 5 * _GIB:
         fix = "weights and datasets can take several gigabytes"
-        return Finding("disk", Level.WARNING, f"{size(free)} free", fix, facts)
-    return Finding("disk", Level.OK, f"{size(free)} free", facts=facts)
+        return CheckResult("disk", Level.WARNING, f"{size(free)} free", fix, facts)
+    return CheckResult("disk", Level.OK, f"{size(free)} free", facts=facts)
 
 
-def check_weights(weights: Path) -> Finding:
+def check_weights(weights: Path) -> CheckResult:
     folder = weights.absolute()
     if not folder.is_dir():
-        return Finding("weights folder", Level.OK, f"{folder}, not there yet; downloads make it")
+        return CheckResult("weights folder", Level.OK, f"{folder}, not there yet; downloads make it")
     files = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
     facts = {"path": str(folder), "files": len(files), "bytes": sum(files)}
-    return Finding("weights folder", Level.OK, f"{folder}, {len(files)} files, {size(sum(files))}", facts=facts)
+    return CheckResult(
+        "weights folder", Level.OK, f"{folder}, {len(files)} files, {size(sum(files))}", facts=facts
+    )
 
 
 def _installed(name: str) -> str | None:

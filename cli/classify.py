@@ -128,12 +128,12 @@ def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:
 def _print_classes(outcomes: Sequence[ClassifiedFile]) -> None:
     """One table; where a terminal is too narrow for the files' names beside the classes, they stand above them."""
     from cli.output import print_table, terminal_width
-    from cli.table import Table
+    from cli.table import TextTable
 
     columns = ("file", "class", "", "probability")
     together = [row for outcome in outcomes for row in _rows(outcome)]
     width = terminal_width()
-    if width is None or Table(columns, together).fits(width):
+    if width is None or TextTable(columns, together).fits(width):
         print_table(columns, together)
         return
     for outcome in outcomes:

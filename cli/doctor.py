@@ -9,7 +9,7 @@ import typer
 from cli.options import AsJson, Data
 
 if TYPE_CHECKING:
-    from cli.checks import Finding
+    from cli.checks import CheckResult
 
 
 def doctor(data: Data = Path("data"), as_json: AsJson = False) -> None:
@@ -30,7 +30,7 @@ def doctor(data: Data = Path("data"), as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _show(findings: "list[Finding]", ok: bool) -> None:
+def _show(findings: "list[CheckResult]", ok: bool) -> None:
     from rich.text import Text
 
     from cli.checks import Level

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from cli.encoding import is_unicode
-from cli.table import Cell, Table
+from cli.table import Cell, TextTable
 
 _BAR_WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -37,7 +37,7 @@ def print_table(
     On a terminal where a row would take more than a line, columns that are `optional` are left out, the first
     first, and standard error says which. Those in `right` are numbers.
     """
-    table = Table(columns, list(rows), right)
+    table = TextTable(columns, list(rows), right)
     width = terminal_width()
     if width is None:
         for line in table.lines(None):

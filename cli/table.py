@@ -14,7 +14,7 @@ Cell = str | Text
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """`columns` are the headings, all empty for a table without; those in `right` are set flush right.
 
     A cell that is a Text keeps its style.
@@ -48,7 +48,9 @@ class Table:
     def without(self, names: Collection[str]) -> "Table":
         """The table without the columns of these headings."""
         kept = [i for i, column in enumerate(self.columns) if column not in names]
-        return Table([self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.right)
+        return TextTable(
+            [self.columns[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.right
+        )
 
     def _natural(self) -> list[int]:
         """How wide each column is where nothing is wrapped."""

@@ -122,7 +122,7 @@ def import_file(
 ) -> None:
     """Take a file of your own into the weights folder, if it fits the architecture."""
     from cli.output import print_json
-    from models.weights.importing import import_weights
+    from models.weights.importer import import_weights
 
     lines = tuple(labels.read_text("utf-8").splitlines()) if labels else ()
     source, report = import_weights(file, architecture, name, _store(folder), labels=lines, licence=licence)

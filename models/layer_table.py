@@ -32,7 +32,7 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NetworkSummary:
     """A network's layer table and totals.
 
     `parameters` counts everything trainable, of which `auxiliary_parameters` serve in training only. Buffers
@@ -60,7 +60,7 @@ class Summary:
         return {**self.totals(), "layers": [asdict(layer) for layer in self.layers]}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Summary":
+    def from_dict(cls, values: Mapping[str, Any]) -> "NetworkSummary":
         """What `to_dict` wrote."""
         totals = {field.name: values[field.name] for field in fields(cls) if field.name != "layers"}
         layers = tuple(_row_from(layer) for layer in values["layers"])

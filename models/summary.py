@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.errors import InvalidArchitecture
-from models.layer_table import LayerRow, Summary
+from models.layer_table import LayerRow, NetworkSummary
 from models.zoo import registry
 from models.zoo.receptive_field import ReceptiveFields, field_of, mark_image
 
@@ -24,7 +24,7 @@ WHOLE = (nn.MultiheadAttention,)
 
 def summarize_architecture(
     name: str, size: int | None = None, batch: int = 1, num_classes: int = 1000, channels: int = 3, **params: Any
-) -> Summary:
+) -> NetworkSummary:
     """The table of a zoo architecture at `size` x `size` pixels, by default its own input size.
 
     Raises UnknownArchitecture, and InvalidArchitecture for parameters or a size that it does not take.
@@ -36,7 +36,7 @@ def summarize_architecture(
     return summarize(_without_values(name, num_classes, channels, params), height, batch)
 
 
-def summarize(network: nn.Module, size: int, batch: int = 1) -> Summary:
+def summarize(network: nn.Module, size: int, batch: int = 1) -> NetworkSummary:
     """The table of a network of the registry's, for `batch` square images of `size` pixels; it stays as it is."""
     made = registry.built(network)
     skeleton = copy.deepcopy(network).to("meta").eval()
@@ -47,7 +47,7 @@ def summarize(network: nn.Module, size: int, batch: int = 1) -> Summary:
         skeleton(image)
     total = counter.get_total_flops() // 2
     layers = (*rows, *_silent(skeleton, {row.name for row in rows}))
-    return Summary(
+    return NetworkSummary(
         name=made.architecture.name,
         input=(batch, made.channels, size, size),
         layers=layers,

@@ -14,7 +14,7 @@ _LONGEST_VALUE = 80
 
 
 @dataclass(frozen=True)
-class Fault:
+class InvalidField:
     """`field` is the path from the request's root, such as `recipe.augmentation.mirror`."""
 
     field: str
@@ -24,9 +24,9 @@ class Fault:
         return f"{self.field}: {self.message}"
 
 
-def faults_of(
+def invalid_fields(
     errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | None = None, root: str = ""
-) -> list[Fault]:
+) -> list[InvalidField]:
     """One fault for each of pydantic's `ValidationError.errors()`, its path beginning at `root`.
 
     With the `model` that was validated, a field that does not exist is answered with the one that is most like it.
@@ -34,21 +34,21 @@ def faults_of(
     return [_fault(error, model, root) for error in errors]
 
 
-def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -> Fault:
+def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -> InvalidField:
     path = [part for part in error["loc"] if not str(part).startswith(BRANCH)]
     field = ".".join(map(str, [root, *path] if root else path))
     if error["type"] == "missing":
-        return Fault(field, "it is missing, and has no default")
+        return InvalidField(field, "it is missing, and has no default")
     if error["type"] == "extra_forbidden":
-        return Fault(field, f"there is no such field{_nearest(path, model)}")
+        return InvalidField(field, f"there is no such field{_nearest(path, model)}")
     message = str(error["msg"])
     for begin in ("Input should be ", "Value error, "):
         message = message.removeprefix(begin)
     if message == error["msg"]:
-        return Fault(field, message[:1].lower() + message[1:])
+        return InvalidField(field, message[:1].lower() + message[1:])
     expected = re.sub("^a valid dictionary or instance of .*", "an object of fields", message)
     expected = re.sub("^(?=greater|less)", "a value ", expected)
-    return Fault(field, f"got {_shown(error['input'])}, expected {expected}")
+    return InvalidField(field, f"got {_shown(error['input'])}, expected {expected}")
 
 
 def _shown(value: object) -> str:

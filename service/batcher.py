@@ -17,7 +17,7 @@ from uuid import uuid4
 import structlog
 
 from service.exchange import BrokerUnavailable, Exchange, ReplyInterrupted
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
@@ -91,7 +91,7 @@ class Batcher:
 
     exchange: Exchange
     slots: Callable[[], int]
-    metrics: Metrics
+    metrics: GatewayMetrics
     max_batch: int
     max_batch_bytes: int
     max_waiting: int

@@ -9,7 +9,7 @@ from typing import Any
 
 from models.dataset import builtin
 from models.errors import UnknownWeights
-from models.weights.imported import NAME, imported_sources
+from models.weights.user_weights import NAME, imported_sources
 from models.zoo.catalogue import describe
 from service.errors import Problem
 from service.parts import Parts

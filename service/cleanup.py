@@ -10,7 +10,7 @@ import structlog
 from storage.blobs import BlobStore
 from storage.errors import NotFound, StorageError
 from storage.ids import made_at
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from system.scratch import sweep_scratch
 from workers.contract.queues import JobKind
 

@@ -14,7 +14,7 @@ from redis import RedisError
 
 from storage.errors import StorageError
 from storage.job import Job, JobState
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from workers.celery_app import KEY_PREFIX
 from workers.contract.messages import RunJob, encode
 from workers.contract.queues import TASK_OF_JOB, JobKind, Queue

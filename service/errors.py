@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from models import errors as model_errors
-from models.validation import faults_of
+from models.validation import invalid_fields
 from storage import errors as storage_errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -128,7 +128,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        faults = faults_of(error.errors(), _body_model(request))
+        faults = invalid_fields(error.errors(), _body_model(request))
         errors = [{"field": fault.field, "message": fault.message} for fault in faults]
         problem = Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors})
         return _respond(problem, request)

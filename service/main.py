@@ -16,7 +16,7 @@ from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange, uncopied_values
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
 from service.stats import StatsCollector
@@ -25,7 +25,7 @@ from service.workforce import Workforce
 from storage.blobs import BlobStore
 from storage.database import open_database
 from storage.datasets import DatasetRegistry
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery
@@ -88,7 +88,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     database = open_database(settings.database)
     registry = ModelRegistry(database)
     ledger = JobLedger(database)
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
     workforce = Workforce(

@@ -21,7 +21,7 @@ OTHER_MODELS = "_other"  # no model can be called that
 
 
 @dataclass
-class Metrics:
+class GatewayMetrics:
     """One registry for one application, so that several can live in a test."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)

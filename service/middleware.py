@@ -8,7 +8,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import CODE, body_too_large, problem_of, problem_response
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from workers.traces import Tracer
 
 log = structlog.get_logger()
@@ -20,7 +20,7 @@ QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 class RequestContext:
     """Gives each request an id (the client's `X-Request-ID` where it is sane), measures it and logs it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, tracer: Tracer | None = None) -> None:
         self.app = app
         self.metrics = metrics
         self.tracer = tracer

@@ -11,7 +11,7 @@ from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
 from service.stats import StatsCollector
 from service.versions import VersionCache
@@ -19,7 +19,7 @@ from service.workforce import Workforce
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.datasets import DatasetRegistry
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from workers.traces import Tracer
 
@@ -39,7 +39,7 @@ class Parts:
     versions: VersionCache
     dispatcher: JobDispatcher
     cleanup: Cleanup
-    metrics: Metrics
+    metrics: GatewayMetrics
     stats: StatsCollector
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)

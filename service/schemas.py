@@ -33,7 +33,7 @@ class FaultOut(BaseModel):
     detail: str
 
 
-class Prediction(BaseModel):
+class PredictionOut(BaseModel):
     name: str | None = Field(description="The file's name, where the client gave one.")
     classes: list[ClassOut] | None = Field(description="Best first; null when this image failed.")
     error: FaultOut | None
@@ -82,7 +82,7 @@ class Classification(BaseModel):
     model: str
     version: int
     provider: str | None = Field(description="The execution provider that really ran.")
-    predictions: list[Prediction] = Field(description="One for each image, in the order sent.")
+    predictions: list[PredictionOut] = Field(description="One for each image, in the order sent.")
     timings: Timings
 
 

@@ -23,7 +23,7 @@ from redis import RedisError
 
 from storage.errors import StorageError
 from storage.job import JobCount, JobState
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from workers.celery_app import KEY_PREFIX
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 

@@ -36,7 +36,7 @@ Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Summary:
+class BackupSummary:
     created_at: str
     revision: str
     rows: dict[str, int]
@@ -44,7 +44,7 @@ class Summary:
     bytes: int
 
 
-def write_backup(database: Database, blobs: BlobStore, file: Path, progress: Progress) -> Summary:
+def write_backup(database: Database, blobs: BlobStore, file: Path, progress: Progress) -> BackupSummary:
     """Write the backup to `file`, which appears when it is whole. Raises StorageError; leaves nothing half."""
     vanished = None
     for _ in range(_ATTEMPTS):
@@ -60,7 +60,9 @@ def write_backup(database: Database, blobs: BlobStore, file: Path, progress: Pro
     ) from vanished
 
 
-def restore_backup(url: str, blobs: BlobStore, file: Path, progress: Progress, *, force: bool = False) -> Summary:
+def restore_backup(
+    url: str, blobs: BlobStore, file: Path, progress: Progress, *, force: bool = False
+) -> BackupSummary:
     """Bring everything back into the database at `url` and into `blobs`: blobs first, rows in one transaction.
 
     Every checksum is compared before the first row is written. With `force` whatever was there is gone afterwards.
@@ -109,7 +111,7 @@ class _Vanished(Exception):
     """A blob that a row needs was deleted after the row was read."""
 
 
-def _write(database: Database, blobs: BlobStore, part: Path, progress: Progress) -> Summary:
+def _write(database: Database, blobs: BlobStore, part: Path, progress: Progress) -> BackupSummary:
     members: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryFile() as rows, tarfile.open(part, "w") as archive:
         revision, counts = dump_rows(database, rows)
@@ -215,11 +217,11 @@ def _opened(file: Path) -> Iterator[tarfile.TarFile]:
         raise BackupUnusable(f"{file} cannot be read as a backup: {error}") from error
 
 
-def _summary(record: dict[str, Any]) -> Summary:
+def _summary(record: dict[str, Any]) -> BackupSummary:
     members = record["members"]
     size = sum(entry["bytes"] for entry in members.values())
     blobs = sum(name.startswith(BLOBS) for name in members)
-    return Summary(record["created_at"], record["revision"], record["rows"], blobs, size)
+    return BackupSummary(record["created_at"], record["revision"], record["rows"], blobs, size)
 
 
 class _Hashing(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""What a job is: its state, the attempt that holds it, its events. The rules are in `storage.jobs`."""
+"""What a job is: its state, the attempt that holds it, its events. The rules are in `storage.job_ledger`."""
 
 from dataclasses import dataclass
 from datetime import datetime

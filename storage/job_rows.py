@@ -1,6 +1,6 @@
 """The rows of jobs: which may be taken, who holds one, how one is changed, and what ends with it.
 
-`storage.jobs` has the rules; here they are conditions and conditional UPDATEs.
+`storage.job_ledger` has the rules; here they are conditions and conditional UPDATEs.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ from support.stack import Stack
 from service.app import create_app
 from service.errors import STATUS_AND_CODE, STATUS_OF_WORKER_CODE
 from service.main import build_parts
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
 from workers.settings import WorkerSettings
 
@@ -154,7 +154,7 @@ def test_the_page_lists_every_error_with_its_status_and_no_other() -> None:
     assert set(listed) == statuses_and_codes()
 
 
-# Metrics and settings
+# GatewayMetrics and settings
 
 
 def test_the_page_lists_every_metric_and_no_other() -> None:
@@ -165,7 +165,7 @@ def test_the_page_lists_every_metric_and_no_other() -> None:
     }
     collected = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for family in Metrics().registry.collect()
+        for family in GatewayMetrics().registry.collect()
     }
     assert listed == collected
 

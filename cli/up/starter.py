@@ -17,7 +17,7 @@ REQUEST: Json = {
 }
 
 
-class Interrupted(CliError):
+class WaitInterrupted(CliError):
     """The waiting was ended from outside."""
 
 
@@ -37,7 +37,7 @@ def follow_starter(
 ) -> Iterator[Json]:
     """Start the fine-tune, or join the one that an interrupted start left behind; yields the job as it changes.
 
-    The gateway may restart meanwhile: it may be silent for `timeout_s`. Raises Interrupted as soon as
+    The gateway may restart meanwhile: it may be silent for `timeout_s`. Raises WaitInterrupted as soon as
     `is_stopping`, and what the client raises.
     """
     # The same key at every try, so that an answer lost on its way does not start a second job.
@@ -61,7 +61,7 @@ def follow_starter(
             if is_over(job):
                 return
         time.sleep(poll_s)
-    raise Interrupted("stopped before the starter model was ready; the next start goes on with it")
+    raise WaitInterrupted("stopped before the starter model was ready; the next start goes on with it")
 
 
 def _unfinished(client: ApiClient) -> Json | None:

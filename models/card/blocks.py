@@ -131,7 +131,7 @@ class Plots:
 
 
 @dataclass(frozen=True)
-class Picture:
+class CaptionedImage:
     """Pixels uint8 [height, width, 3] under `title`, `detail` and `name`."""
 
     pixels: NDArray[np.uint8]
@@ -157,9 +157,9 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageGrid:
     kind: ClassVar[str] = "pictures"
-    pictures: Sequence[Picture]
+    pictures: Sequence[CaptionedImage]
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Details:
     blocks: Sequence["Block"]
 
 
-Block = Paragraph | Caution | Bullets | Numbered | Table | Matrix | Plots | Pictures | Details
+Block = Paragraph | Caution | Bullets | Numbered | Table | Matrix | Plots | ImageGrid | Details
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Section:
 
 
 @dataclass
-class Page:
+class CardPage:
     """`subtitle` says what it is in one line, `facts` are shown under it: names and values."""
 
     title: str

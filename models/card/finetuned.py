@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from models.artifact import Manifest
 from models.card.blocks import (
     Block,
+    CaptionedImage,
+    CardPage,
     Caution,
     Cell,
     Details,
     Headline,
+    ImageGrid,
     Matrix,
-    Page,
     Paragraph,
-    Picture,
-    Pictures,
     Plots,
     Scale,
     Share,
@@ -69,7 +69,7 @@ def write_finetuned_card(
 ) -> None:
     """Writes `card.md` and `card.html`; `pictures` are the images of the test split, or else of validation."""
     measured = test or validation
-    page = Page(
+    page = CardPage(
         title=manifest.model,
         subtitle=f"{manifest.architecture} for {len(manifest.labels)} classes, {_started_from(manifest)}",
         facts=[
@@ -233,9 +233,11 @@ def _mistakes(metrics: Metrics, pixels: Pixels) -> list[Block]:
     if not metrics.worst:
         return [Paragraph("It made none on these images.")]
     return [
-        Pictures(
+        ImageGrid(
             [
-                Picture(pixels[m.index], f"{m.predicted}, {percent(m.probability)}", f"truly {m.truth}", m.name)
+                CaptionedImage(
+                    pixels[m.index], f"{m.predicted}, {percent(m.probability)}", f"truly {m.truth}", m.name
+                )
                 for m in metrics.worst
             ]
         )

@@ -9,12 +9,12 @@ from models.artifact import Manifest
 from models.card.blocks import (
     Block,
     Bullets,
+    CardPage,
     Cell,
     Details,
     Headline,
     Link,
     Numbered,
-    Page,
     Paragraph,
     Table,
     fact_table,
@@ -22,7 +22,7 @@ from models.card.blocks import (
 from models.card.facts import built_with, date_of, input_of, parity_of
 from models.card.render import write_page
 from models.errors import InvalidArchitecture
-from models.layer_table import COLUMNS, Summary, cells
+from models.layer_table import COLUMNS, NetworkSummary, cells
 from models.summary import summarize
 from models.zoo.architecture import Architecture
 from models.zoo.registry import built
@@ -39,7 +39,7 @@ def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -
     architecture = built(network).architecture
     weights = manifest.weights
     own = weights.get("origin") == "file"
-    page = Page(
+    page = CardPage(
         title=manifest.model,
         subtitle=f"{manifest.architecture} with {'imported' if own else 'published'} weights, "
         f"{len(manifest.labels)} classes; nothing was trained here",
@@ -149,7 +149,7 @@ def _layers(network: nn.Module, manifest: Manifest, architecture: Architecture) 
     return [_totals(summary), *departures, Details(f"All {len(rows)} layers", [table])]
 
 
-def _totals(summary: Summary) -> Table:
+def _totals(summary: NetworkSummary) -> Table:
     _, channels, height, width = summary.input
     return fact_table(
         {

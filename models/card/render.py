@@ -12,15 +12,15 @@ import jinja2
 from models.card.blocks import (
     Block,
     Bullets,
+    CardPage,
     Caution,
     Cell,
     Details,
+    ImageGrid,
     Link,
     Matrix,
     Numbered,
-    Page,
     Paragraph,
-    Pictures,
     Plots,
     Table,
 )
@@ -32,13 +32,13 @@ MARKDOWN, HTML = "card.md", "card.html"
 WIDEST_MATRIX = 12
 
 
-def write_page(folder: Path, page: Page) -> None:
+def write_page(folder: Path, page: CardPage) -> None:
     """Writes `card.md` and `card.html`."""
     (folder / MARKDOWN).write_text(to_markdown(page), encoding="utf-8")
     (folder / HTML).write_text(to_html(page), encoding="utf-8")
 
 
-def to_html(page: Page) -> str:
+def to_html(page: CardPage) -> str:
     """A file that loads nothing else, with an empty place for the version."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -50,7 +50,7 @@ def to_html(page: Page) -> str:
     return environment.get_template("card.html.jinja").render(page=page, place=PLACE)
 
 
-def to_markdown(page: Page) -> str:
+def to_markdown(page: CardPage) -> str:
     """The same without plots and pictures, which their captions stand for."""
     parts = [f"# {escape_markdown(page.title)}", PLACE, escape_markdown(page.subtitle)]
     parts.append("\n".join(f"- {escape_markdown(f'{name}: {value}')}" for name, value in page.facts))
@@ -81,7 +81,7 @@ def _markdown(block: Block) -> str:
             return _table(["truth / answer", *labels], counted, 1)
         case Plots(_, caption):
             return f"*{escape_markdown(caption)} The picture is in card.html.*"
-        case Pictures(pictures):
+        case ImageGrid(pictures):
             return "\n".join(f"- {escape_markdown(picture.alt)}" for picture in pictures)
         case Details(summary, blocks):
             inner = "\n\n".join(map(_markdown, blocks))

@@ -9,12 +9,12 @@ from models.dataset.archive import kind_of, read_members
 from models.dataset.errors import DatasetRefused, LayoutUnclear, MemberDamaged
 from models.dataset.folder import complete, count_by_class_and_split, file_name, staged, thumbnail_name
 from models.dataset.inspect import Findings, Stored, inspect
-from models.dataset.layout import Layout, find_layout
+from models.dataset.layout import SourceLayout, find_layout
 from models.dataset.limits import Limits
 from models.dataset.member import Member
 from models.dataset.names import is_litter
 from models.dataset.progress import Progress, no_progress
-from models.dataset.report import OnFault, Report, Spread, count_by_code, in_order, listed, refusals
+from models.dataset.report import OnFault, Range, Report, count_by_code, in_order, listed, refusals
 from models.dataset.sample import Sample, hash_content, natural_order
 
 INCOMING = "incoming"
@@ -110,7 +110,7 @@ class _Files:
         return Stored(digest.hexdigest(), count, member.garbled)
 
 
-def _report(kind: str, on_fault: OnFault, files: _Files, layout: Layout, findings: Findings) -> Report:
+def _report(kind: str, on_fault: OnFault, files: _Files, layout: SourceLayout, findings: Findings) -> Report:
     samples, pictures = findings.samples, findings.pictures
     faults = in_order(findings.faults)
     reasons = refusals(faults, on_fault)
@@ -127,9 +127,9 @@ def _report(kind: str, on_fault: OnFault, files: _Files, layout: Layout, finding
         counts=count_by_class_and_split(labels, samples),
         formats=dict(Counter(pictures[sample.sha256].format for sample in samples).most_common()),
         modes=dict(Counter(sample.mode for sample in samples).most_common()),
-        width=Spread.of(sample.width for sample in samples),
-        height=Spread.of(sample.height for sample in samples),
-        bytes=Spread.of(sizes[sample.sha256] for sample in samples),
+        width=Range.of(sample.width for sample in samples),
+        height=Range.of(sample.height for sample in samples),
+        bytes=Range.of(sizes[sample.sha256] for sample in samples),
         faults=listed(faults),
         fault_counts=count_by_code(faults),
         refusals=reasons,

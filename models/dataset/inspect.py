@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from models.dataset.layout import Layout, Placed
+from models.dataset.layout import Placed, SourceLayout
 from models.dataset.limits import Limits
 from models.dataset.looks import Flaw, look_at_all
 from models.dataset.names import is_odd
@@ -47,7 +47,7 @@ class Findings:
 
 def inspect(
     folder: Path,
-    layout: Layout,
+    layout: SourceLayout,
     stored: Mapping[str, Stored],
     limits: Limits,
     progress: Progress,

@@ -32,7 +32,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SourceLayout:
     """`labels` are all that were found, those of empty folders too. `faults` are of files that have no place."""
 
     kind: LayoutKind
@@ -41,7 +41,7 @@ class Layout:
     faults: tuple[Fault, ...]
 
 
-def find_layout(files: Iterable[str], folders: Iterable[str], read: Callable[[str], bytes]) -> Layout:
+def find_layout(files: Iterable[str], folders: Iterable[str], read: Callable[[str], bytes]) -> SourceLayout:
     """The layout of a source with these paths, litter left out; `read` gives a manifest's bytes.
 
     Raises LayoutUnclear.
@@ -109,7 +109,7 @@ def _unwrapped(root: _Folder) -> _Folder:
     return root
 
 
-def _by_manifest(tree: _Folder, root: _Folder, manifest: str, read: Callable[[str], bytes]) -> Layout:
+def _by_manifest(tree: _Folder, root: _Folder, manifest: str, read: Callable[[str], bytes]) -> SourceLayout:
     rows, faults = parse_manifest(manifest, read(root.prefix + manifest))
     present = set(root.every_file())
     placed = []
@@ -123,7 +123,7 @@ def _by_manifest(tree: _Folder, root: _Folder, manifest: str, read: Callable[[st
     unnamed = set(tree.every_file()) - {file.name for file in placed} - {root.prefix + manifest}
     reason = f"no row of {manifest} names it, so it is not used"
     faults += [Fault(FaultCode.NOT_IN_MANIFEST, reason, file=name) for name in sorted(unnamed)]
-    return Layout("manifest", frozenset(row.label for row in rows), tuple(placed), tuple(faults))
+    return SourceLayout("manifest", frozenset(row.label for row in rows), tuple(placed), tuple(faults))
 
 
 def _split_folders(root: _Folder) -> dict[SplitName, _Folder]:
@@ -153,7 +153,7 @@ def _split_folders(root: _Folder) -> dict[SplitName, _Folder]:
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def _by_split_folders(tree: _Folder, splits: dict[SplitName, _Folder]) -> Layout:
+def _by_split_folders(tree: _Folder, splits: dict[SplitName, _Folder]) -> SourceLayout:
     _check_depth([folder for split in splits.values() for folder in split.folders.values()])
     placed = [
         Placed(file, label, split)
@@ -162,13 +162,13 @@ def _by_split_folders(tree: _Folder, splits: dict[SplitName, _Folder]) -> Layout
         for file in inside.every_file()
     ]
     labels = frozenset(label for folder in splits.values() for label in folder.folders)
-    return Layout("split_folders", labels, tuple(placed), _strays(tree, placed))
+    return SourceLayout("split_folders", labels, tuple(placed), _strays(tree, placed))
 
 
-def _by_class_folders(tree: _Folder, root: _Folder) -> Layout:
+def _by_class_folders(tree: _Folder, root: _Folder) -> SourceLayout:
     _check_depth(list(root.folders.values()))
     placed = [Placed(file, label, None) for label, inside in root.folders.items() for file in inside.every_file()]
-    return Layout("class_folders", frozenset(root.folders), tuple(placed), _strays(tree, placed))
+    return SourceLayout("class_folders", frozenset(root.folders), tuple(placed), _strays(tree, placed))
 
 
 def _check_depth(classes: list[_Folder]) -> None:

@@ -25,7 +25,7 @@ LONGEST_LABEL = 255
 
 
 @dataclass(frozen=True)
-class Row:
+class ManifestLine:
     """One line: `file` as it stands there, relative to the manifest."""
 
     line: int
@@ -38,7 +38,7 @@ def is_manifest(name: str) -> bool:
     return name.casefold() in MANIFEST_NAMES
 
 
-def parse_manifest(name: str, content: bytes) -> tuple[list[Row], list[Fault]]:
+def parse_manifest(name: str, content: bytes) -> tuple[list[ManifestLine], list[Fault]]:
     """The rows that can be used, and a fault for each that cannot.
 
     Raises LayoutUnclear where the whole manifest cannot be read, or where only some of its rows name a split.
@@ -48,7 +48,7 @@ def parse_manifest(name: str, content: bytes) -> tuple[list[Row], list[Fault]]:
     except UnicodeDecodeError as exc:
         raise LayoutUnclear(f"{name} is not UTF-8 text at byte {exc.start}: save it as UTF-8") from exc
     records = _json_records(text) if name.casefold().endswith(".jsonl") else _csv_records(name, text)
-    rows: list[Row] = []
+    rows: list[ManifestLine] = []
     faults: list[Fault] = []
     for line, record in records:
         try:
@@ -88,7 +88,7 @@ def _json_records(text: str) -> Iterator[tuple[int, Any]]:
                 yield line, None
 
 
-def _row(line: int, record: Any) -> Row:
+def _row(line: int, record: Any) -> ManifestLine:
     if not isinstance(record, dict):
         raise ValueError('this line is no JSON object; expected {"file": ..., "label": ...}')
     if None in record:
@@ -105,7 +105,7 @@ def _row(line: int, record: Any) -> Row:
     label = unicodedata.normalize("NFC", label.strip())
     if len(label) > LONGEST_LABEL or not label.isprintable():
         raise ValueError(f"the label {shown(label)} is longer than {LONGEST_LABEL} or holds control characters")
-    return Row(line, file.strip(), label, _split(file, split))
+    return ManifestLine(line, file.strip(), label, _split(file, split))
 
 
 def _split(file: str, value: Any) -> SplitName | None:

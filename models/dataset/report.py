@@ -77,13 +77,13 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Range:
     min: int
     median: float
     max: int
 
     @classmethod
-    def of(cls, values: Iterable[int]) -> "Spread | None":
+    def of(cls, values: Iterable[int]) -> "Range | None":
         known = sorted(values)
         return cls(known[0], median(known), known[-1]) if known else None
 
@@ -107,9 +107,9 @@ class Report:
     counts: Mapping[str, Mapping[str, int]]
     formats: Mapping[str, int]
     modes: Mapping[str, int]
-    width: Spread | None
-    height: Spread | None
-    bytes: Spread | None
+    width: Range | None
+    height: Range | None
+    bytes: Range | None
     faults: tuple[Fault, ...]
     fault_counts: Mapping[str, int]
     refusals: tuple[str, ...] = ()
@@ -133,7 +133,7 @@ class Report:
         """Unknown fields are ignored."""
         known = {f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values}
         for name in ("width", "height", "bytes"):
-            known[name] = Spread(**known[name]) if known[name] else None
+            known[name] = Range(**known[name]) if known[name] else None
         for name in ("labels", "refusals"):
             known[name] = tuple(known[name])
         known["faults"] = tuple(_fault(fault) for fault in values["faults"])

@@ -3,7 +3,7 @@
 ModelError
 └── TrainingError
     ├── InvalidRecipe     fields of the recipe that are wrong or do not fit the network
-    ├── DatasetUnusable   too few classes or images to learn from
+    ├── UntrainableDataset   too few classes or images to learn from
     ├── OutOfMemory       not even one image fits at once
     └── Diverged          the loss is no longer a number
 """
@@ -19,7 +19,7 @@ class InvalidRecipe(TrainingError):
     """Fields of the recipe are wrong; the text names each by its path, such as `recipe.augmentation.mirror`."""
 
 
-class DatasetUnusable(TrainingError):
+class UntrainableDataset(TrainingError):
     """The images cannot be learnt from: one class, a class without images, nothing to validate on."""
 
 

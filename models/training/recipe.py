@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from models.training.errors import InvalidRecipe
-from models.validation import BRANCH, faults_of
+from models.validation import BRANCH, invalid_fields
 
 PresetName = Literal["default", "alexnet-2012", "digits"]
 
@@ -192,4 +192,6 @@ def read_recipe(value: Any) -> Recipe:
     try:
         return resolve_recipe(_CHOICE.validate_python(value))
     except ValidationError as error:
-        raise InvalidRecipe("; ".join(map(str, faults_of(error.errors(), RecipeOverrides, "recipe")))) from error
+        raise InvalidRecipe(
+            "; ".join(map(str, invalid_fields(error.errors(), RecipeOverrides, "recipe")))
+        ) from error

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.dataset.folder import DatasetFolder
 from models.dataset.sample import SPLITS, Sample, SplitName
-from models.training.errors import DatasetUnusable
+from models.training.errors import UntrainableDataset
 from models.training.seeds import derive
 
 
@@ -57,10 +57,10 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
     """The dataset's own split where it has one, else a stratified one: `fraction` of each class validates.
 
     An image that occurs twice under one label stays on one side, for the draw goes by content. Raises
-    DatasetUnusable, naming the class, when there is nothing to learn from or nothing to validate on.
+    UntrainableDataset, naming the class, when there is nothing to learn from or nothing to validate on.
     """
     if len(dataset.labels) < 2:
-        raise DatasetUnusable(f"the dataset has {len(dataset.labels)} class(es), expected at least 2")
+        raise UntrainableDataset(f"the dataset has {len(dataset.labels)} class(es), expected at least 2")
     given = Counter(sample.split for sample in dataset.samples)
     sides: dict[SplitName, list[Sample]] = {"train": [], "val": [], "test": []}
     if given["val"]:
@@ -86,7 +86,7 @@ def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tupl
     held: set[tuple[str, str]] = set()
     for label, contents in by_label.items():
         if len(contents) < 2:
-            raise DatasetUnusable(
+            raise UntrainableDataset(
                 f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
             )
         drawn = sorted(contents, key=lambda sha256: derive("validation", seed, sha256))
@@ -110,8 +110,10 @@ def _check(split: Split) -> None:
     counts = np.bincount(split.train.targets, minlength=len(split.labels))
     empty = [label for label, count in zip(split.labels, counts, strict=True) if not count]
     if empty:
-        raise DatasetUnusable(
+        raise UntrainableDataset(
             f"no training image of {', '.join(map(repr, empty))}; every class needs at least one"
         )
     if not len(split.validation):
-        raise DatasetUnusable("no image to validate on: give the dataset a `val` split or more images per class")
+        raise UntrainableDataset(
+            "no image to validate on: give the dataset a `val` split or more images per class"
+        )

@@ -7,16 +7,16 @@ from pathlib import Path
 
 from models.errors import WeightsError
 from models.weights.download import sha256_of
-from models.weights.imported import FOLDER, imported_sources
 from models.weights.source import WeightsSource
 from models.weights.store import RECORD_SUFFIX, WeightsStore, read_record
+from models.weights.user_weights import FOLDER, imported_sources
 from models.zoo.catalogue import catalogue, describe
 
 UNFINISHED = (".part", ".etag", ".lock")
 
 
 @dataclass(frozen=True)
-class Finding:
+class VerifiedFile:
     """One file of the weights folder. `state` is `ok`, `corrupt` or `unknown`: nothing to compare it with."""
 
     filename: str
@@ -45,7 +45,7 @@ def all_imported(folder: Path) -> list[WeightsSource]:
     return [source for name in names for source in imported_sources(name, folder)]
 
 
-def verify_folder(store: WeightsStore, architecture: str | None = None) -> list[Finding]:
+def verify_folder(store: WeightsStore, architecture: str | None = None) -> list[VerifiedFile]:
     """Hashes every weights file in the folder and compares it with what is published or was recorded."""
     known = {source.filename: source for source in (*catalogue_sources(), *all_imported(store.folder))}
     findings = [_examine(store, known, name) for name in _files(store.folder)]
@@ -74,20 +74,22 @@ def _files(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def _examine(store: WeightsStore, known: dict[str, WeightsSource], filename: str) -> Finding:
+def _examine(store: WeightsStore, known: dict[str, WeightsSource], filename: str) -> VerifiedFile:
     source = known.get(filename)
     path = store.folder / filename
     if source is not None:
         try:
             file = store.check(source)
         except WeightsError as exc:
-            return Finding(filename, "corrupt", str(exc), source.architecture, source.name)
-        return Finding(filename, "ok", file.verified_by, source.architecture, source.name, file.sha256)
+            return VerifiedFile(filename, "corrupt", str(exc), source.architecture, source.name)
+        return VerifiedFile(filename, "ok", file.verified_by, source.architecture, source.name, file.sha256)
     record, sha256 = read_record(path), sha256_of(path)
     owner = (record.get("architecture"), record.get("weights"))
     recorded = record.get("sha256")
     if recorded is None:
-        return Finding(filename, "unknown", "neither published under this name nor recorded", *owner, sha256)
+        return VerifiedFile(filename, "unknown", "neither published under this name nor recorded", *owner, sha256)
     if recorded != sha256:
-        return Finding(filename, "corrupt", f"its sha256 is {sha256}, recorded was {recorded}", *owner, sha256)
-    return Finding(filename, "ok", "the sha256 recorded when the file came", *owner, sha256)
+        return VerifiedFile(
+            filename, "corrupt", f"its sha256 is {sha256}, recorded was {recorded}", *owner, sha256
+        )
+    return VerifiedFile(filename, "ok", "the sha256 recorded when the file came", *owner, sha256)

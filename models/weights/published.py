@@ -1,10 +1,10 @@
 """Which weights an architecture has: one look-up over all publishers. Downloads nothing."""
 
-from models.weights.imported import imported_sources
 from models.weights.keras import keras_sources
 from models.weights.source import IMAGENET, NONE, WeightsSource, choose
 from models.weights.store import WeightsStore
 from models.weights.torchvision_enums import torchvision_sources
+from models.weights.user_weights import imported_sources
 from models.zoo import registry
 
 __all__ = ["IMAGENET", "NONE", "resolve", "sources"]

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="generate catalogue.json and docs/zoo.md")
     if parser.parse_args().write:
         # By name, because this module promises to be free of torch and the generator needs it.
-        importlib.import_module("models.zoo.cataloguing").write()
+        importlib.import_module("models.zoo.build_catalogue").write()
     else:
         parser.print_help()
 

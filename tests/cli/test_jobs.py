@@ -9,7 +9,7 @@ from support.stack import Stack
 from cli.client import ApiClient
 from cli.up.starter import REQUEST
 from storage.database import open_database
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Text
 
-from cli.table import Table
+from cli.table import TextTable
 from cli.wrapping import wrap_phrases, wrap_words
 
-JOBS = Table(
+JOBS = TextTable(
     ("job", "kind", "state"),
     [
         ("job_01M892WA9F3ET9CYVWJ89RNVT9", "finetune", "training, epoch 3 of 20"),
@@ -19,7 +19,7 @@ WORDS = st.text(st.characters(categories=("L", "N", "P")), min_size=1, max_size=
 CELLS = st.lists(WORDS, max_size=4).map(" ".join)
 
 
-def lines(table: Table, width: int | None) -> list[str]:
+def lines(table: TextTable, width: int | None) -> list[str]:
     return [line.plain for line in table.lines(width)]
 
 
@@ -51,18 +51,18 @@ def test_where_the_words_do_not_fit_beside_each_other_a_row_is_a_paragraph() -> 
 
 
 def test_without_headings_the_last_cell_goes_below_where_it_has_no_room() -> None:
-    facts = Table(("", ""), [("dataset", "ds_01M892WA9F3ET9CYVWJ89RNVT9"), ("images", "12 train, 4 val")])
+    facts = TextTable(("", ""), [("dataset", "ds_01M892WA9F3ET9CYVWJ89RNVT9"), ("images", "12 train, 4 val")])
     assert lines(facts, 30) == ["dataset", "    ds_01M892WA9F3ET9CYVWJ89RNVT9", "images   12 train, 4 val"]
 
 
 def test_numbers_are_set_flush_right_and_columns_can_be_left_out() -> None:
-    table = Table(("name", "size", "year"), [("a", "7", "1998"), ("b", "1200", "2012")], right=("size",))
+    table = TextTable(("name", "size", "year"), [("a", "7", "1998"), ("b", "1200", "2012")], right=("size",))
     assert lines(table, None)[1:] == ["a        7  1998", "b     1200  2012"]
     assert lines(table.without(["size"]), None)[1:] == ["a     1998", "b     2012"]
 
 
 def test_a_cells_style_and_lines_of_its_own_are_kept() -> None:
-    table = Table(("", ""), [(Text("PROBLEM", "bold red"), "no disk\n-> free some")])
+    table = TextTable(("", ""), [(Text("PROBLEM", "bold red"), "no disk\n-> free some")])
     first, second = table.lines(80)
     assert (first.plain, second.plain) == ("PROBLEM  no disk", "         -> free some")
     assert "bold red" in {str(span.style) for span in first.spans}
@@ -70,7 +70,7 @@ def test_a_cells_style_and_lines_of_its_own_are_kept() -> None:
 
 @given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=4), st.integers(1, 90), st.booleans())
 def test_every_word_is_whole_at_every_width(rows: list[tuple[str, ...]], width: int, headed: bool) -> None:
-    table = Table(("first", "second", "third") if headed else ("", "", ""), rows)
+    table = TextTable(("first", "second", "third") if headed else ("", "", ""), rows)
     shown = [line.split() for line in lines(table, width)]
     for row in rows:
         for word in " ".join(row).split():

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "docker" / "observability"
@@ -45,7 +45,7 @@ EXPRESSIONS = list(expressions())
 def series() -> dict[str, set[str]]:
     """Every sample's name and labels."""
     told = {"up": ADDED}
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     ours = {item._name: item for item in vars(metrics).values() if isinstance(item, MetricWrapperBase)}
     for family in metrics.registry.collect():
         labels = set(ours[family.name]._labelnames) if family.name in ours else set()

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from models.errors import InvalidArchitecture, UnknownArchitecture
-from models.layer_table import Summary
+from models.layer_table import NetworkSummary
 from models.summary import summarize, summarize_architecture
 from models.zoo import registry
 from models.zoo.catalogue import describe
@@ -160,4 +160,4 @@ def test_the_table_as_text_markdown_and_json():
     assert len([line for line in markdown if line.startswith("|")]) == 2 + len(summary.layers)
     values = json.loads(summary.to_json())
     assert values["layers"][0]["output"] == [1, 6, 28, 28]
-    assert Summary.from_dict(values) == summary
+    assert NetworkSummary.from_dict(values) == summary

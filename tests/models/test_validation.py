@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from models.validation import Fault, faults_of
+from models.validation import InvalidField, invalid_fields
 
 
 class Inner(BaseModel):
@@ -30,14 +30,14 @@ class Outer(BaseModel):
         return name
 
 
-def faults(value: object, root: str = "") -> list[Fault]:
+def faults(value: object, root: str = "") -> list[InvalidField]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate(value)
-    return faults_of(caught.value.errors(), Outer, root)
+    return invalid_fields(caught.value.errors(), Outer, root)
 
 
 def test_what_is_missing_is_named() -> None:
-    assert faults({}) == [Fault("name", "it is missing, and has no default")]
+    assert faults({}) == [InvalidField("name", "it is missing, and has no default")]
 
 
 def test_the_path_begins_at_the_root_that_is_given() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.exchange import BrokerUnavailable, ReplyInterrupted
-from service.metrics import Metrics
+from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
 CATS = VersionKey("cats", 1, "models/cats/1/")
@@ -39,7 +39,7 @@ class MemoryExchange:
 
 def make(exchange: MemoryExchange, *, slots: int = 1, **limits: int) -> Batcher:
     bounds = {"max_batch": 8, "max_batch_bytes": 1000, "max_waiting": 100, "max_waiting_bytes": 10_000, **limits}
-    return Batcher(exchange, lambda: slots, Metrics(), **bounds)
+    return Batcher(exchange, lambda: slots, GatewayMetrics(), **bounds)
 
 
 def ask(

@@ -14,7 +14,7 @@ from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.database import Database, migrate, open_database
 from storage.ids import new_id
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.tables import JobRow
 from system.scratch import scratch_folder
 

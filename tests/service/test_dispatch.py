@@ -12,7 +12,7 @@ from support.redis import RedisServer
 from service.dispatch import JobDispatcher, job_messages
 from storage.clock import from_now
 from storage.database import Database, migrate, open_database
-from storage.jobs import Job, JobLedger
+from storage.job_ledger import Job, JobLedger
 from storage.tables import JobRow
 from workers.celery_app import KEY_PREFIX, make_celery
 from workers.contract.queues import JobKind, Queue, TaskName

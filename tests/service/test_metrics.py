@@ -16,10 +16,10 @@ from support.colours import picture
 from support.past import let_pass
 from support.stack import Stack
 
-from service.metrics import MOST_MODELS, OTHER_MODELS, Metrics
+from service.metrics import MOST_MODELS, OTHER_MODELS, GatewayMetrics
 from service.middleware import RequestContext
 from storage.database import open_database
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 PATH = "/v1/models/colours/classify"
 PNG = {"content-type": "image/png"}
@@ -190,7 +190,7 @@ def test_an_error_of_ours_is_counted_as_one() -> None:
         with pytest.raises(ZeroDivisionError):
             await RequestContext(broken, metrics)(scope, None, None)  # type: ignore[arg-type]
 
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     asyncio.run(call())
     text = metrics.exposition().decode()
     assert 'fovea_requests_total{method="GET",route="unmatched",status="500"} 1.0' in text
@@ -198,7 +198,7 @@ def test_an_error_of_ours_is_counted_as_one() -> None:
 
 
 def test_however_many_models_there_are_their_series_are_bounded() -> None:
-    metrics = Metrics()
+    metrics = GatewayMetrics()
     for number in range(MOST_MODELS + 50):
         metrics.observe_images(f"model-{number}", 2)
     metrics.observe_images("model-0", 1)

@@ -11,7 +11,7 @@ import pytest
 from support.colours import LABELS, picture
 from support.stack import Stack
 
-from models.card.blocks import Page
+from models.card.blocks import CardPage
 from models.card.render import write_page
 
 PNG = {"content-type": "image/png"}
@@ -72,7 +72,7 @@ def test_a_card_is_served_with_its_version_and_aliases(
     missing = client.get(f"/v1/models/{two_versions}/versions/1/card")
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_card")
     assert "card.html" not in missing.text
-    page = Page(two_versions, "a card", [])
+    page = CardPage(two_versions, "a card", [])
     for version in (1, 2):
         write_page(stack.folder / "blobs" / "models" / two_versions / str(version), page)
     client.put(f"/v1/models/{two_versions}/aliases/production", json={"version": 2})

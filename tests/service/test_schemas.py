@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from service.schemas import DatasetDetail, JobOut, ModelOut, VersionDetail, VersionOut
 from storage.database import migrate, open_database
 from storage.datasets import DatasetRegistry
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 
 

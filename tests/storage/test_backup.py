@@ -21,7 +21,7 @@ from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import BackupUnusable, NotEmpty, SchemaMismatch, StorageError
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
 from storage.tables import Base

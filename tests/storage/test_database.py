@@ -16,7 +16,7 @@ from sqlalchemy import Column, DateTime, MetaData, String, Text, select, text
 from storage.clock import from_now, now
 from storage.database import MIGRATION_LOCK, Database, migrate, open_database
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.tables import Base
 
 

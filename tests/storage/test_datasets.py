@@ -6,7 +6,7 @@ from storage.database import Database
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from storage.errors import Conflict, InUse, InvalidName, NotFound
 from storage.ids import new_id
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from storage.database import Database
 from storage.errors import LeaseLost
-from storage.jobs import Attempt, JobLedger, JobState
+from storage.job_ledger import Attempt, JobLedger, JobState
 
 LEASES = st.sampled_from([60, -1])  # a good one, and one that has ended when it begins
 MAX_ATTEMPTS = 2

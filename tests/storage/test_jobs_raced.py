@@ -12,7 +12,7 @@ from support.past import let_pass
 from storage.database import Database
 from storage.datasets import DatasetRegistry
 from storage.errors import InUse, LeaseLost, NotFound
-from storage.jobs import Attempt, Idempotency, Job, JobLedger, JobState
+from storage.job_ledger import Attempt, Idempotency, Job, JobLedger, JobState
 
 LEASE_S = 60
 THREADS = 12
@@ -44,7 +44,7 @@ def test_each_job_is_taken_by_one_of_several_processes(database: Database, url: 
         import sys
         from concurrent.futures import ThreadPoolExecutor
         from storage.database import open_database
-        from storage.jobs import JobLedger
+        from storage.job_ledger import JobLedger
 
         url, worker, *jobs = sys.argv[1:]
         database = open_database(url)

@@ -6,7 +6,7 @@ from sqlalchemy import event
 
 from storage.database import Database
 from storage.errors import Conflict, InUse, InvalidCursor, InvalidName, InvalidReference, LeaseLost, NotFound
-from storage.jobs import Attempt, JobLedger
+from storage.job_ledger import Attempt, JobLedger
 from storage.registry import ModelRegistry, Version
 
 MANIFEST = {"architecture": "lenet5", "labels": ["ant", "bee"], "metrics": {"accuracy": 0.93}, "seed": 0}

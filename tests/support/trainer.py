@@ -17,7 +17,7 @@ from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.ids import new_id
-from storage.jobs import Attempt, Job, JobLedger
+from storage.job_ledger import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from workers.settings import WorkerSettings
 from workers.training.process import STARTING_S

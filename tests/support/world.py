@@ -15,7 +15,7 @@ from storage.clock import from_now
 from storage.database import Database
 from storage.datasets import Dataset, DatasetRegistry
 from storage.ids import new_id
-from storage.jobs import Attempt, Job, JobLedger
+from storage.job_ledger import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from storage.tables import JobRow
 from workers.jobs.attempt import Work, run_attempt, take

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import Work, run_attempt, take
 from workers.traces import Tracer

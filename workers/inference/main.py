@@ -15,7 +15,7 @@ from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.database import open_database
 from storage.datasets import DatasetRegistry
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat

@@ -15,7 +15,7 @@ from models.training.interruption import Interrupted
 from storage.database import Transaction
 from storage.errors import DatabaseUnavailable, LeaseLost, NotFound, StorageError
 from storage.job import Attempt, Job
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from workers.contract.jobs import JobResult, Request, read_request
 from workers.jobs.failure import INTERNAL, failure_of
 from workers.jobs.lease import CANCELLED, Lease

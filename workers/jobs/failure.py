@@ -33,8 +33,8 @@ from models.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from models.training.errors import DatasetUnusable, Diverged, InvalidRecipe, OutOfMemory
-from models.validation import faults_of
+from models.training.errors import Diverged, InvalidRecipe, OutOfMemory, UntrainableDataset
+from models.validation import invalid_fields
 from storage.errors import (
     BlobsUnavailable,
     Conflict,
@@ -89,7 +89,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Row:
+class FailureKind:
     """One kind of error. Without `words` its own text is told: such errors are written for users."""
 
     kind: type[BaseException]
@@ -99,53 +99,53 @@ class Row:
 
 
 # The first that fits counts, so a class stands before its bases.
-TABLE: tuple[Row, ...] = (
-    Row(ExportMismatch, "export_mismatch"),
-    Row(ExportFailed, "export_failed"),
-    Row(WeightsNotFound, "weights_not_found"),
-    Row(UnknownWeights, "unknown_weights"),
-    Row(WeightsCorrupt, "weights_corrupt"),
-    Row(WeightsMismatch, "weights_mismatch"),
-    Row(WeightsError, "weights_unusable"),
-    Row(UnknownArchitecture, "unknown_architecture"),
-    Row(InvalidArchitecture, "invalid_architecture"),
-    Row(InvalidRecipe, "invalid_recipe"),
-    Row(InvalidRequest, "invalid_request"),
-    Row(DatasetRefused, "dataset_refused"),
-    Row(UnsafeArchive, "unsafe_archive"),
-    Row(LimitExceeded, "limit_exceeded"),
-    Row(ArchiveError, "archive_unreadable"),
-    Row(LayoutUnclear, "layout_unclear"),
-    Row(DatasetUnusable, "dataset_unusable"),
-    Row(DatasetError, "dataset_unusable"),
-    Row(ImageError, "dataset_unusable"),
-    Row(OutOfMemory, "out_of_memory"),
-    Row(MemoryError, "out_of_memory", words="The worker's memory is used up."),
-    Row(Diverged, "diverged"),
-    Row(DeviceUnavailable, "device_unavailable"),
-    Row(ArtifactError, "artifact_unusable"),
-    Row(PredictionFailed, "inference_failed"),
-    Row(InvalidBatch, "inference_failed"),
-    Row(ModelError, "model_unusable"),
-    Row(NotFound, "not_found"),
-    Row(Conflict, "conflict", True),
-    Row(InvalidName, "invalid_request"),
-    Row(InvalidReference, "invalid_request"),
+TABLE: tuple[FailureKind, ...] = (
+    FailureKind(ExportMismatch, "export_mismatch"),
+    FailureKind(ExportFailed, "export_failed"),
+    FailureKind(WeightsNotFound, "weights_not_found"),
+    FailureKind(UnknownWeights, "unknown_weights"),
+    FailureKind(WeightsCorrupt, "weights_corrupt"),
+    FailureKind(WeightsMismatch, "weights_mismatch"),
+    FailureKind(WeightsError, "weights_unusable"),
+    FailureKind(UnknownArchitecture, "unknown_architecture"),
+    FailureKind(InvalidArchitecture, "invalid_architecture"),
+    FailureKind(InvalidRecipe, "invalid_recipe"),
+    FailureKind(InvalidRequest, "invalid_request"),
+    FailureKind(DatasetRefused, "dataset_refused"),
+    FailureKind(UnsafeArchive, "unsafe_archive"),
+    FailureKind(LimitExceeded, "limit_exceeded"),
+    FailureKind(ArchiveError, "archive_unreadable"),
+    FailureKind(LayoutUnclear, "layout_unclear"),
+    FailureKind(UntrainableDataset, "dataset_unusable"),
+    FailureKind(DatasetError, "dataset_unusable"),
+    FailureKind(ImageError, "dataset_unusable"),
+    FailureKind(OutOfMemory, "out_of_memory"),
+    FailureKind(MemoryError, "out_of_memory", words="The worker's memory is used up."),
+    FailureKind(Diverged, "diverged"),
+    FailureKind(DeviceUnavailable, "device_unavailable"),
+    FailureKind(ArtifactError, "artifact_unusable"),
+    FailureKind(PredictionFailed, "inference_failed"),
+    FailureKind(InvalidBatch, "inference_failed"),
+    FailureKind(ModelError, "model_unusable"),
+    FailureKind(NotFound, "not_found"),
+    FailureKind(Conflict, "conflict", True),
+    FailureKind(InvalidName, "invalid_request"),
+    FailureKind(InvalidReference, "invalid_request"),
     # The texts of these name hosts, folders and URLs: they are for the worker's log.
-    Row(DatabaseUnavailable, "database_unavailable", True, "The database could not be reached."),
-    Row(BlobsUnavailable, "blobs_unavailable", True, "The store of files could not be read or written."),
-    Row(StorageError, "storage_failed", words="What is kept could not be read or written."),
-    Row(DiskFull, "disk_full", True, "The worker's disk is full."),
-    Row(OSError, "disk_failed", True, "A file of the worker could not be read or written."),
-    Row(ProcessKilled, "trainer_killed", True),
-    Row(ProcessCrashed, "trainer_crashed", True),
+    FailureKind(DatabaseUnavailable, "database_unavailable", True, "The database could not be reached."),
+    FailureKind(BlobsUnavailable, "blobs_unavailable", True, "The store of files could not be read or written."),
+    FailureKind(StorageError, "storage_failed", words="What is kept could not be read or written."),
+    FailureKind(DiskFull, "disk_full", True, "The worker's disk is full."),
+    FailureKind(OSError, "disk_failed", True, "A file of the worker could not be read or written."),
+    FailureKind(ProcessKilled, "trainer_killed", True),
+    FailureKind(ProcessCrashed, "trainer_crashed", True),
 )
 
 
 def failure_of(error: BaseException) -> Failure:
     """What the job's user is told. Unknown errors give a fixed text: theirs may hold what is not for users."""
     if isinstance(error, ValidationError):
-        return Failure("invalid_request", "; ".join(map(str, faults_of(error.errors()))))
+        return Failure("invalid_request", "; ".join(map(str, invalid_fields(error.errors()))))
     if _is_torchs_shortage(error):
         return Failure("out_of_memory", f"The device's memory is used up: {error}")
     if _is_full_disk(error):

@@ -9,7 +9,7 @@ import structlog
 from models.training.interruption import Interrupted
 from storage.errors import LeaseLost, StorageError
 from storage.job import Attempt
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 CANCELLED = "cancelled"
 STOPPED = "stopped"

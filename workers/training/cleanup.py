@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from storage.errors import NotFound
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 log = structlog.get_logger()
 

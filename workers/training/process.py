@@ -15,7 +15,7 @@ import structlog
 
 from storage.errors import LeaseLost, StorageError
 from storage.job import Attempt
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from system.parent import dying_with_parent
 from workers.jobs.attempt import take
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of

@@ -24,7 +24,7 @@ from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
 from storage.errors import StorageError
 from storage.job import Attempt
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt

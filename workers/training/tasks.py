@@ -6,7 +6,7 @@ from celery import Celery
 from celery.signals import worker_shutting_down
 
 from storage.database import open_database
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 from workers.contract.messages import RunJob, read_message
 from workers.contract.queues import TaskName
 from workers.settings import WorkerSettings

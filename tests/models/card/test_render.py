@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from support.cards import Reading
 
-from models.card.blocks import Bullets, Details, Link, Numbered, Page, Paragraph, Table, fact_table
+from models.card.blocks import Bullets, CardPage, Details, Link, Numbered, Paragraph, Table, fact_table
 from models.card.render import to_html, to_markdown
 from models.card.version import PLACE
 
 TEXTS = ["a|b", "*x*", "[l](u)", "<b>", "# no", "a_b_c", "_x_", "&amp;", PLACE]
 
 
-def page_of(text: str) -> Page:
-    page = Page(text, text, [(text, text)])
+def page_of(text: str) -> CardPage:
+    page = CardPage(text, text, [(text, text)])
     page.section(
         text, Table([text], [[text]]), Bullets([text]), Numbered([text]), Details(text, [Paragraph(text)])
     )
@@ -43,7 +43,7 @@ def test_html_says_what_was_written(text: str) -> None:
 
 
 def test_only_an_https_address_becomes_a_link() -> None:
-    page = Page("t", "s", [])
+    page = CardPage("t", "s", [])
     page.section(
         "s", fact_table({"good": Link("https://example.org/a?b=<c>"), "bad": Link("javascript:alert(1)")})
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.dataset.errors import LayoutUnclear
-from models.dataset.manifest import Row, parse_manifest
+from models.dataset.manifest import ManifestLine, parse_manifest
 
 
 def rows(name, text, encoding="utf-8"):
@@ -16,12 +16,18 @@ def rows(name, text, encoding="utf-8"):
 
 def test_csv_rows_are_read():
     text = "file,label,split\n1.jpg,ant,train\nsub/2.jpg,bee,Validation\n"
-    assert rows("manifest.csv", text) == [Row(2, "1.jpg", "ant", "train"), Row(3, "sub/2.jpg", "bee", "val")]
+    assert rows("manifest.csv", text) == [
+        ManifestLine(2, "1.jpg", "ant", "train"),
+        ManifestLine(3, "sub/2.jpg", "bee", "val"),
+    ]
 
 
 def test_json_lines_are_read():
     text = '{"file": "1.jpg", "label": "ant"}\n\n{"file": "2.jpg", "label": 7, "split": null, "by": "me"}\n'
-    assert rows("manifest.jsonl", text) == [Row(1, "1.jpg", "ant", None), Row(3, "2.jpg", "7", None)]
+    assert rows("manifest.jsonl", text) == [
+        ManifestLine(1, "1.jpg", "ant", None),
+        ManifestLine(3, "2.jpg", "7", None),
+    ]
 
 
 def test_what_excel_writes_is_read():

@@ -1,4 +1,4 @@
-from models.dataset.report import Fault, FaultCode, Spread, count_by_code, in_order, listed, refusals
+from models.dataset.report import Fault, FaultCode, Range, count_by_code, in_order, listed, refusals
 
 EMPTY = Fault(FaultCode.EMPTY_CLASS, "the class 'wasps' is empty", label="wasps")
 BROKEN = Fault(FaultCode.UNREADABLE, "cut short", file="b.jpg")
@@ -28,6 +28,6 @@ def test_thousands_of_one_kind_do_not_crowd_out_another():
 
 
 def test_a_spread_is_of_what_is_there():
-    assert Spread.of([5, 1, 2]) == Spread(1, 2, 5)
-    assert Spread.of([1, 2]) == Spread(1, 1.5, 2)
-    assert Spread.of([]) is None
+    assert Range.of([5, 1, 2]) == Range(1, 2, 5)
+    assert Range.of([1, 2]) == Range(1, 1.5, 2)
+    assert Range.of([]) is None

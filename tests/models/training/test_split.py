@@ -8,7 +8,7 @@ from support.colours import LABELS, picture
 from support.teaching import colour_dataset
 
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
-from models.training.errors import DatasetUnusable
+from models.training.errors import UntrainableDataset
 from models.training.split import split_dataset
 
 
@@ -43,14 +43,14 @@ def test_without_validation_images_the_test_images_stay_out_of_it(tmp_path: Path
 
 def test_one_class_is_refused(tmp_path: Path) -> None:
     dataset = colour_dataset(tmp_path / "d", per_class=4, labels=("red",))
-    with pytest.raises(DatasetUnusable, match=r"1 class\(es\), expected at least 2"):
+    with pytest.raises(UntrainableDataset, match=r"1 class\(es\), expected at least 2"):
         split_dataset(dataset, fraction=0.2, seed=0)
 
 
 def test_a_class_with_one_image_is_refused_by_name(tmp_path: Path) -> None:
     images = [LabelledImage(picture("red", noise=i), "red", None, f"{i}") for i in (1, 2, 3)]
     dataset = write_dataset(tmp_path / "d", [*images, LabelledImage(picture("blue"), "blue", None, "b")])
-    with pytest.raises(DatasetUnusable, match="'blue' has one image"):
+    with pytest.raises(UntrainableDataset, match="'blue' has one image"):
         split_dataset(dataset, fraction=0.2, seed=0)
 
 
@@ -60,5 +60,5 @@ def test_a_class_that_only_validates_is_refused_by_name(tmp_path: Path) -> None:
         LabelledImage(picture("red", noise=2), "red", "val", "2"),
         LabelledImage(picture("blue"), "blue", "val", "3"),
     ]
-    with pytest.raises(DatasetUnusable, match="no training image of 'blue'"):
+    with pytest.raises(UntrainableDataset, match="no training image of 'blue'"):
         split_dataset(write_dataset(tmp_path / "d", images), fraction=0.2, seed=0)

@@ -57,7 +57,7 @@ def test_it_was_generated_with_the_installed_libraries():
 
 @pytest.mark.parametrize("name", ["lenet5", "convnet", "mobilenet_v1_025", "resnet18", "googlenet", "vit_b_32"])
 def test_an_entry_is_what_the_registry_says_today(name):
-    from models.zoo.cataloguing import entry_of
+    from models.zoo.build_catalogue import entry_of
 
     kept = next(entry for entry in catalogue()["architectures"] if entry["name"] == name)
     assert json.loads(json.dumps(entry_of(name))) == kept, STALE
@@ -65,7 +65,7 @@ def test_an_entry_is_what_the_registry_says_today(name):
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv4_conv_small", "vit_tiny_patch16_224"])
 def test_an_entry_of_timms_is_what_timm_says_today(name):
-    from models.zoo.cataloguing import timm_entry_of
+    from models.zoo.build_catalogue import timm_entry_of
 
     assert json.loads(json.dumps(timm_entry_of(name))) == kept(f"timm/{name}"), STALE
 
@@ -80,7 +80,7 @@ def test_what_the_registry_says_of_all_entries_is_in_the_catalogue():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_ours_and_torchvisions_are_what_is_generated_today():
-    from models.zoo.cataloguing import entry_of
+    from models.zoo.build_catalogue import entry_of
 
     for name in registry.names():
         assert json.loads(json.dumps(entry_of(name))) == kept(name), STALE
@@ -91,7 +91,7 @@ def test_ours_and_torchvisions_are_what_is_generated_today():
 def test_the_first_of_each_of_timms_families_is_what_is_generated_today():
     import timm
 
-    from models.zoo.cataloguing import timm_entry_of
+    from models.zoo.build_catalogue import timm_entry_of
 
     assert catalogue()["versions"]["timm"] == timm.__version__, STALE
     listed = {entry["name"] for entry in catalogue()["architectures"] if entry["source"] == "timm"}
@@ -104,7 +104,7 @@ def test_the_first_of_each_of_timms_families_is_what_is_generated_today():
 @pytest.mark.registry
 @pytest.mark.timeout(1800)
 def test_the_whole_catalogue_is_what_is_generated_today():
-    from models.zoo.cataloguing import generate, to_text
+    from models.zoo.build_catalogue import generate, to_text
 
     assert json.loads(to_text(generate())) == catalogue(), STALE
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.layer_table import LayerRow, Summary
+from models.layer_table import LayerRow, NetworkSummary
 from models.summary import summarize_architecture
 from models.zoo import registry
 
@@ -33,7 +33,7 @@ FIGURE_5 = {
 
 
 @functools.cache
-def table(name: str, **params) -> Summary:
+def table(name: str, **params) -> NetworkSummary:
     return summarize_architecture(name, **params)
 
 

@@ -18,8 +18,8 @@ from support.zoo import CLASSES, check_exports, check_learns, one_thread
 from torch import nn
 
 from models.zoo import registry
+from models.zoo.build_catalogue import is_classic
 from models.zoo.catalogue import describe
-from models.zoo.cataloguing import is_taught
 from models.zoo.layout import logits_of, split_network, stages
 
 pytestmark = pytest.mark.timeout(1200)
@@ -74,7 +74,7 @@ def checks(
 
         def begin(test: str, name: str) -> AsyncResult[None]:
             if test == test_it_exports_with_parity.__name__:
-                size = size_for(name, own=is_taught(name))
+                size = size_for(name, own=is_classic(name))
                 return pool.apply_async(check_exports, (name, size, folders, params_for(name)))
             return pool.apply_async(check_learns, (name, size_for(name, own=False), folders, params_for(name)))
 

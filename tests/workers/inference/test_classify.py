@@ -11,7 +11,7 @@ from support.world import World
 
 from models.artifact import checksums
 from storage.cache import FolderCache
-from storage.jobs import Job, JobState
+from storage.job_ledger import Job, JobState
 from workers.inference.classify import CHUNK, ClassifyJob
 from workers.inference.engine import Engine, predictor_loader
 from workers.jobs.attempt import run_attempt

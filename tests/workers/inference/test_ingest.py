@@ -12,7 +12,7 @@ from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
 from storage.datasets import DatasetState
 from storage.errors import BlobsUnavailable
-from storage.jobs import Job, JobLedger, JobState
+from storage.job_ledger import Job, JobLedger, JobState
 from workers.inference.ingest import IngestJob
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.lease import CANCELLED

@@ -18,7 +18,7 @@ from support.world import World, archive_of
 
 from models.dataset.folder import DatasetFolder
 from storage.datasets import DatasetState
-from storage.jobs import Job, JobState
+from storage.job_ledger import Job, JobState
 from workers.celery_app import make_celery
 from workers.contract.messages import RunJob, encode
 from workers.contract.queues import HEARTBEAT_PREFIX, TaskName

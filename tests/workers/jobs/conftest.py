@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storage.database import Database, migrate, open_database
-from storage.jobs import JobLedger
+from storage.job_ledger import JobLedger
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from storage.clock import from_now
 from storage.database import Database
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import DatabaseUnavailable, LeaseLost
-from storage.jobs import Attempt, Job, JobLedger, JobState
+from storage.job_ledger import Attempt, Job, JobLedger, JobState
 from storage.tables import JobRow
 from workers.contract.jobs import IngestRequest, IngestResult
 from workers.jobs.attempt import RunningAttempt, run_attempt, take

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from models import errors as models_errors
 from models.dataset.errors import ArchiveUnreadable, DatasetCorrupt, LimitExceeded, UnsafeArchive
-from models.training.errors import DatasetUnusable, Diverged, InvalidRecipe, OutOfMemory
+from models.training.errors import Diverged, InvalidRecipe, OutOfMemory, UntrainableDataset
 from storage import errors as storage_errors
 from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, Conflict, DatabaseUnavailable, NotFound, StorageError
@@ -32,7 +32,7 @@ API = Path(__file__).parents[3] / "docs" / "api.md"
         (models_errors.ArtifactCorrupt("x"), "artifact_unusable", False),
         (models_errors.ArtifactNotFound("x"), "artifact_unusable", False),
         (models_errors.PredictionFailed("x"), "inference_failed", False),
-        (DatasetUnusable("x"), "dataset_unusable", False),
+        (UntrainableDataset("x"), "dataset_unusable", False),
         (DatasetCorrupt("x"), "dataset_unusable", False),
         (ArchiveUnreadable("x"), "archive_unreadable", False),
         (UnsafeArchive("x"), "unsafe_archive", False),

@@ -11,7 +11,7 @@ from models.training.interruption import Interrupted
 from storage.clock import from_now
 from storage.database import Database
 from storage.errors import LeaseLost
-from storage.jobs import Attempt, JobLedger
+from storage.job_ledger import Attempt, JobLedger
 from storage.tables import JobRow
 from workers.jobs.lease import Lease
 

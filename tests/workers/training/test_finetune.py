@@ -23,7 +23,7 @@ from models.preprocess import prepare
 from storage.clock import from_now
 from storage.datasets import DatasetState
 from storage.errors import Conflict, NotFound
-from storage.jobs import Attempt, Job, JobLedger, JobState
+from storage.job_ledger import Attempt, Job, JobLedger, JobState
 from storage.registry import ModelRegistry
 from storage.tables import JobRow
 from workers.training.runner import Export

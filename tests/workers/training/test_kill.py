@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.trainer import QUICK, Trainer, end
 
-from storage.jobs import JobState
+from storage.job_ledger import JobState
 
 # Long enough for a signal in the middle, short enough for a test.
 EPOCHS = 6
@@ -121,7 +121,7 @@ def test_orphaned_it_stops_by_itself(trainer: Trainer, digits: Path) -> None:
     script = (
         "import os, sys\n"
         "from storage.database import open_database\n"
-        "from storage.jobs import JobLedger\n"
+        "from storage.job_ledger import JobLedger\n"
         "from workers.training.process import TrainingProcesses\n"
         f"ledger = JobLedger(open_database({trainer.settings.database!r}))\n"
         f"TrainingProcesses(ledger, 'w', 30).run({job.id!r})\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.trainer import QUICK, Trainer
 
-from storage.jobs import JobState
+from storage.job_ledger import JobState
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
 from workers.training.process import TrainingProcesses
 

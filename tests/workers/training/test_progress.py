@@ -7,7 +7,7 @@ from support.trainer import QUICK, Trainer
 
 from models.training.progress import EpochRecord, StepRecord
 from storage.errors import DatabaseUnavailable
-from storage.jobs import Job, JobLedger
+from storage.job_ledger import Job, JobLedger
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.lease import Lease
 from workers.training.progress import ProgressReporter

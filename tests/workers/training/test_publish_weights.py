@@ -12,7 +12,7 @@ from models.dataset.folder import LabelledImage, write_dataset
 from models.errors import ImageError
 from models.preprocess import prepare
 from models.spec import Preprocessing
-from storage.jobs import Job, JobState
+from storage.job_ledger import Job, JobState
 
 FILE = "mobilenet_2_5_224_tf.h5"
 SHA256 = "4519e3005c17d74f5f453a75412ebb4b98afc2e31c5038fc85b13997b37ac7bf"

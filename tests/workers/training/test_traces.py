@@ -6,7 +6,7 @@ from pathlib import Path
 from support.collector import Collector
 from support.trainer import QUICK, Trainer
 
-from storage.jobs import Job, JobState
+from storage.job_ledger import Job, JobState
 
 TRACE, REQUEST = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -10,7 +10,7 @@ import pytest
 from support.redis import RedisServer
 from support.trainer import QUICK, Trainer, end
 
-from storage.jobs import Job, JobState
+from storage.job_ledger import Job, JobState
 from workers.celery_app import make_celery
 from workers.contract.messages import RunJob, encode
 from workers.contract.queues import TaskName

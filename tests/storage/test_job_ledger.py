@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import Conflict, InvalidCursor, LeaseLost, NotFound
 from storage.ids import new_id
-from storage.jobs import Attempt, Idempotency, Job, JobLedger, JobState
+from storage.job_ledger import Attempt, Idempotency, Job, JobLedger, JobState
 from storage.tables import IdempotencyRow
 
 LEASE_S = 60

@@ -18,8 +18,8 @@ from models.zoo.page import render
 from models.zoo.timm_models import PREFIX
 
 # The architectures of the lectures, whose layer tables are kept; the others' are computed when asked for.
-TAUGHT = ("lenet5", "alexnet", "zfnet", "vgg", "nin", "maxout", "googlenet", "inception", "resnet", "mobilenet")
-TAUGHT_ALSO = ("convnet",)
+CLASSIC = ("lenet5", "alexnet", "zfnet", "vgg", "nin", "maxout", "googlenet", "inception", "resnet", "mobilenet")
+CLASSIC_TOO = ("convnet",)
 
 LAYER_COLUMNS = (
     "name",
@@ -69,12 +69,12 @@ def entry_of(name: str) -> Entry:
         **registry.get(name).to_dict(),
         "totals": summary.totals(),
         "weights": [source.to_dict() for source in sources(name)],
-        "layers": [_row(layer) for layer in summary.layers] if is_taught(name) else None,
+        "layers": [_row(layer) for layer in summary.layers] if is_classic(name) else None,
     }
 
 
-def is_taught(name: str) -> bool:
-    return name.startswith(TAUGHT) or name in TAUGHT_ALSO
+def is_classic(name: str) -> bool:
+    return name.startswith(CLASSIC) or name in CLASSIC_TOO
 
 
 def timm_entry_of(plain: str) -> Entry:

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from models.errors import WeightsCorrupt, WeightsError, WeightsMismatch
-from models.weights.importing import import_weights
+from models.weights.importer import import_weights
 from models.weights.inventory import all_imported, verify_folder
 from models.weights.loading import build_with_weights
 from models.weights.published import resolve
