@@ -7,7 +7,7 @@ import typer
 from cli.options import AsJson, Params, read_object
 
 if TYPE_CHECKING:
-    pass
+    from models.layer_table import NetworkSummary
 
 app = typer.Typer(no_args_is_help=True, help="List the zoo's architectures and show their layers.")
 

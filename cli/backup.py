@@ -11,6 +11,7 @@ import typer
 from cli.options import AsJson, Data
 
 if TYPE_CHECKING:
+    from storage.backup import BackupSummary
     from storage.settings import StorageSettings
 
 DatabaseUrl = Annotated[

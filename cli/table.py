@@ -45,7 +45,7 @@ class TextTable:
         for row in self.rows:
             yield from self._laid_out([_text(cell) for cell in row], widths)
 
-    def without(self, names: Collection[str]) -> "Table":
+    def without(self, names: Collection[str]) -> "TextTable":
         """The table without the columns of these headings."""
         kept = [i for i, column in enumerate(self.columns) if column not in names]
         return TextTable(
