@@ -1,5 +1,6 @@
-"""The one table of failed jobs: from an error to its stable code, to whether another attempt may do better, and to
-the words that the job's user is told. `docs/api.md` lists the codes; a test holds it to this table.
+"""The one table of failed jobs: from an error to a stable code and to words for the job's user.
+
+It also says whether another attempt may do better. `docs/api.md` lists the codes; a test holds it to this table.
 """
 
 import errno
