@@ -10,12 +10,14 @@ import structlog
 from storage.blobs import BlobStore
 from storage.errors import NotFound, StorageError
 from storage.ids import made_at
+from storage.job import Job
 from storage.job_ledger import JobLedger
 from system.scratch import sweep_scratch
 from workers.contract.queues import JobKind
 
 # The files of a job come before its row; no upload takes longer.
 FILES_WITHOUT_JOB = timedelta(days=1)
+MAKES_VERSION = (JobKind.FINETUNE, JobKind.PUBLISH)
 log = structlog.get_logger()
 
 
@@ -46,10 +48,21 @@ class Cleanup:
         self.ledger.prune(self.keep_jobs)
 
     def delete_job_files(self) -> None:
-        """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was."""
+        """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was.
+
+        With them go the files of a version that was never registered.
+        """
         now = datetime.now(UTC)
         for job_id in self.blobs.folders("jobs"):
-            if self._is_over(job_id, now):
+            job = self._job(job_id)
+            if job is None:
+                is_over = now - made_at(job_id) > FILES_WITHOUT_JOB
+            else:
+                keep = self.keep_images if job.kind == JobKind.CLASSIFY else timedelta()
+                is_over = job.finished_at is not None and now - job.finished_at >= keep
+            if is_over:
+                if job and job.kind in MAKES_VERSION and job.result is None:
+                    self.blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")
                 self.blobs.delete_prefix(f"jobs/{job_id}")
                 log.info("cleanup.job_files_deleted", job=job_id)
 
@@ -57,10 +70,8 @@ class Cleanup:
         if self.uploads.is_dir():
             sweep_scratch(self.uploads)
 
-    def _is_over(self, job_id: str, now: datetime) -> bool:
+    def _job(self, job_id: str) -> Job | None:
         try:
-            job = self.ledger.get(job_id)
+            return self.ledger.get(job_id)
         except NotFound:
-            return now - made_at(job_id) > FILES_WITHOUT_JOB
-        keep = self.keep_images if job.kind == JobKind.CLASSIFY else timedelta()
-        return job.finished_at is not None and now - job.finished_at >= keep
+            return None

@@ -28,7 +28,7 @@ class ClassOut(BaseModel):
     probability: float
 
 
-class FaultOut(BaseModel):
+class ErrorOut(BaseModel):
     code: str
     detail: str
 
@@ -36,7 +36,7 @@ class FaultOut(BaseModel):
 class PredictionOut(BaseModel):
     name: str | None = Field(description="The file's name, where the client gave one.")
     classes: list[ClassOut] | None = Field(description="Best first; null when this image failed.")
-    error: FaultOut | None
+    error: ErrorOut | None
 
 
 class Timings(BaseModel):

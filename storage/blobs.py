@@ -132,6 +132,12 @@ class BlobStore:
         keys = (str(path)[len(self._root) + 1 :] for path in found)
         return sorted(key for key in keys if not key.startswith(f"{_STAGING}/"))
 
+    def delete_other_folders(self, prefix: str) -> None:
+        """Delete what lies beside the folder `prefix`, in the folder that holds it. Raises BlobsUnavailable."""
+        parent, _, name = prefix.rstrip("/").rpartition("/")
+        for other in set(self.folders(parent)) - {name}:
+            self.delete_prefix(f"{parent}/{other}")
+
     def folders(self, prefix: str) -> _Keys:
         """The names of the folders directly in the folder of that name, sorted; none when there is none."""
         with self._translated(prefix):

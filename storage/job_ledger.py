@@ -22,18 +22,18 @@ from storage.job import Attempt, Event, Idempotency, Job, JobCount, JobState
 from storage.job_rows import (
     ACTIVE,
     EXPIRED,
-    FREE,
-    change,
+    TAKEABLE,
     end_abandoned,
     exhausted,
-    is_held,
-    is_job,
+    has_id,
+    held_by,
     lock_dataset,
     lock_held,
     names_dataset,
     require_job,
+    skipping_locked,
     state_changed,
-    unlocked,
+    update_job,
 )
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.tables import EventRow, JobRow
@@ -164,9 +164,9 @@ class JobLedger:
         if on_cancel is not None:
             is_new = or_(is_new, JobRow.on_cancel != on_cancel)
         with self._database.session() as session:
-            row = change(
+            row = update_job(
                 session,
-                and_(is_job(job_id), ACTIVE, is_new),
+                and_(has_id(job_id), ACTIVE, is_new),
                 cancel_requested=True,
                 on_cancel=on_cancel or "discard",
                 state=case((queued, JobState.CANCELLED), else_=JobRow.state),
@@ -191,9 +191,11 @@ class JobLedger:
         """
         token = secrets.token_hex(16)
         with self._database.session() as session:
-            row = change(
+            row = update_job(
                 session,
-                and_(is_job(job_id), FREE, not_(JobRow.cancel_requested), JobRow.attempt < JobRow.max_attempts),
+                and_(
+                    has_id(job_id), TAKEABLE, not_(JobRow.cancel_requested), JobRow.attempt < JobRow.max_attempts
+                ),
                 state=JobState.RUNNING,
                 attempt=JobRow.attempt + 1,
                 token=token,
@@ -203,24 +205,24 @@ class JobLedger:
             )
             if row is None:
                 require_job(session, job_id)
-                end_abandoned(session, is_job(job_id))
+                end_abandoned(session, has_id(job_id))
                 return None
             state_changed(session, row)
             return Attempt(Job.from_row(row), token)
 
     def renew(self, attempt: Attempt, lease_s: float) -> bool:
         """Keep the job for so long from now; returns whether its cancellation was asked for. Raises LeaseLost."""
-        renewal = update(JobRow).where(is_held(attempt)).values(lease_until=from_now(lease_s))
+        renewal = update(JobRow).where(held_by(attempt)).values(lease_until=from_now(lease_s))
         with self._database.session() as session:
             cancel_requested = session.scalar(renewal.returning(JobRow.cancel_requested))
         if cancel_requested is None:
             raise LeaseLost(attempt.job.id)
         return bool(cancel_requested)
 
-    def progress(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
+    def report_progress(self, attempt: Attempt, data: Mapping[str, Any]) -> None:
         """Replace the job's progress and tell it as an event. Raises LeaseLost."""
         with self._database.session() as session:
-            row = change(session, is_held(attempt), progress=dict(data))
+            row = update_job(session, held_by(attempt), progress=dict(data))
             if row is None:
                 raise LeaseLost(attempt.job.id)
             record_progress(session, row)
@@ -246,7 +248,7 @@ class JobLedger:
         error = {"code": code, "detail": detail}
         job = attempt.job
         if retry and job.attempt < job.max_attempts:
-            self._requeue(attempt, error=error)
+            self._requeue(attempt, within, error=error)
         elif retry:
             error = exhausted(job.attempt, f"The last one failed: {detail}")
             self._end(attempt, JobState.FAILED, within, error=error)
@@ -255,20 +257,20 @@ class JobLedger:
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back unfinished, as if it had not been taken. Raises LeaseLost."""
-        self._requeue(attempt, attempt=JobRow.attempt - 1)
+        self._requeue(attempt, None, attempt=JobRow.attempt - 1)
 
-    def cancelled(
+    def end_cancelled(
         self, attempt: Attempt, result: Mapping[str, Any] | None = None, *, within: Transaction | None = None
     ) -> None:
         """End the job because its cancellation was asked for. Raises LeaseLost."""
         kept = None if result is None else dict(result)
         self._end(attempt, JobState.CANCELLED, within, result=kept, error=None)
 
-    # The reconciler finds what was lost, and the house is kept.
+    # The reconciler finds what was lost, and the clean-up what is old.
 
     def mark_dispatched(self, job_id: str) -> None:
         """A message for the job was sent now. Raises NotFound."""
-        sent = update(JobRow).where(is_job(job_id)).values(dispatched_at=now()).returning(JobRow.id)
+        sent = update(JobRow).where(has_id(job_id)).values(dispatched_at=now()).returning(JobRow.id)
         with self._database.session() as session:
             if session.scalar(sent) is None:
                 raise NotFound("job", job_id)
@@ -287,10 +289,10 @@ class JobLedger:
         sent_since = and_(JobRow.dispatched_at >= JobRow.lease_until, JobRow.dispatched_at >= long_ago)
         silent = and_(EXPIRED, func.coalesce(not_(sent_since), True))
         with self._database.session() as session:
-            end_abandoned(session, JobRow.id.in_(unlocked(EXPIRED)))
+            end_abandoned(session, JobRow.id.in_(skipping_locked(EXPIRED)))
             rows = session.scalars(
                 update(JobRow)
-                .where(JobRow.id.in_(unlocked(or_(waiting, silent))))
+                .where(JobRow.id.in_(skipping_locked(or_(waiting, silent))))
                 .values(dispatched_at=now())
                 .returning(JobRow)
             ).all()
@@ -313,21 +315,21 @@ class JobLedger:
 
     def _end(self, attempt: Attempt, state: JobState, within: Transaction | None, /, **values: Any) -> None:
         with self._database.session(within=within) as session:
-            row = change(session, is_held(attempt), state=state, finished_at=now(), lease_until=None, **values)
+            row = update_job(session, held_by(attempt), state=state, finished_at=now(), lease_until=None, **values)
             if row is not None:
                 state_changed(session, row)
                 return
             # The commit of an earlier try may have arrived although its answer did not.
-            same = select(JobRow.id).where(is_job(attempt.job.id), JobRow.token == attempt.token)
+            same = select(JobRow.id).where(has_id(attempt.job.id), JobRow.token == attempt.token)
             if session.scalar(same.where(JobRow.state == state)) is None:
                 raise LeaseLost(attempt.job.id)
 
-    def _requeue(self, attempt: Attempt, /, **values: Any) -> None:
+    def _requeue(self, attempt: Attempt, within: Transaction | None, /, **values: Any) -> None:
         """Back to the queue; or to its end, when the cancellation was asked for."""
-        with self._database.session() as session:
-            row = change(
+        with self._database.session(within=within) as session:
+            row = update_job(
                 session,
-                is_held(attempt),
+                held_by(attempt),
                 state=case((JobRow.cancel_requested, JobState.CANCELLED), else_=JobState.QUEUED),
                 finished_at=case((JobRow.cancel_requested, now()), else_=null()),
                 queued_at=now(),

@@ -20,15 +20,15 @@ ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 ACTIVE = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
 EXPIRED = and_(JobRow.state == JobState.RUNNING, JobRow.lease_until < now())
 # May be taken: it waits, or whoever held it has gone silent.
-FREE = or_(JobRow.state == JobState.QUEUED, EXPIRED)
+TAKEABLE = or_(JobRow.state == JobState.QUEUED, EXPIRED)
 
 
-def is_job(job_id: str) -> ColumnElement[bool]:
+def has_id(job_id: str) -> ColumnElement[bool]:
     return equals(JobRow.id, job_id)
 
 
-def is_held(attempt: Attempt) -> ColumnElement[bool]:
-    return and_(is_job(attempt.job.id), JobRow.state == JobState.RUNNING, JobRow.token == attempt.token)
+def held_by(attempt: Attempt) -> ColumnElement[bool]:
+    return and_(has_id(attempt.job.id), JobRow.state == JobState.RUNNING, JobRow.token == attempt.token)
 
 
 def names_dataset(dataset_id: str) -> ColumnElement[bool]:
@@ -36,9 +36,9 @@ def names_dataset(dataset_id: str) -> ColumnElement[bool]:
     return and_(ACTIVE, equals(JobRow.dataset, dataset_id))
 
 
-def unlocked(which: ColumnElement[bool]) -> Any:
+def skipping_locked(where: ColumnElement[bool]) -> Any:
     """The ids of such jobs, leaving out those that another transaction is changing right now (PostgreSQL)."""
-    return select(JobRow.id).where(which).order_by(JobRow.id).with_for_update(skip_locked=True)
+    return select(JobRow.id).where(where).order_by(JobRow.id).with_for_update(skip_locked=True)
 
 
 def require_job(session: Session, job_id: str) -> JobRow:
@@ -53,7 +53,7 @@ def lock_held(session: Session, attempt: Attempt) -> None:
 
     Raises LeaseLost.
     """
-    if session.scalar(select(JobRow.id).where(is_held(attempt)).with_for_update()) is None:
+    if session.scalar(select(JobRow.id).where(held_by(attempt)).with_for_update()) is None:
         raise LeaseLost(attempt.job.id)
 
 
@@ -66,9 +66,9 @@ def lock_dataset(session: Session, dataset: str | None) -> None:
         raise NotFound("dataset", dataset)
 
 
-def change(session: Session, which: ColumnElement[bool], **values: Any) -> JobRow | None:
+def update_job(session: Session, where: ColumnElement[bool], **values: Any) -> JobRow | None:
     """Update the one job, if it is such a job, and count an event, which the caller then records."""
-    changed = update(JobRow).where(which).values(events=JobRow.events + 1, **values).returning(JobRow)
+    changed = update(JobRow).where(where).values(events=JobRow.events + 1, **values).returning(JobRow)
     return session.scalars(changed).one_or_none()
 
 
@@ -79,14 +79,14 @@ def state_changed(session: Session, job: JobRow) -> None:
         _refuse_unchecked_dataset(session, job)
 
 
-def end_abandoned(session: Session, which: ColumnElement[bool]) -> None:
-    """End those of the jobs that nobody holds and nobody shall take again."""
+def end_abandoned(session: Session, where: ColumnElement[bool]) -> None:
+    """End those of the jobs that nobody holds and nobody may take again."""
     ended = {"finished_at": now(), "token": None, "events": JobRow.events + 1}
-    cancel = update(JobRow).where(which, EXPIRED, JobRow.cancel_requested)
+    cancel = update(JobRow).where(where, EXPIRED, JobRow.cancel_requested)
     cancel = cancel.values(state=JobState.CANCELLED, error=None, lease_until=None, **ended)
     for row in session.scalars(cancel.returning(JobRow)).all():
         state_changed(session, row)
-    fail = update(JobRow).where(which, EXPIRED, JobRow.attempt >= JobRow.max_attempts)
+    fail = update(JobRow).where(where, EXPIRED, JobRow.attempt >= JobRow.max_attempts)
     fail = fail.values(state=JobState.FAILED, **ended)
     for row in session.scalars(fail.returning(JobRow)).all():
         row.error = exhausted(row.attempt, f"The last one, by worker {row.worker}, went silent: {_silence(row)}")

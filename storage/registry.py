@@ -99,9 +99,9 @@ class ModelRegistry:
             models = read_models(session, rows[:limit])
         return Page(models, encode_cursor(models[-1].name) if len(rows) > limit else None)
 
-    def get_model(self, model: str) -> Model:
+    def get_model(self, model: str, *, within: Transaction | None = None) -> Model:
         """Raises NotFound."""
-        with self._database.session(read_only=True) as session:
+        with self._database.session(read_only=within is None, within=within) as session:
             return _model(session, model)
 
     def list_versions(self, model: str, limit: int, cursor: str | None = None) -> Page[Version]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from models.normalise import Normalise
 from models.training.augment import Mix, Transform
 from models.training.pixels import Pixels
-from models.training.seeds import derive
+from models.training.seeds import derive_seed
 
 Batch = tuple[Tensor, Tensor]
 
@@ -28,7 +28,7 @@ class Batches(Protocol):
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]: ...
 
 
-class EpochSampler:
+class EpochBatchSampler:
     """Which images make up each batch of an epoch, as lists of indices.
 
     Every image once, shuffled; or, with `weights`, as many draws with replacement, in proportion to them. A last
@@ -46,7 +46,7 @@ class EpochSampler:
         return int(self.count > self.batch_size > 1 and self.count % self.batch_size == 1)
 
     def epoch(self, epoch: int) -> list[list[int]]:
-        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
         if self.weights is None:
             drawn = torch.randperm(self.count, generator=generator)
         else:
@@ -65,7 +65,7 @@ class _AugmentedImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = item
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(derive(self.seed, "variation", epoch, index))
+            torch.default_generator.manual_seed(derive_seed(self.seed, "variation", epoch, index))
             image = self.transform(torch.from_numpy(self.pixels[index].copy()).permute(2, 0, 1))
         return image, int(self.targets[index])
 
@@ -78,7 +78,7 @@ class ImageBatches:
         pixels: Pixels,
         targets: NDArray[np.int64],
         transform: Transform,
-        sampler: EpochSampler,
+        sampler: EpochBatchSampler,
         *,
         normalise: Normalise,
         device: torch.device,
@@ -114,7 +114,7 @@ class FeatureBatches:
     """Cached features instead of images: float32 [views, n, ...]; each epoch shows one view of each image."""
 
     def __init__(
-        self, views: Tensor, targets: NDArray[np.int64], sampler: EpochSampler, device: torch.device
+        self, views: Tensor, targets: NDArray[np.int64], sampler: EpochBatchSampler, device: torch.device
     ) -> None:
         self.views, self.targets = views.to(device), torch.from_numpy(targets).to(device)
         self.sampler = sampler
@@ -123,7 +123,7 @@ class FeatureBatches:
         return len(self.sampler)
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        generator = torch.Generator().manual_seed(derive(self.sampler.seed, "view", epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.sampler.seed, "view", epoch))
         view = torch.randint(len(self.views), (self.sampler.count,), generator=generator)
         for batch in self.sampler.epoch(epoch)[start:]:
             index = torch.tensor(batch)

@@ -55,10 +55,10 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Writes a checkpoint; when this returns, it survives a loss of power. Raises OSError on a full disk."""
         with self.incoming() as folder:
-            save_file(detached(checkpoint.weights), folder / WEIGHTS)
+            save_file(cpu_copies(checkpoint.weights), folder / WEIGHTS)
             torch.save(checkpoint.state, folder / STATE)
             if checkpoint.best is not None:
-                save_file(detached(checkpoint.best), folder / BEST)
+                save_file(cpu_copies(checkpoint.best), folder / BEST)
             files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
             record = {"fingerprint": self.fingerprint, "files": files, **checkpoint.record}
             (folder / RECORD).write_text(json.dumps(record, indent=1))
@@ -128,7 +128,7 @@ def fingerprint_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def cpu_copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies that share no memory with each other or with the network: what safetensors asks for."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
 

@@ -6,6 +6,7 @@ training the whole network on those images, at a thousandth of the cost.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from models.spec import Preprocessing
 from models.training.augment import Transform
 from models.training.checkpoint import weights_sha256
 from models.training.errors import OutOfMemory
-from models.training.pixels import OnProgress, Pixels
+from models.training.pixels import Pixels
 from models.training.precision import out_of_memory
+from models.training.progress import OnProgress
 from models.training.recipe import Augmentation
-from models.training.seeds import derive
+from models.training.seeds import derive_seed
 from models.training.split import ImageList
 from system.files import written_whole
 
@@ -53,10 +55,12 @@ class FeatureCache:
 
     def load(self, key: str) -> Tensor | None:
         file = self.folder / f"{key}.safetensors"
-        if not file.exists():
+        try:
+            # The files that were used last stay longest.
+            os.utime(file)
+            return load_file(file)["features"]
+        except FileNotFoundError:
             return None
-        file.touch()
-        return load_file(file)["features"]
 
     def store(self, key: str, features: Tensor) -> None:
         """Raises OSError on a full disk."""
@@ -137,5 +141,5 @@ def _show(view: View, sha256: str, pixels: Pixels, index: int) -> Tensor:
     """uint8 [height, width, 3]; what a variation draws depends on the image's content and the view alone."""
     image = torch.from_numpy(pixels[index].copy()).permute(2, 0, 1)
     with torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(derive("view", view.seed, view.number, sha256))
+        torch.default_generator.manual_seed(derive_seed("view", view.seed, view.number, sha256))
         return view.transform(image).permute(1, 2, 0)

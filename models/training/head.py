@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.training.linear import Callback, Head, fit_head
-from models.training.progress import EpochRecord, FitResult
+from models.training.linear import FittedHead, fit_head
+from models.training.progress import EpochRecord, FitResult, OnProgress
 from models.training.recipe import Recipe
 from models.training.strategy import head_dropout
 from models.zoo.layout import split_network
@@ -46,7 +46,10 @@ def linear_head(network: nn.Module) -> nn.Linear | None:
 
 
 def rows_to_keep(head: nn.Linear, labels: Sequence[str], kept: Sequence[str]) -> tuple[Tensor, Tensor] | None:
-    """Weight and bias with the rows of labels that the head knew; zeros for those it has yet to learn."""
+    """Weight [classes, n] and bias [classes] with the rows of labels that the head knew, zeros for the others.
+
+    None where it knew none.
+    """
     if not kept:
         return None
     known = torch.tensor([label in set(kept) for label in labels])
@@ -54,7 +57,7 @@ def rows_to_keep(head: nn.Linear, labels: Sequence[str], kept: Sequence[str]) ->
     return weight * known[:, None], bias * known
 
 
-def solve(
+def fit_linear_head(
     head: nn.Linear,
     views: Tensor,
     targets: Tensor,
@@ -63,9 +66,13 @@ def solve(
     groups: Sequence[str],
     class_weights: Tensor | None,
     start: tuple[Tensor, Tensor] | None,
-    callback: Callback,
-) -> Head:
-    """Puts the regression's answer into the head, in place."""
+    on_progress: OnProgress,
+) -> FittedHead:
+    """Fits the head by regression, in place.
+
+    `views` are float32 features [v, m, n], the first of them plain; targets int64 [m]; `class_weights` float32
+    [classes]; `start` weight [classes, n] and bias [classes] to stay near.
+    """
     found = fit_head(
         views,
         targets,
@@ -74,7 +81,7 @@ def solve(
         groups=groups,
         class_weights=class_weights,
         start=start,
-        callback=callback,
+        on_progress=on_progress,
     )
     with torch.no_grad():
         head.weight.copy_(found.weight)
@@ -84,10 +91,13 @@ def solve(
 
 
 @torch.inference_mode()
-def solved_result(
+def regression_result(
     head: nn.Linear, features: Tensor, targets: Tensor, validation: Tensor, validation_targets: NDArray[np.int64]
 ) -> FitResult:
-    """A regression has no epochs; its one line of history says what it reached."""
+    """What a regression reached, as a history of one record; it has no epochs.
+
+    Features float32 [m, n], targets int64 [m]; the same of the validation images.
+    """
     logits, held_out = head(features), head(validation)
     truth = torch.from_numpy(validation_targets)
     record = EpochRecord(

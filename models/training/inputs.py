@@ -5,7 +5,8 @@ from pathlib import Path
 
 from models.preprocess import MAX_PIXELS
 from models.spec import Preprocessing
-from models.training.pixels import OnProgress, Pixels, canvas_of, decode
+from models.training.pixels import Pixels, canvas_of, decode
+from models.training.progress import OnProgress
 from models.training.split import ImageList, Split
 
 

@@ -2,10 +2,10 @@
 
 
 class Interrupted(Exception):
-    """Raised by a watcher to stop at once.
+    """Raised by a watcher to stop a training at once.
 
-    With `keep_best` the training ends with its best weights so far; with `resume` it will be gone on with, so it
-    writes a checkpoint of where it is.
+    With `keep_best` it ends with its best weights so far; with `resume` it will be resumed, so it writes a
+    checkpoint.
     """
 
     def __init__(self, reason: str, *, keep_best: bool = False, resume: bool = False) -> None:

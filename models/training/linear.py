@@ -6,7 +6,7 @@ have no say in it. Knows features and targets, no images and no network.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from models.training.calibrate import fit_temperature
 from models.training.metrics import cross_entropy
-from models.training.seeds import derive
+from models.training.progress import OnProgress
+from models.training.seeds import derive_seed
 
 # Weights of the penalty for features of variance 1; scikit-learn's C is 1 / (images * l2). Strong ones first: each
 # solution is where the search for the next one starts.
@@ -25,10 +26,11 @@ L2_GRID = tuple(10.0**exponent for exponent in (1.5, 1, 0.5, 0, -0.5, -1, -1.5, 
 FOLDS = 5
 # Multiply-adds of one look at all the data: up to the first, five folds; up to the second, one.
 AFFORDABLE_FOLDS, AFFORDABLE = 1e9, 5e9
+# Of all views in double precision, which are held three times: as they are, scaled, and as rows.
+AFFORDABLE_BYTES = 4 * 2**30
 ITERATIONS = 200
 GRADIENT_TOLERANCE = 1e-5
 
-Callback = Callable[[int, int], None]
 WeightAndBias = tuple[Tensor, Tensor]
 
 
@@ -48,7 +50,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Head:
+class FittedHead:
     """A linear layer: float32 weight [classes, n] and bias [classes]; `trials` is how its setting was found."""
 
     weight: Tensor
@@ -59,8 +61,8 @@ class Head:
 
 
 def is_affordable(numbers: int, classes: int) -> bool:
-    """Whether a regression on that many numbers, over all views, images and features, takes minutes at most."""
-    return numbers * classes <= AFFORDABLE
+    """Whether a regression on that many numbers (views, images, features) takes minutes and gigabytes at most."""
+    return numbers * classes <= AFFORDABLE and 3 * 8 * numbers <= AFFORDABLE_BYTES
 
 
 def fit_head(
@@ -72,27 +74,27 @@ def fit_head(
     groups: Sequence[str],
     class_weights: Tensor | None = None,
     start: WeightAndBias | None = None,
-    callback: Callback | None = None,
-) -> Head:
+    on_progress: OnProgress | None = None,
+) -> FittedHead:
     """The best head for `views`, float32 [v, m, n]: view 0 is plain, the others are augmented; targets int64 [m].
 
-    `groups` names each image's content: what is the same image never is in two folds. `start` is a weight and a
+    `groups` names each image's content: identical images share a fold. `start` is a weight and a
     bias to stay near instead of near zero: rows of a head that knew its labels before (L2-SP, Li et al. 2018).
     They take no part in the cross-validation, because they may have been learnt from the images that it leaves
-    out. `callback(done, total)` is called between fits and may raise.
+    out. `on_progress(done, total)` is called between fits and may raise.
     """
     views = views.double()
     mean, scale = _mean_and_scale(views[0])
     scaled = (views - mean) / scale
     image_weights = _image_weights(targets, class_weights)
-    trials = _cross_validate(scaled, targets, classes, image_weights, seed, groups, callback)
+    trials = _cross_validate(scaled, targets, classes, image_weights, seed, groups, on_progress)
     best = min(trials, key=lambda trial: trial.loss, default=Trial(1e-2, len(views) > 1, math.nan, math.nan))
     weight, bias = fit_logistic_regression(
         *_rows(scaled if best.augmented else scaled[:1], targets, image_weights),
         l2=best.l2,
         center=_for_scaled_features(start, mean, scale) if start else _zeros(classes, views.shape[2]),
     )
-    return Head(
+    return FittedHead(
         (weight / scale).float(), (bias - weight @ (mean / scale)).float(), best.l2, best.augmented, trials
     )
 
@@ -144,7 +146,7 @@ def _cross_validate(
     image_weights: Tensor,
     seed: int,
     groups: Sequence[str],
-    callback: Callback | None,
+    on_progress: OnProgress | None,
 ) -> tuple[Trial, ...]:
     """Every `l2`, with and without augmented views, by the loss on plain images that were left out."""
     fold_of = _folds(targets, groups, seed)
@@ -163,8 +165,8 @@ def _cross_validate(
             for l2 in L2_GRID:
                 weight, bias = found = fit_logistic_regression(*rows, l2=l2, center=zeros, init=found)
                 logits.setdefault((l2, augmented), []).append(views[0, held_out] @ weight.T + bias)
-            if callback is not None:
-                callback(len(trained_on) * fold + augmented + 1, len(trained_on) * len(validated))
+            if on_progress is not None:
+                on_progress(len(trained_on) * fold + augmented + 1, len(trained_on) * len(validated))
     truth = torch.cat([targets[fold_of == fold] for fold in validated]).numpy()
     return tuple(
         _trial(l2, augmented, torch.cat(parts).float().numpy(), truth) for (l2, augmented), parts in logits.items()
@@ -191,7 +193,7 @@ def _folds(targets: Tensor, groups: Sequence[str], seed: int) -> Tensor:
         members.setdefault(target, {}).setdefault(group, []).append(i)
     folds = min(FOLDS, *(len(contents) for contents in members.values()))
     for contents in members.values():
-        for place, group in enumerate(sorted(contents, key=lambda g: derive("fold", seed, g))):
+        for place, group in enumerate(sorted(contents, key=lambda g: derive_seed("fold", seed, g))):
             fold_of[contents[group]] = place % folds
     return fold_of
 

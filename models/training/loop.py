@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.training.checkpoint import detached
 from models.training.errors import Diverged, OutOfMemory
 from models.training.eval_inputs import EvalInputs
 from models.training.interruption import Interrupted
@@ -22,6 +21,7 @@ from models.training.precision import out_of_memory
 from models.training.progress import EpochRecord, FitResult, StepRecord, Watcher
 from models.training.seeds import seed_everything
 from models.training.state import TrainingState
+from models.zoo.layout import logits_of
 
 # Szegedy et al. 2014: what GoogLeNet's and Inception's auxiliary classifiers add to the loss.
 AUXILIARY_WEIGHT = 0.3
@@ -67,7 +67,8 @@ def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
     """The rest of the current epoch; returns the last learning rate."""
     progress, steps = training.progress, len(training.batches)
     training.trainable.train()
-    rate = training.optimizer.param_groups[0]["lr"]
+    group = training.optimizer.param_groups[0]
+    rate = group["lr"] / group["scale"]
     started = time.monotonic() - progress.seconds
     for inputs, targets in training.batches.epoch(progress.epoch, progress.step):
         rate = training.schedule.apply(training.optimizer, progress.epoch * steps + progress.step)
@@ -94,7 +95,8 @@ def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
 def take_step(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
     """One optimizer step over a batch; returns its mean loss and how many of it were right.
 
-    Where memory runs out, the batch goes through in halves, quarters ... that add up to the same gradient.
+    Where memory runs out, the batch goes through in parts that add up to the same gradient, but for what batch
+    normalisation makes of smaller batches.
     """
     random_state = torch.get_rng_state()
     while True:
@@ -123,13 +125,15 @@ def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor) -> tup
     training.optimizer.zero_grad(set_to_none=True)
     total, correct = 0.0, 0
     size = training.progress.micro_batch
-    for part, wanted in zip(torch.split(inputs, size), torch.split(targets, size), strict=True):
+    # Even parts: a last one of a single image would be no batch to normalise by.
+    parts = math.ceil(len(inputs) / size)
+    for part, wanted in zip(torch.tensor_split(inputs, parts), torch.tensor_split(targets, parts), strict=True):
         with training.precision.autocast():
             output = training.network(part)
             loss = _loss(training, output, wanted) / len(inputs)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-        correct += int((_main(output).argmax(1) == (wanted.argmax(1) if wanted.ndim > 1 else wanted)).sum())
+        correct += int((logits_of(output).argmax(1) == (wanted.argmax(1) if wanted.ndim > 1 else wanted)).sum())
     if not math.isfinite(total):
         raise Diverged(
             f"the loss is {total} in epoch {training.progress.epoch + 1}; lower the learning rate "
@@ -146,23 +150,21 @@ def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor) -> tup
 
 
 def _loss(training: TrainingState, output: Any, targets: Tensor) -> Tensor:
-    """The summed loss of logits and, where there are any, of auxiliary logits."""
+    """The criterion: the summed cross-entropy of logits and, where there are any, of auxiliary logits."""
 
-    def of(logits: Tensor) -> Tensor:
+    def criterion(logits: Tensor) -> Tensor:
         return F.cross_entropy(
             logits.float(), targets, training.class_weights, reduction="sum",
             label_smoothing=training.recipe.label_smoothing,
         )  # fmt: skip
 
     if isinstance(output, Tensor):
-        return of(output)
+        return criterion(output)
     main, *auxiliary = [part for part in output if part is not None]
-    return of(main) + AUXILIARY_WEIGHT * sum((of(part) for part in auxiliary), torch.zeros((), device=main.device))
-
-
-def _main(output: Any) -> Tensor:
-    logits: Tensor = output if isinstance(output, Tensor) else output[0]
-    return logits
+    total: Tensor = criterion(main)
+    for part in auxiliary:
+        total = total + AUXILIARY_WEIGHT * criterion(part)
+    return total
 
 
 def _end_epoch(training: TrainingState, logits: NDArray[np.float32], rate: float) -> EpochRecord:
@@ -181,7 +183,7 @@ def _end_epoch(training: TrainingState, logits: NDArray[np.float32], rate: float
     progress.history.append(record)
     if (accuracy, -loss) > progress.best_score:
         progress.best_score, progress.best_epoch = (accuracy, -loss), record.epoch
-        training.best = detached(dict(training.network.state_dict()))
+        training.best = cpu_copies(dict(training.network.state_dict()))
     training.schedule.epoch_ended(accuracy)
     progress.next_epoch()
     return record
@@ -198,7 +200,7 @@ def evaluate(
     while start < len(inputs):
         stop = min(start + batch_size, len(inputs))
         try:
-            found.append(_main(network(inputs.batch(start, stop))).float().cpu())
+            found.append(logits_of(network(inputs.batch(start, stop))).float().cpu())
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or batch_size == 1:
                 raise

@@ -12,7 +12,7 @@ from models.training.strategy import head_name
 from models.zoo.layout import classifiers
 
 NORMS = (
-    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm,
+    nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
 )  # fmt: skip
 
 

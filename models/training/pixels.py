@@ -1,5 +1,6 @@
 """The pixels of a dataset's images, prepared once and kept. Knows no network and no augmentation.
- They come from `models.preprocess.prepare`, the code that serving uses. Training images are kept a little
+
+They come from `models.preprocess.prepare`, the code that serving uses. Training images are kept a little
 larger than the network's input, as canvases, so that crops can vary.
 """
 
@@ -7,10 +8,12 @@ import dataclasses
 import errno
 import hashlib
 import json
+import mmap
+import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +21,9 @@ from numpy.typing import NDArray
 from models.errors import ImageError
 from models.preprocess import MAX_PIXELS, prepare
 from models.spec import Preprocessing
+from models.training.progress import OnProgress
 from models.training.split import ImageList
 from system.files import written_whole
-
-# Told how many of how many are done.
-OnProgress = Callable[[int, int], None]
 
 
 class Pixels:
@@ -37,6 +38,16 @@ class Pixels:
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         found: NDArray[np.uint8] = self.array[index]
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By the file's name: another process maps it as well, and gigabytes need not pass through a pipe."""
+        array: Any = self.array
+        is_whole_file = isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)
+        return (_mapped, (Path(str(array.filename)),)) if is_whole_file else (Pixels, (array,))
+
+
+def _mapped(file: Path) -> Pixels:
+    return Pixels(np.load(file, mmap_mode="r"))
 
 
 def canvas_of(preprocessing: Preprocessing) -> Preprocessing:
@@ -62,16 +73,18 @@ def decode(
 
     Raises ImageUnreadable and ImageTooManyPixels with the file's name, and OSError when the disk is full.
     """
-    found = cache / f"{pixels_key(images, preprocessing)}.npy"
+    file = cache / f"{pixels_key(images, preprocessing)}.npy"
     shape = (len(images), preprocessing.height, preprocessing.width, 3)
     if not len(images):
         return Pixels(np.zeros(shape, np.uint8))
-    if not found.exists():
+    try:
+        # The files that were used last stay longest.
+        os.utime(file)
+    except FileNotFoundError:
         _decode_into(
-            found, images, preprocessing, shape, threads=threads, max_pixels=max_pixels, on_progress=on_progress
+            file, images, preprocessing, shape, threads=threads, max_pixels=max_pixels, on_progress=on_progress
         )
-    found.touch()
-    return Pixels(np.load(found, mmap_mode="r"))
+    return _mapped(file)
 
 
 def pixels_key(images: ImageList, preprocessing: Preprocessing) -> str:

@@ -1,8 +1,12 @@
 """How a training goes: where it is, what it has reached, and who is told. Plain numbers; knows no network."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+# Called with how much is done, and how much there is in all.
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

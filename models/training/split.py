@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.dataset.folder import DatasetFolder
 from models.dataset.sample import SPLITS, Sample, SplitName
 from models.training.errors import UntrainableDataset
-from models.training.seeds import derive
+from models.training.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tupl
             raise UntrainableDataset(
                 f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
             )
-        drawn = sorted(contents, key=lambda sha256: derive("validation", seed, sha256))
+        drawn = sorted(contents, key=lambda sha256: derive_seed("validation", seed, sha256))
         count = min(max(1, round(len(contents) * fraction)), len(contents) - 1)
         held.update((label, sha256) for sha256 in drawn[:count])
     return held

@@ -25,7 +25,7 @@ class Trainable(Protocol):
 
 @dataclass
 class TrainingState:
-    """Everything that a training is made of, and everything of it that changes."""
+    """`groups` are the optimizer's parameter groups, as `parameter_groups` makes them."""
 
     trainable: Trainable
     groups: list[dict[str, Any]]
@@ -67,7 +67,9 @@ class TrainingState:
         torch.set_num_threads(int(checkpoint.record["threads"]))
         self.network.load_state_dict(checkpoint.weights)
         self.optimizer.load_state_dict(checkpoint.state["optimizer"])
-        self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
+        # Empty where no scaler was in use: the training may go on with another number format than it began with.
+        if checkpoint.state["scaler"]:
+            self.precision.scaler.load_state_dict(checkpoint.state["scaler"])
         torch.set_rng_state(checkpoint.state["random"])
         if self.device.type == "cuda" and "random_cuda" in checkpoint.state:
             torch.cuda.set_rng_state(checkpoint.state["random_cuda"], self.device)

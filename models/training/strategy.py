@@ -13,7 +13,6 @@ from models.zoo.registry import built
 
 Strategy = Literal["head", "partial", "full"]
 
-STRATEGIES = ("auto", "head", "partial", "full")
 # Below the first, moving the backbone's weights fits the images more than the classes; from the second on there
 # are enough images to move all of them (CS231n's notes on transfer learning; Kornblith et al. 2019, figure 5).
 FEW_PER_CLASS = 200
@@ -28,17 +27,24 @@ class StrategyChoice:
     reason: str
 
 
-def choose_strategy(asked: str, targets: NDArray[np.int64], classes: int, *, pretrained: bool) -> StrategyChoice:
-    """The strategy to follow, and why; `targets` are the class indices of the training images."""
+def choose_strategy(
+    requested: str, targets: NDArray[np.int64], classes: int, *, pretrained: bool, separable: bool = True
+) -> StrategyChoice:
+    """The strategy to follow, and why; `targets` int64 [n] are the class indices of the training images.
+
+    `separable` says whether the network has one head that can be taken off its backbone.
+    """
     if not pretrained:
-        if asked in ("auto", "full"):
+        if requested in ("auto", "full"):
             return StrategyChoice("full", "There are no weights to start from, so every layer has to learn.")
         return StrategyChoice(
             "full",
-            f"Asked for {asked!r}, but there are no weights to start from, so every layer has to learn.",
+            f"Asked for {requested!r}, but there are no weights to start from, so every layer has to learn.",
         )
-    if asked != "auto":
-        return StrategyChoice(asked, f"Asked for {asked!r}.")  # type: ignore[arg-type]
+    if requested != "auto":
+        return StrategyChoice(requested, f"Asked for {requested!r}.")  # type: ignore[arg-type]
+    if not separable:
+        return StrategyChoice("full", "The network does not classify by one head, so it is trained as a whole.")
     per_class = int(np.median(np.bincount(targets, minlength=classes)))
     counted = f"{per_class} training images per class (median of {classes})"
     if per_class < FEW_PER_CLASS:
@@ -119,22 +125,22 @@ def _trained_modules(network: nn.Module, strategy: Strategy) -> list[nn.Module]:
 
 def _last_stages(network: nn.Module) -> list[nn.Module]:
     found = stages(network)
-    weights = [sum(isinstance(m, nn.Linear | nn.Conv2d) for m in stage.modules()) for stage in found]
+    layer_counts = [sum(isinstance(m, nn.Linear | nn.Conv2d) for m in stage.modules()) for stage in found]
+    total = max(1, sum(layer_counts))
     kept: list[nn.Module] = []
     share = 0.0
-    for stage, count in zip(reversed(found), reversed(weights), strict=True):
-        if kept and (share + count / max(1, sum(weights))) > 2 * PARTIAL_SHARE:
+    for stage, count in zip(reversed(found), reversed(layer_counts), strict=True):
+        if kept and share + count / total > 2 * PARTIAL_SHARE:
             break
         kept.extend(stage)
-        share += count / max(1, sum(weights))
+        share += count / total
         if share >= PARTIAL_SHARE:
             break
     return kept
 
 
-def set_dropout(network: nn.Module, probability: float) -> int:
-    """Gives every dropout layer that probability; returns how many there are."""
-    layers = [m for m in network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-    for layer in layers:
-        layer.p = probability
-    return len(layers)
+def set_dropout(network: nn.Module, probability: float) -> None:
+    """Gives every dropout layer that probability."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = probability

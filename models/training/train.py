@@ -9,23 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.training.augment import eval_transform, mixup_cutmix, principal_colours, train_transform
 from models.training.balance import class_weights, sampling_weights
-from models.training.batches import EpochSampler, FeatureBatches, ImageBatches
+from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.checkpoint import CheckpointStore
 from models.training.errors import InvalidRecipe
 from models.training.eval_inputs import EvalFeatures, EvalImages, EvalInputs, ValidationSet
 from models.training.features import FeatureCache, FeatureExtractor, View
-from models.training.head import TrainableHead, head_groups, linear_head, rows_to_keep, solve, solved_result
+from models.training.head import (
+    TrainableHead,
+    fit_linear_head,
+    head_groups,
+    linear_head,
+    regression_result,
+    rows_to_keep,
+)
 from models.training.inputs import TrainingInputs
-from models.training.linear import Head, is_affordable
+from models.training.linear import FittedHead, is_affordable
 from models.training.loop import fit
 from models.training.optimizer import parameter_groups
-from models.training.pixels import OnProgress
-from models.training.progress import FitResult, Watcher
+from models.training.progress import FitResult, OnProgress, Watcher
 from models.training.recipe import Recipe
 from models.training.state import TrainingState
 from models.training.strategy import Strategy, freeze, set_dropout
@@ -47,7 +54,7 @@ class TrainedModel:
     network: nn.Module
     validation: EvalInputs
     test: EvalInputs
-    head: Head | None = None
+    head: FittedHead | None = None
 
 
 def train(
@@ -68,11 +75,11 @@ def train(
 
     `pretrained`: whether its weights are worth keeping. `kept_labels` are those that its head knows already, which
     a fitted head stays near to. Raises Interrupted from the watcher, OutOfMemory, Diverged, and InvalidRecipe for
-    a regression where the head is not one linear layer.
+    a regression where the head is not one linear layer, or where its features cannot be kept.
     """
     if recipe.dropout is not None:
         set_dropout(network, recipe.dropout)
-    if strategy == "head" and _features_are_cacheable(network, inputs):
+    if strategy == "head" and _can_use_features(network, inputs, recipe):
         return _train_head(
             network,
             inputs,
@@ -83,6 +90,11 @@ def train(
             cache=cache,
             checkpoints=checkpoints,
             kept_labels=kept_labels,
+        )
+    if strategy == "head" and recipe.head == "regression":
+        raise InvalidRecipe(
+            "recipe.head: got 'regression', which needs features that are kept, but the recipe mixes images "
+            "(mixup, cutmix) or there are too many of them; choose 'auto'"
         )
     return _train_on_images(
         network,
@@ -116,7 +128,7 @@ def _train_on_images(
         inputs.train,
         targets,
         train_transform(recipe.augmentation, inputs.preprocessing, _colours(recipe, inputs)),
-        EpochSampler(len(targets), recipe.batch_size, seed=seed, weights=sampling_weights(recipe, targets)),
+        _sampler(recipe, targets, seed),
         normalise=normalise,
         device=device,
         mix=mixup_cutmix(recipe.augmentation, classes),
@@ -132,7 +144,7 @@ def _train_on_images(
         ValidationSet(validation, inputs.split.validation.targets),
         seed,
         device,
-        class_weights=class_weights(recipe, targets, classes, device),
+        class_weights=class_weights(recipe.class_balance, targets, classes, device),
         checkpoints=checkpoints,
     )
     result = fit(state, watcher)
@@ -155,42 +167,45 @@ def _train_head(
     views, validation, test = _features(network, inputs, recipe, seed, device, watcher, cache)
     watcher.phase("training")
     split, classes = inputs.split, len(inputs.split.labels)
-    weights = class_weights(recipe, split.train.targets, classes, device)
     linear = linear_head(network)
     if linear is None and recipe.head == "regression":
         raise InvalidRecipe("recipe.head: got 'regression', but this architecture's head is not one linear layer")
     if linear is not None and _is_solvable(recipe, views, classes):
         targets = torch.from_numpy(split.train.targets)
-        head = solve(
+        # A regression draws no images: what a sampler would do by drawing, weights do.
+        balance = "weights" if recipe.class_balance == "sampler" else recipe.class_balance
+        head = fit_linear_head(
             linear,
             views,
             targets,
             seed=seed,
             groups=split.train.sha256,
-            class_weights=weights,
+            class_weights=class_weights(balance, split.train.targets, classes, device),
             start=rows_to_keep(linear, split.labels, kept_labels),
-            callback=watcher.progress,
+            on_progress=watcher.progress,
         )
-        result = solved_result(linear, views[0], targets, validation, split.validation.targets)
+        result = regression_result(linear, views[0], targets, validation, split.validation.targets)
         return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head)
     trainable = TrainableHead(network)
-    sampler = EpochSampler(
-        len(split.train), recipe.batch_size, seed=seed, weights=sampling_weights(recipe, split.train.targets)
-    )
     on_device = EvalFeatures(validation.to(device))
     state = TrainingState(
         trainable,
         head_groups(trainable.network, recipe),
         recipe,
-        FeatureBatches(views, split.train.targets, sampler, device),
+        FeatureBatches(views, split.train.targets, _sampler(recipe, split.train.targets, seed), device),
         ValidationSet(on_device, split.validation.targets),
         seed,
         device,
-        class_weights=weights,
+        class_weights=class_weights(recipe.class_balance, split.train.targets, classes, device),
         checkpoints=checkpoints,
     )
     result = fit(state, watcher)
     return TrainedModel(result, trainable.network, on_device, EvalFeatures(test.to(device)))
+
+
+def _sampler(recipe: Recipe, targets: NDArray[np.int64], seed: int) -> EpochBatchSampler:
+    weights = sampling_weights(recipe.class_balance, targets)
+    return EpochBatchSampler(len(targets), recipe.batch_size, seed=seed, weights=weights)
 
 
 def _features(
@@ -237,7 +252,10 @@ def _is_solvable(recipe: Recipe, views: Tensor, classes: int) -> bool:
 
 
 @torch.inference_mode()
-def _features_are_cacheable(network: nn.Module, inputs: TrainingInputs) -> bool:
+def _can_use_features(network: nn.Module, inputs: TrainingInputs, recipe: Recipe) -> bool:
+    """Whether features of single images can stand for the images, and fit into memory."""
+    if recipe.augmentation.mixup or recipe.augmentation.cutmix:
+        return False
     backbone = split_network(network).backbone.eval()
     one: Tensor = backbone(torch.zeros(1, 3, inputs.preprocessing.height, inputs.preprocessing.width))
     return one.numel() * 4 * len(inputs.split.train) <= CACHEABLE_BYTES
@@ -247,5 +265,5 @@ def _colours(recipe: Recipe, inputs: TrainingInputs) -> Tensor | None:
     """The principal colours of some training images, where the recipe shifts colours along them."""
     if not recipe.augmentation.colour_pca:
         return None
-    some = np.linspace(0, len(inputs.train) - 1, min(COLOUR_SAMPLE, len(inputs.train))).round().astype(int)
-    return principal_colours(torch.from_numpy(inputs.train.array[some]).permute(0, 3, 1, 2))
+    indices = np.linspace(0, len(inputs.train) - 1, min(COLOUR_SAMPLE, len(inputs.train))).round().astype(int)
+    return principal_colours(torch.from_numpy(inputs.train.array[indices]).permute(0, 3, 1, 2))

@@ -27,11 +27,11 @@ def split_network(network: nn.Module) -> BackboneAndHead:
     convolution and average afterwards: there they are [batch, n, height, width].
     Raises InvalidArchitecture for a network that the registry did not build, or that has no single head.
     """
-    made = built(network).architecture
-    layout = made.layout
-    if not layout.head or not layout.separable:
+    architecture = built(network).architecture
+    layout = architecture.layout
+    if not is_separable(network):
         raise InvalidArchitecture(
-            f"{made.name} does not classify by one head, so features and head cannot be taken apart: "
+            f"{architecture.name} does not classify by one head, so features and head cannot be taken apart: "
             "train it whole"
         )
     head = network.get_submodule(layout.head)
@@ -44,6 +44,12 @@ def split_network(network: nn.Module) -> BackboneAndHead:
             backbone, nn.Sequential(nn.Unflatten(1, (head.in_channels, 1, 1)), head, nn.Flatten(1))
         )
     return BackboneAndHead(backbone, head)
+
+
+def is_separable(network: nn.Module) -> bool:
+    """Whether `split_network` can take it apart. Raises InvalidArchitecture for one the registry did not build."""
+    layout = built(network).architecture.layout
+    return bool(layout.head) and layout.separable
 
 
 def classifiers(network: nn.Module) -> dict[str, nn.Module]:

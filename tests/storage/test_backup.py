@@ -103,7 +103,7 @@ def furnish(place: Place) -> str:
     job = ledger.create("finetune", {"model": "ants", "dataset": dataset.id})
     attempt = ledger.take(job.id, "worker", 30)
     assert attempt is not None
-    ledger.progress(attempt, {"phase": "training", "loss": float("nan")})
+    ledger.report_progress(attempt, {"phase": "training", "loss": float("nan")})
     place.blobs.put_bytes(f"jobs/{job.id}/checkpoints/1/record.json", b"{}")
     return ring.create("laptop", ["admin"])[1]
 

@@ -21,12 +21,12 @@ LEASE_S = 60
 OVER = -1  # a lease that has ended when it begins
 WRITES: dict[str, Callable[[JobLedger, Attempt], object]] = {
     "renew": lambda ledger, attempt: ledger.renew(attempt, LEASE_S),
-    "progress": lambda ledger, attempt: ledger.progress(attempt, {"by": "zombie"}),
+    "progress": lambda ledger, attempt: ledger.report_progress(attempt, {"by": "zombie"}),
     "succeed": lambda ledger, attempt: ledger.succeed(attempt, {"by": "zombie"}),
     "fail": lambda ledger, attempt: ledger.fail(attempt, "zombie", "from the grave"),
     "retry": lambda ledger, attempt: ledger.fail(attempt, "zombie", "from the grave", retry=True),
     "release": lambda ledger, attempt: ledger.release(attempt),
-    "cancelled": lambda ledger, attempt: ledger.cancelled(attempt),
+    "cancelled": lambda ledger, attempt: ledger.end_cancelled(attempt),
 }
 
 
@@ -64,7 +64,7 @@ def test_a_job_is_taken_worked_on_and_ended(ledger: JobLedger) -> None:
     assert attempt.job.lease_until - datetime.now(UTC) > timedelta(seconds=LEASE_S - 5)
 
     assert ledger.renew(attempt, LEASE_S) is False
-    ledger.progress(attempt, {"phase": "training", "epoch": 1})
+    ledger.report_progress(attempt, {"phase": "training", "epoch": 1})
     assert ledger.get(job.id).progress == {"phase": "training", "epoch": 1}
     ledger.succeed(attempt, {"version": 1})
 
@@ -237,7 +237,7 @@ def test_the_holder_of_a_job_is_asked_to_stop_and_ends_it(ledger: JobLedger) -> 
     assert (asked.state, asked.cancel_requested, asked.on_cancel) == (JobState.RUNNING, True, "keep")
     assert ledger.request_cancel(job.id, on_cancel="keep") == asked
     assert ledger.renew(attempt, LEASE_S) is True
-    ledger.cancelled(attempt, {"version": 4})
+    ledger.end_cancelled(attempt, {"version": 4})
 
     ended = ledger.get(job.id)
     assert (ended.state, ended.result) == (JobState.CANCELLED, {"version": 4})
@@ -270,7 +270,7 @@ def test_a_cancelled_job_has_no_error_of_an_earlier_attempt(ledger: JobLedger) -
     attempt, _, third = taken(ledger, running), taken(ledger, silent, lease_s=OVER), taken(ledger, released)
     for job in (waiting, running, silent, released):
         ledger.request_cancel(job.id)
-    ledger.cancelled(attempt)
+    ledger.end_cancelled(attempt)
     ledger.fail(third, "disk_full", "The disk is full again.", retry=True)
     ledger.to_requeue(older_than_s=60)
 
@@ -455,7 +455,7 @@ def test_events_are_numbered_and_read_from_where_the_reader_was(ledger: JobLedge
     job = ledger.create("finetune", {})
     attempt = taken(ledger, job)
     for epoch in range(3):
-        ledger.progress(attempt, {"epoch": epoch})
+        ledger.report_progress(attempt, {"epoch": epoch})
 
     seen = ledger.events(job.id)
     assert [event.id for event in seen] == [1, 2, 3, 4, 5]
@@ -474,7 +474,7 @@ def test_old_progress_is_forgotten_and_changes_of_state_are_not(
     job = ledger.create("finetune", {})
     attempt = taken(ledger, job)
     for step in range(98):
-        ledger.progress(attempt, {"step": step})
+        ledger.report_progress(attempt, {"step": step})
 
     told = ledger.events(job.id)
     assert [event.kind for event in told[:2]] == ["state", "state"]
@@ -484,7 +484,7 @@ def test_old_progress_is_forgotten_and_changes_of_state_are_not(
 def test_progress_may_hold_what_json_cannot(ledger: JobLedger) -> None:
     job = ledger.create("finetune", {"note": "\x00 and \ud800"})
     attempt = taken(ledger, job)
-    ledger.progress(attempt, {"loss": float("nan"), "best": [float("inf"), 0.5]})
+    ledger.report_progress(attempt, {"loss": float("nan"), "best": [float("inf"), 0.5]})
 
     assert ledger.get(job.id).progress == {"loss": None, "best": [None, 0.5]}
     assert ledger.get(job.id).request == {"note": "\x00 and \ud800"}

@@ -94,14 +94,14 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(attempt=attempts)
     def progress(self, attempt: Attempt | None) -> None:
-        self.write(attempt, lambda a: self.ledger.progress(a, {"token": a.token}))
+        self.write(attempt, lambda a: self.ledger.report_progress(a, {"token": a.token}))
 
     @rule(attempt=attempts, state=st.sampled_from([JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED]))
     def end(self, attempt: Attempt | None, state: JobState) -> None:
         calls: dict[JobState, Callable[[Attempt], Any]] = {
             JobState.SUCCEEDED: lambda a: self.ledger.succeed(a, {"token": a.token}),
             JobState.FAILED: lambda a: self.ledger.fail(a, "code", "detail"),
-            JobState.CANCELLED: lambda a: self.ledger.cancelled(a),
+            JobState.CANCELLED: lambda a: self.ledger.end_cancelled(a),
         }
         if attempt is not None:
             expected = self.expected[attempt.job.id]

@@ -54,7 +54,7 @@ def test_each_job_is_taken_by_one_of_several_processes(database: Database, url: 
             attempt = ledger.take(job, worker, 60)
             if attempt is not None:
                 ledger.renew(attempt, 60)
-                ledger.progress(attempt, {"done": 1})
+                ledger.report_progress(attempt, {"done": 1})
                 ledger.succeed(attempt, {"by": worker})
                 return job
 

@@ -12,7 +12,7 @@ from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
 from models.dataset.sample import SplitName
 from models.normalise import Normalise
 from models.training.augment import train_transform
-from models.training.batches import EpochSampler, ImageBatches
+from models.training.batches import EpochBatchSampler, ImageBatches
 from models.training.checkpoint import Checkpoints
 from models.training.eval_inputs import EvalImages, ValidationSet
 from models.training.interruption import Interrupted
@@ -118,7 +118,7 @@ def small_training(
             train[0],
             train[1],
             train_transform(recipe.augmentation, preprocessing, None),
-            EpochSampler(len(train[1]), recipe.batch_size, seed=seed),
+            EpochBatchSampler(len(train[1]), recipe.batch_size, seed=seed),
             normalise=normalise,
             device=device,
         ),

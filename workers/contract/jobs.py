@@ -6,18 +6,21 @@ clients ask for by JSON is validated by the same models.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_serializer
 
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
 
+# Small letters, as the names of weights and of models are.
+WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
+
 
 class JobRequest(BaseModel):
-    """Base of the requests. A client is told of fields that there are not; `read_request` ignores such."""
+    """Base of the requests. Unknown fields of a client's are rejected; `read_request` ignores those of a row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +29,7 @@ class IngestRequest(JobRequest):
     """Make a dataset of an uploaded archive."""
 
     dataset: str = Field(description="The id that the dataset has already.")
-    upload: str = Field(description="The blob of the archive.")
+    upload: str = Field(description="The key of the archive's blob.")
     name: str = ""
     on_fault: Literal["skip", "refuse"] = "skip"
 
@@ -74,9 +77,8 @@ class FinetuneRequest(JobRequest):
         default_factory=dict,
         description='What the architecture takes, for instance `{"pattern": "INPUT -> ..."}` of `convnet`.',
     )
-    weights: str = Field(
+    weights: WeightsName = Field(
         "imagenet",
-        min_length=1,
         description="What to start from: `imagenet`, `none`, the id of imported weights, or a model reference.",
     )
     strategy: Literal["auto", "head", "partial", "full"] = Field(
@@ -116,8 +118,12 @@ class FinetuneRequest(JobRequest):
         return "digits" if self.recipe == "default" and self.dataset == DIGITS else self.recipe
 
     def resolved_recipe(self) -> Recipe:
-        """The whole recipe that was asked for."""
-        return resolve_recipe(self.recipe if self.preset is None else self.preset)
+        """The whole recipe that was asked for. To the built-in digits, `default` is their own there too."""
+        if self.preset is not None:
+            return resolve_recipe(self.preset)
+        if isinstance(self.recipe, RecipeOverrides) and self.dataset == DIGITS and self.recipe.preset == "default":
+            return resolve_recipe(self.recipe.model_copy(update={"preset": "digits"}))
+        return resolve_recipe(self.recipe)
 
 
 class PublishOptions(BaseModel):
@@ -130,7 +136,7 @@ class PublishOptions(BaseModel):
     )
 
     architecture: str = Field(min_length=1, description="A name from /v1/architectures.")
-    weights: str = Field("imagenet", min_length=1, description="`imagenet`, or the id of other weights.")
+    weights: WeightsName = Field("imagenet", description="`imagenet`, or the id of other weights.")
     architecture_params: dict[str, Any] = Field(default_factory=dict)
     promote: Literal["never", "if_better", "always"] = Field(
         "always", description="Whether `production` moves to it; `if_better`: if there is none yet."

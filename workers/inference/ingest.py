@@ -64,8 +64,8 @@ class IngestJob:
             attempt.fail(error, within=transaction)
 
     def _publish(self, attempt: RunningAttempt, dataset: Dataset, report: Report, folder: Path) -> None:
-        """Under a prefix of this attempt's own, which a zombie does not share and its heir never writes into."""
-        prefix = f"datasets/{dataset.id}/{attempt.name}"
+        """Under a prefix of this attempt's own, which no other attempt writes into."""
+        prefix = f"datasets/{dataset.id}/{attempt.short_id}"
         self.blobs.put_folder(prefix, folder, last=MANIFEST)
         try:
             with attempt.transaction() as transaction:
@@ -88,7 +88,7 @@ class IngestJob:
             self.blobs.delete_prefix(prefix)
             raise
         else:
-            self._delete_other_attempts(prefix)
+            self.blobs.delete_other_folders(prefix)
 
     def _end_as_duplicate(self, attempt: RunningAttempt, dataset: Dataset, report: Report) -> None:
         """The content is that of a dataset that is ready: from now on the new id leads to that one."""
@@ -98,11 +98,6 @@ class IngestJob:
         with attempt.transaction() as transaction:
             self.datasets.record_duplicate(dataset.id, original.id, within=transaction)
             attempt.succeed(_result(original.id, report, duplicate_of=original.id), within=transaction)
-
-    def _delete_other_attempts(self, prefix: str) -> None:
-        family, _, mine = prefix.rpartition("/")
-        for other in set(self.blobs.folders(family)) - {mine}:
-            self.blobs.delete_prefix(f"{family}/{other}")
 
 
 def _end_as_before(attempt: RunningAttempt, dataset: Dataset) -> None:

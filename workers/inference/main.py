@@ -24,9 +24,9 @@ from workers.heartbeat import free_bytes, install_heartbeat
 from workers.inference.classify import ClassifyJob
 from workers.inference.engine import Engine, predictor_loader
 from workers.inference.ingest import IngestJob
-from workers.inference.jobs import InferenceJobs
+from workers.inference.job_runner import InferenceJobs
 from workers.inference.tasks import register_batches, register_jobs
-from workers.jobs.attempt import Work
+from workers.jobs.attempt import JobFunction
 from workers.logs import configure_logging
 from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
@@ -73,7 +73,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, transit, worker, tracer)
-    work_of: dict[JobKind, Work] = {
+    work_of: dict[JobKind, JobFunction] = {
         JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
         JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, settings.cache / "ingest"),
     }

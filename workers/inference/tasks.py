@@ -7,12 +7,10 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.signals import worker_shutting_down
-from redis import Redis, RedisError
+from redis import Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from models.errors import ModelError
-from storage.errors import StorageError
 from workers.contract.messages import (
     BatchTimings,
     ClassifyBatch,
@@ -23,7 +21,7 @@ from workers.contract.messages import (
 )
 from workers.contract.queues import TaskName
 from workers.inference.engine import BatchResult, Engine
-from workers.inference.jobs import InferenceJobs
+from workers.inference.job_runner import InferenceJobs
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
 
@@ -74,7 +72,7 @@ def answer(
         fetched = time.time()
         present = [data for data in stored if isinstance(data, bytes)]
         result = engine.classify(batch.artifact, present, batch.top_k)
-    except (ModelError, StorageError, RedisError, OSError, MemoryError) as error:
+    except Exception as error:
         log.exception("batch.failed", batch=batch.batch, model=batch.model, version=batch.version)
         failure = failure_of(error)
         return ClassifyReply(batch.batch, worker, error=failure.code, detail=failure.detail)

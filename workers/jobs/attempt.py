@@ -31,6 +31,7 @@ class RunningAttempt:
         self._ledger, self._attempt = ledger, attempt
         self.lease, self.span = lease, span
         self.has_ended = False
+        self._ends_with_transaction = False
 
     @property
     def job(self) -> Job:
@@ -38,7 +39,7 @@ class RunningAttempt:
         return self._attempt.job
 
     @property
-    def name(self) -> str:
+    def short_id(self) -> str:
         """Eight characters that no other attempt of the job has, for folders and prefixes of its own."""
         return self._attempt.token[:8]
 
@@ -53,7 +54,7 @@ class RunningAttempt:
     def report(self, progress: dict[str, Any]) -> None:
         """Write how far the work is. Raises LeaseLost and Interrupted."""
         self.lease.check()
-        self._ledger.progress(self._attempt, progress)
+        self._ledger.report_progress(self._attempt, progress)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -61,21 +62,29 @@ class RunningAttempt:
         self.lease.check()
         with self._ledger.transaction(self._attempt) as transaction:
             yield transaction
+        self.has_ended = self._ends_with_transaction
 
     def succeed(self, result: JobResult, *, within: Transaction | None = None) -> None:
         """End the job; as cancelled, with its result, where only the best so far was wanted. Raises LeaseLost."""
-        end = self._ledger.cancelled if self.lease.is_cancelled else self._ledger.succeed
+        end = self._ledger.end_cancelled if self.lease.is_cancelled else self._ledger.succeed
         end(self._attempt, result.model_dump(mode="json"), within=within)
-        self.has_ended = True
+        self._has_written_end(within)
 
     def fail(self, error: Exception, *, within: Transaction | None = None) -> None:
         """End the job, or have it tried again, as the table of failures says. Raises LeaseLost."""
         failure = failure_of(error)
         self._ledger.fail(self._attempt, failure.code, failure.detail, retry=failure.retry, within=within)
-        self.has_ended = True
+        self._has_written_end(within)
+
+    def _has_written_end(self, within: Transaction | None) -> None:
+        """What is written within a transaction is true once that has been committed."""
+        if within is None:
+            self.has_ended = True
+        else:
+            self._ends_with_transaction = True
 
 
-Work = Callable[[RunningAttempt], None]
+JobFunction = Callable[[RunningAttempt], None]
 
 
 def take(ledger: JobLedger, job_id: str, worker: str, lease_s: float) -> Attempt | None:
@@ -97,7 +106,7 @@ def take(ledger: JobLedger, job_id: str, worker: str, lease_s: float) -> Attempt
 def run_attempt(
     ledger: JobLedger,
     attempt: Attempt,
-    work: Work,
+    work: JobFunction,
     *,
     lease_s: float,
     stop: threading.Event | None = None,
@@ -105,7 +114,8 @@ def run_attempt(
 ) -> None:
     """Do the work under the attempt's lease, and see to it that the job's row says how it went.
 
-    Raises nothing: what the database does not take now, the end of the lease tells the reconciler.
+    Of the database's errors it raises only what no later attempt would be spared, such as SchemaMismatch; what
+    could not be written now, the end of the lease tells the reconciler.
     """
     job = attempt.job
     span = tracer.start_attempt(job) if tracer else None
@@ -126,7 +136,7 @@ def run_attempt(
                 span.end(error=code)
 
 
-def _run(ledger: JobLedger, attempt: Attempt, running: RunningAttempt, work: Work) -> str | None:
+def _run(ledger: JobLedger, attempt: Attempt, running: RunningAttempt, work: JobFunction) -> str | None:
     """Why there is no result, as a code; None where there is one. Raises LeaseLost and DatabaseUnavailable."""
     log.info("job.taken", kind=attempt.job.kind)
     try:
@@ -136,7 +146,7 @@ def _run(ledger: JobLedger, attempt: Attempt, running: RunningAttempt, work: Wor
     except Interrupted as interruption:
         log.info("job.interrupted", reason=interruption.reason)
         if interruption.reason == CANCELLED:
-            ledger.cancelled(attempt)
+            ledger.end_cancelled(attempt)
         else:
             ledger.release(attempt)
         return interruption.reason

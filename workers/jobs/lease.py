@@ -1,4 +1,4 @@
-"""Holds a job for as long as its attempt works, and hears what is asked of it. Knows not what the work is."""
+"""Holds a job for as long as its attempt works, and hears what is asked of it. Does not know what the work is."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from storage.job_ledger import JobLedger
 
 CANCELLED = "cancelled"
 STOPPED = "stopped"
-# A cancellation is heard at the next renewal, and shall take effect within two seconds.
+# A cancellation is heard at the next renewal, and must take effect within two seconds.
 RENEWAL_S = 0.8
 
 log = structlog.get_logger()
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 class Lease:
     """Renews the lease from a thread of its own; the thread that works calls `check` wherever it can stop.
 
-    Once `stop` is set, the work shall stop and the job be given back: the worker is shutting down.
+    Once `stop` is set, the work is to stop and the job to be given back: the worker is shutting down.
     """
 
     def __init__(
@@ -61,15 +61,18 @@ class Lease:
         return self._on_cancel == "keep_best"
 
     def check(self) -> None:
-        """Raises LeaseLost when another attempt may run, Interrupted when this one shall stop."""
+        """Raises LeaseLost when another attempt may run, Interrupted when this one is to stop."""
         if self._lost:
             raise LeaseLost(self._attempt.job.id)
+        if self._on_cancel == "keep_best":
+            # Before a shutdown: a job that is given back now would be cancelled, and the best so far with it.
+            if not self._has_result:
+                raise Interrupted(CANCELLED, keep_best=True)
+            return
+        if self._on_cancel is not None:
+            raise Interrupted(CANCELLED)
         if self._stop.is_set():
             raise Interrupted(STOPPED, resume=True)
-        if self._on_cancel == "keep_best" and not self._has_result:
-            raise Interrupted(CANCELLED, keep_best=True)
-        if self._on_cancel not in (None, "keep_best"):
-            raise Interrupted(CANCELLED)
 
     def _renew(self) -> None:
         held_until = time.monotonic() + self._lease_s

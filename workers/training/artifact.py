@@ -11,8 +11,8 @@ from models.artifact import Manifest, software_versions
 from models.card.finetuned import EarlierVersion
 from models.dataset.folder import DatasetFolder
 from models.parity import ParityReport
-from models.training.checkpoint import detached, weights_sha256
-from models.training.linear import Head
+from models.training.checkpoint import cpu_copies, weights_sha256
+from models.training.linear import FittedHead
 from models.training.recipe import Recipe
 from models.training.split import Split
 from models.training.strategy import StrategyChoice
@@ -28,7 +28,7 @@ EARLIER_VERSIONS = 100
 
 def write_weights(folder: Path, state: dict[str, Tensor]) -> str:
     """Writes a network's state dict; the sha256 of its values."""
-    weights = detached(state)
+    weights = cpu_copies(state)
     save_file(weights, folder / WEIGHTS)
     return weights_sha256(weights)
 
@@ -102,7 +102,7 @@ def earlier_versions(model: str, split: Split, registry: ModelRegistry) -> list[
     ]
 
 
-def _regression(head: Head | None) -> dict[str, Any] | None:
+def _regression(head: FittedHead | None) -> dict[str, Any] | None:
     """How the head was fitted where it is a logistic regression on frozen features."""
     if head is None:
         return None

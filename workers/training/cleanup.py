@@ -3,13 +3,17 @@
 import contextlib
 import os
 import shutil
+import time
 from pathlib import Path
 
 import structlog
 
 from storage.errors import NotFound
 from storage.job_ledger import JobLedger
+from system.files import is_part
 
+# A file without its final name that was not written to for so long is nobody's.
+WRITING_S = 3600.0
 log = structlog.get_logger()
 
 
@@ -24,10 +28,17 @@ def delete_old_work(work: Path, ledger: JobLedger, *, keep: str) -> None:
 def bound_cache(folders: tuple[Path, ...], budget: int) -> None:
     """Removes the files of these caches that were longest not used, until the rest fit into `budget` bytes.
 
-    A file that another process has mapped stays readable for it until it lets go.
+    A file that another process has mapped stays readable for it until it lets go; one that is being written stays.
     """
+    now = time.time()
     found = sorted(
-        ((stat.st_mtime, stat.st_size, file) for folder in folders for file, stat in _files(folder)), reverse=True
+        (
+            (stat.st_mtime, stat.st_size, file)
+            for folder in folders
+            for file, stat in _files(folder)
+            if not (is_part(file) and now - stat.st_mtime < WRITING_S)
+        ),
+        reverse=True,
     )
     total = 0
     for _, size, file in found:

@@ -1,16 +1,12 @@
 """A fine-tune from request to version: the phases in the order in which they run."""
 
-import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from models.artifact import MODEL
 from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
-from models.parity import check_parity
 from models.training.checkpoint import Checkpoints, fingerprint_of
 from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
@@ -20,6 +16,7 @@ from models.training.split import split_dataset
 from models.training.strategy import choose_strategy
 from models.training.train import train
 from models.weights.store import WeightsStore
+from models.zoo.layout import is_separable
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.datasets import DatasetRegistry
@@ -31,6 +28,7 @@ from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights
 from workers.training.dataset import dataset_name, open_dataset
 from workers.training.evaluation import evaluate_model
+from workers.training.export import Exporter, export_network
 from workers.training.initial import initial_model
 from workers.training.mirror import MirroredCheckpoints
 from workers.training.progress import ProgressReporter
@@ -42,47 +40,49 @@ PARITY_IMAGES = 64
 
 @dataclass(frozen=True)
 class FinetuneJob:
-    """What a fine-tune needs of its worker; `export` writes the ONNX graph, as `models.export.to_onnx` does."""
+    """What a fine-tune needs of its worker; `exporter` writes the ONNX graph."""
 
     settings: WorkerSettings
     registry: ModelRegistry
     datasets: DatasetRegistry
     blobs: BlobStore
-    folders: FolderCache
+    folder_cache: FolderCache
     weights: WeightsStore
-    export: Callable[..., object] = to_onnx
+    exporter: Exporter = to_onnx
 
-    def __call__(self, attempt: RunningAttempt, reporter: ProgressReporter, work: Path) -> None:
-        """Runs the job, in the folder `work`, to a registered version.
+    def __call__(self, attempt: RunningAttempt, reporter: ProgressReporter, work_dir: Path) -> None:
+        """Runs the job, in the folder `work_dir`, to a registered version.
 
         Raises the errors of `models.training`, `models.weights` and `storage`, ExportMismatch and Interrupted.
         """
-        settings, cache, threads = self.settings, self.settings.cache, usable_cores()
+        settings, cache_dir, threads = self.settings, self.settings.cache, usable_cores()
         request = attempt.request(FinetuneRequest)
         recipe = request.resolved_recipe()
 
-        # preparing: the dataset, who validates, the network to start from, and which of its layers learn
         device = training_device(settings.training_device)
-        dataset = open_dataset(request.dataset, self.datasets, self.folders, cache)
+        dataset = open_dataset(request.dataset, self.datasets, self.folder_cache, cache_dir)
         split = split_dataset(dataset, fraction=request.validation.fraction, seed=request.seed)
         seed_everything(request.seed, "network")
-        initial = initial_model(request, split.labels, self.weights, self.registry, self.folders)
+        initial = initial_model(request, split.labels, self.weights, self.registry, self.folder_cache)
         network, preprocessing = initial.network, initial.preprocessing
         use_threads(settings.training_threads or threads, preprocessing)
         strategy = choose_strategy(
-            request.strategy, split.train.targets, len(split.labels), pretrained=initial.pretrained
+            request.strategy,
+            split.train.targets,
+            len(split.labels),
+            pretrained=initial.pretrained,
+            separable=is_separable(network),
         )
         reporter.remember(strategy=strategy.strategy, strategy_reason=strategy.reason)
         inputs = prepare_inputs(
             split,
             preprocessing,
-            cache / "pixels",
+            cache_dir / "pixels",
             threads=threads,
             max_pixels=settings.max_pixels,
             on_progress=reporter.progress,
         )
 
-        # extracting, training
         fingerprint = fingerprint_of(
             request.architecture,
             initial.architecture_params,
@@ -104,9 +104,9 @@ class FinetuneJob:
             seed=request.seed,
             device=device,
             watcher=reporter,
-            cache=FeatureCache(cache / "features"),
+            cache=FeatureCache(cache_dir / "features"),
             checkpoints=MirroredCheckpoints(
-                Checkpoints(work / "checkpoints", fingerprint),
+                Checkpoints(work_dir / "checkpoints", fingerprint),
                 self.blobs,
                 f"jobs/{attempt.job.id}/checkpoints",
                 is_last=lambda: attempt.lease.is_stopping,
@@ -117,28 +117,18 @@ class FinetuneJob:
 
         reporter.phase("evaluating")
         metrics = evaluate_model(trained, split, reporter)
-        temperature = metrics.calibration.temperature
 
-        reporter.phase("exporting")
-        folder = work / f"artifact-{attempt.name}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        self.export(
-            network.cpu().eval(),
-            folder / MODEL,
+        folder = work_dir / f"artifact-{attempt.short_id}"
+        indices = np.linspace(0, len(inputs.validation) - 1, min(PARITY_IMAGES, len(inputs.validation)))
+        parity = export_network(
+            self.exporter,
+            network,
+            folder,
+            images=inputs.validation.array[indices.round().astype(int)],
             preprocessing=preprocessing,
             labels=split.labels,
-            temperature=temperature,
-        )
-
-        reporter.phase("verifying")
-        some = np.linspace(0, len(inputs.validation) - 1, min(PARITY_IMAGES, len(inputs.validation)))
-        parity = check_parity(
-            network,
-            folder / MODEL,
-            inputs.validation.array[some.round().astype(int)],
-            preprocessing=preprocessing,
-            temperature=temperature,
+            temperature=metrics.calibration.temperature,
+            reporter=reporter,
         )
 
         reporter.phase("publishing")
@@ -173,20 +163,24 @@ class FinetuneJob:
             metrics.validation,
             split,
             registry=self.registry,
-            folders=self.folders,
-            cache=cache / "pixels",
+            folder_cache=self.folder_cache,
+            cache_dir=cache_dir / "pixels",
             max_pixels=settings.max_pixels,
             check=attempt.check,
         )
         reporter.end_phase()
 
-        def result_of(version: Version) -> FinetuneResult:
+        def promote(production: int | None) -> bool:
+            return promotion.promoted and (request.promote == "always" or production == promotion.previous)
+
+        def result_of(version: Version, promoted: bool) -> FinetuneResult:
+            decided = promotion if promoted == promotion.promoted else promotion.overtaken()
             return FinetuneResult(
                 model=version.model,
                 version=version.number,
                 metrics=metrics.summary(),
-                promoted=promotion.promoted,
-                promotion=PromotionResult(**asdict(promotion)),
+                promoted=promoted,
+                promotion=PromotionResult(**asdict(decided)),
                 strategy=StrategyResult(**asdict(strategy)),
                 stopped=trained.result.stopped,
                 seconds=reporter.seconds,
@@ -198,6 +192,6 @@ class FinetuneJob:
             manifest,
             blobs=self.blobs,
             registry=self.registry,
-            promote=promotion.promoted,
+            promote=promote,
             result_of=result_of,
         )

@@ -42,7 +42,7 @@ def initial_model(
     labels: tuple[str, ...],
     store: WeightsStore,
     registry: ModelRegistry,
-    folders: FolderCache,
+    folder_cache: FolderCache,
 ) -> InitialModel:
     """`weights` is `none`, the name of published weights, or a model reference; names of weights come first.
 
@@ -53,8 +53,10 @@ def initial_model(
         network, loaded = build_with_weights(request.architecture, request.weights, store, len(labels), **params)
     except UnknownWeights as unknown:
         version = _version(registry, request.weights, unknown)
-        return _from_version(version, request.architecture, labels, store, folders)
-    return InitialModel(network, loaded.preprocessing, loaded.provenance, params, request.weights != NONE)
+        return _from_version(version, request, labels, store, folder_cache)
+    # Weights may be of an architecture in another size than its own, such as ViT's for 384 pixels.
+    complete = {**loaded.provenance.get("params", {}), **params}
+    return InitialModel(network, loaded.preprocessing, loaded.provenance, complete, request.weights != NONE)
 
 
 def _version(registry: ModelRegistry, reference: str, unknown: UnknownWeights) -> Version:
@@ -65,16 +67,26 @@ def _version(registry: ModelRegistry, reference: str, unknown: UnknownWeights) -
 
 
 def _from_version(
-    version: Version, architecture: str, labels: tuple[str, ...], store: WeightsStore, folders: FolderCache
+    version: Version,
+    request: FinetuneRequest,
+    labels: tuple[str, ...],
+    store: WeightsStore,
+    folder_cache: FolderCache,
 ) -> InitialModel:
     name = f"{version.model}:{version.number}"
-    if version.architecture != architecture:
+    if version.architecture != request.architecture:
         raise InvalidRequest(
-            f"architecture: got {architecture!r}, but {name}, to start from, is {version.architecture!r}"
+            f"architecture: got {request.architecture!r}, but {name}, to start from, is {version.architecture!r}"
         )
-    folder = folders.keep(version.artifact, checksums)
+    folder = folder_cache.keep(version.artifact, checksums)
     manifest = verify(folder)
     params = manifest.architecture_params
+    for param, value in request.architecture_params.items():
+        if params.get(param) != value:
+            has = repr(params[param]) if param in params else "the architecture's own"
+            raise InvalidRequest(
+                f"architecture_params.{param}: got {value!r}, but {name}, to start from, has {has}"
+            )
     weights = load_file(folder / WEIGHTS) if WEIGHTS in manifest.files else _published_weights(manifest, store)
     transferred = transfer_weights(version.architecture, params, weights, manifest.labels, labels)
     provenance = {

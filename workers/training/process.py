@@ -1,5 +1,6 @@
 """Training jobs in a process each, from the worker's side: take the job, start the process, stay with it.
- Knows no torch. The one thing that only it can tell is why a process died without a word: that goes into the
+
+Knows no torch. The one thing that only it can tell is why a process died without a word: that goes into the
 job with the dead attempt's own token.
 """
 
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -53,7 +55,9 @@ class TrainingProcesses:
             with process:
                 _relay(process)
             self._process = None
-            if process.returncode != 0:
+            if process.returncode < 0 and self._stopping.is_set():
+                _release(self._ledger, attempt, process.returncode)
+            elif process.returncode != 0:
                 _explain(self._ledger, attempt, process.returncode)
 
     def stop(self) -> None:
@@ -92,12 +96,22 @@ def _relay(process: "subprocess.Popen[str]") -> None:
         sys.stderr.flush()
 
 
+def _release(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
+    """Give the job back for a process that this worker's own shutdown has ended before it could do so itself."""
+    log.warning("trainer.stopped", job=attempt.job.id, exit_code=exit_code)
+    _record(attempt, lambda: ledger.release(attempt))
+
+
 def _explain(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
-    """Fail the dead attempt with what ended its process, so that the next one begins now and knows why."""
+    """Fail the dead attempt with what ended its process, without waiting for its lease to end."""
     failure = failure_of(ProcessKilled() if exit_code == -signal.SIGKILL else ProcessCrashed(exit_code))
     log.error("trainer.died", job=attempt.job.id, code=failure.code, reason=failure.detail)
+    _record(attempt, lambda: ledger.fail(attempt, failure.code, failure.detail, retry=failure.retry))
+
+
+def _record(attempt: Attempt, write: Callable[[], None]) -> None:
     try:
-        ledger.fail(attempt, failure.code, failure.detail, retry=failure.retry)
+        write()
     except LeaseLost:
         return  # it ended its job before it died, or another attempt holds it
     except StorageError as error:

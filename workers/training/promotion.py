@@ -1,13 +1,16 @@
 """Whether `production` moves to a new version: never, always, or if it is better on the same images."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import structlog
 
 from models.artifact import checksums
+from models.errors import ModelError
 from models.predictor import Predictor
 from models.training.metrics import Metrics, cross_entropy
 from models.training.pixels import decode
@@ -19,6 +22,7 @@ from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
 
 BATCH = 64
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,11 @@ class Promotion:
     previous: int | None = None
     previous_accuracy: float | None = None
 
+    def overtaken(self) -> "Promotion":
+        """What is left of it where another version went into production after the comparison."""
+        reason = f"{self.reason} But production was moved meanwhile, to a version that it was not compared with."
+        return dataclasses.replace(self, promoted=False, reason=reason)
+
 
 def decide_promotion(
     rule: str,
@@ -49,8 +58,8 @@ def decide_promotion(
     split: Split,
     *,
     registry: ModelRegistry,
-    folders: FolderCache,
-    cache: Path,
+    folder_cache: FolderCache,
+    cache_dir: Path,
     max_pixels: int,
     check: Callable[[], None],
 ) -> Promotion:
@@ -69,7 +78,14 @@ def decide_promotion(
         return Promotion(True, "Asked for always.", current.number if current else None)
     if current is None:
         return Promotion(True, "There was no production version.")
-    old = score_of(current, split, folders=folders, cache=cache, max_pixels=max_pixels, check=check)
+    try:
+        old = score_of(
+            current, split, folder_cache=folder_cache, cache_dir=cache_dir, max_pixels=max_pixels, check=check
+        )
+    except (ModelError, NotFound) as error:
+        # The new version is worth more than the comparison: it stays, and somebody can look.
+        log.warning("promotion.not_compared", model=model, version=current.number, reason=str(error))
+        return Promotion(False, f"Version {current.number} in production could not be measured.", current.number)
     images = f"on the {len(split.validation)} validation images"
     compared = f"{new.accuracy:.4f} against {old.accuracy:.4f} of version {current.number} {images}"
     if Score(new.accuracy, new.loss).beats(old):
@@ -81,8 +97,8 @@ def score_of(
     version: Version,
     split: Split,
     *,
-    folders: FolderCache,
-    cache: Path,
+    folder_cache: FolderCache,
+    cache_dir: Path,
     max_pixels: int,
     check: Callable[[], None],
 ) -> Score:
@@ -90,10 +106,12 @@ def score_of(
 
     Its answers count by label, for its classes may be others in another order.
     """
-    predictor = Predictor(folders.keep(version.artifact, checksums), device="cpu", intra_threads=usable_cores())
+    predictor = Predictor(
+        folder_cache.keep(version.artifact, checksums), device="cpu", intra_threads=usable_cores()
+    )
     try:
         pixels = decode(
-            split.validation, predictor.preprocessing, cache, threads=usable_cores(), max_pixels=max_pixels
+            split.validation, predictor.preprocessing, cache_dir, threads=usable_cores(), max_pixels=max_pixels
         )
         parts = []
         for start in range(0, len(pixels), BATCH):

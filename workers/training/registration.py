@@ -23,19 +23,22 @@ def register_version(
     *,
     blobs: BlobStore,
     registry: ModelRegistry,
-    promote: bool,
-    result_of: Callable[[Version], JobResult],
+    promote: Callable[[int | None], bool],
+    result_of: Callable[[Version, bool], JobResult],
 ) -> Version:
-    """Makes the folder the model's next version and, with `promote`, its `production`, and ends the job.
+    """Makes the folder the model's next version and, where it is to be, its `production`, and ends the job.
 
-    All three are one transaction: a kill leaves none of them or all. Raises LeaseLost when another attempt holds
-    the job; then nothing is registered, and nothing of this attempt stays behind. After any other error the files
-    stay until the job has ended, for nobody can say whether the database's last word was a commit.
+    `promote` is asked with the version that is in production at that moment, None where there is none, and
+    `result_of` is told the answer. All three are one transaction: a kill leaves none of them or all. Raises
+    LeaseLost when another attempt holds the job; then nothing is registered, and nothing of this attempt stays
+    behind. After any other error the files stay until the job has ended, for nobody can say whether the database's
+    last word was a commit.
     """
     complete = write_manifest(folder, manifest)
-    family = f"models/{manifest.model}/{attempt.job.id}"
-    prefix = f"{family}/{attempt.name}"
+    prefix = f"models/{manifest.model}/{attempt.job.id}/{attempt.short_id}"
     attempt.check()
+    # Whoever cleans up after a killed attempt finds the job's files among the blobs by this one.
+    blobs.put_bytes(f"jobs/{attempt.job.id}/registering", prefix.encode())
     blobs.put_folder(prefix, folder)
     try:
         with attempt.transaction() as transaction:
@@ -47,18 +50,16 @@ def register_version(
                 job_id=attempt.job.id,
                 within=transaction,
             )
-            if promote:
+            # The new version has locked its model, so that nobody else moves an alias before this is committed.
+            production = registry.get_model(version.model, within=transaction).aliases.get(PRODUCTION)
+            promoted = promote(production)
+            if promoted:
                 registry.set_alias(version.model, PRODUCTION, version.number, within=transaction)
-            attempt.succeed(result_of(version), within=transaction)
+            attempt.succeed(result_of(version, promoted), within=transaction)
     except LeaseLost:
         blobs.delete_prefix(prefix)
         raise
     log.info("version.registered", model=version.model, version=version.number, artifact=version.artifact)
-    _delete_other_attempts(blobs, family, kept=version.artifact.rstrip("/").rpartition("/")[2])
+    # Of attempts that died between their files and their version.
+    blobs.delete_other_folders(version.artifact)
     return version
-
-
-def _delete_other_attempts(blobs: BlobStore, family: str, kept: str) -> None:
-    """What attempts left that died between their files and their version."""
-    for attempt in set(blobs.folders(family)) - {kept}:
-        blobs.delete_prefix(f"{family}/{attempt}")

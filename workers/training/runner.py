@@ -1,5 +1,6 @@
 """One training job in its own process: `python -m workers.training.runner`, the attempt as JSON on stdin.
- Runs the job's phases and ends it: with a result, with a reason, or by giving it back. Exits 0 whenever the
+
+Runs the job's phases and ends it: with a result, with a reason, or by giving it back. Exits 0 whenever the
 job's row says what happened; anything else is for the worker that started this process to explain.
 """
 
@@ -13,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -34,8 +35,8 @@ from workers.traces import open_tracer
 from workers.training.cleanup import bound_cache, delete_old_work
 from workers.training.progress import ProgressReporter
 
-# Writes the ONNX graph of a network, as `models.export.to_onnx` does.
-Export = Callable[..., object]
+if TYPE_CHECKING:
+    from workers.training.export import Exporter
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ def run(
     settings: WorkerSettings,
     *,
     stop: threading.Event | None = None,
-    export: Export | None = None,
+    exporter: "Exporter | None" = None,
 ) -> None:
     """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back."""
     database = open_database(settings.database)
@@ -66,8 +67,8 @@ def run(
     try:
         ledger = JobLedger(database)
         attempt = Attempt(ledger.get(job_id), token)
-        work = settings.data / "work" / job_id
-        delete_old_work(work.parent, ledger, keep=job_id)
+        work_dir = settings.data / "work" / job_id
+        delete_old_work(work_dir.parent, ledger, keep=job_id)
         bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)
         with contextlib.closing(
@@ -79,13 +80,13 @@ def run(
                 try:
                     # Said before torch is imported, which takes seconds.
                     reporter.phase("preparing")
-                    job = job_of(running.job.kind, settings, database, blobs, folders, reporter, export)
-                    job(running, reporter, work)
+                    job = job_of(running.job.kind, settings, database, blobs, folders, reporter, exporter)
+                    job(running, reporter, work_dir)
                 finally:
                     reporter.end_phase()
 
             run_attempt(ledger, attempt, phases, lease_s=settings.lease_s, stop=stop, tracer=tracer)
-        clean_up(ledger, job_id, work, blobs)
+        clean_up(ledger, job_id, work_dir, blobs)
     finally:
         database.close()
         if tracer:
@@ -99,7 +100,7 @@ def job_of(
     blobs: BlobStore,
     folders: FolderCache,
     reporter: ProgressReporter,
-    export: Export | None,
+    exporter: "Exporter | None",
 ) -> Callable[[RunningAttempt, ProgressReporter, Path], None]:
     """The job of that kind with what it needs. Imports torch, only now that the job is known to be ours."""
     # OpenMP reads this when torch loads it. Threads that spin while they wait for each other slow a training down
@@ -107,7 +108,7 @@ def job_of(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     weights = WeightsStore(settings.weights, settings.weights_url or None, settings.offline, reporter.download)
     registry = ModelRegistry(database)
-    instead: dict[str, Any] = {"export": export} if export else {}
+    instead: dict[str, Any] = {"exporter": exporter} if exporter else {}
     if kind == JobKind.PUBLISH:
         from workers.training.publish import PublishJob
 
@@ -117,13 +118,13 @@ def job_of(
     return FinetuneJob(settings, registry, DatasetRegistry(database), blobs, folders, weights, **instead)
 
 
-def clean_up(ledger: JobLedger, job_id: str, work: Path, blobs: BlobStore) -> None:
+def clean_up(ledger: JobLedger, job_id: str, work_dir: Path, blobs: BlobStore) -> None:
     """Once the job has ended nobody resumes it: its checkpoints go, and the files of a version that never came."""
     with contextlib.suppress(StorageError):
         job = ledger.get(job_id)
         if not job.state.is_terminal:
             return
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(work_dir, ignore_errors=True)
         blobs.delete_prefix(f"jobs/{job_id}")
         if job.result is None:
             blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")

@@ -9,7 +9,7 @@ from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import train_transform
 from models.training.balance import class_weights, sampling_weights
-from models.training.batches import EpochSampler, FeatureBatches, ImageBatches
+from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.pixels import Pixels
 from models.training.recipe import DEFAULT, read_recipe
 
@@ -22,7 +22,7 @@ def image_batches(workers: int = 0) -> ImageBatches:
         Pixels(pixels),
         np.arange(21, dtype=np.int64) % 3,
         train_transform(DEFAULT.augmentation, VIEW, None),
-        EpochSampler(21, 8, seed=3),
+        EpochBatchSampler(21, 8, seed=3),
         normalise=Normalise(VIEW),
         device=CPU,
         workers=workers,
@@ -30,7 +30,7 @@ def image_batches(workers: int = 0) -> ImageBatches:
 
 
 def test_every_image_comes_once_in_an_epoch() -> None:
-    order = EpochSampler(21, 8, seed=0)
+    order = EpochBatchSampler(21, 8, seed=0)
     batches = order.epoch(0)
     assert [len(batch) for batch in batches] == [8, 8, 5]
     assert sorted(index for batch in batches for index in batch) == list(range(21))
@@ -40,7 +40,7 @@ def test_every_image_comes_once_in_an_epoch() -> None:
 
 @pytest.mark.parametrize(("count", "sizes"), [(17, [8, 9]), (16, [8, 8]), (1, [1]), (9, [9])])
 def test_a_single_image_joins_the_batch_before_it(count: int, sizes: list[int]) -> None:
-    order = EpochSampler(count, 8, seed=0)
+    order = EpochBatchSampler(count, 8, seed=0)
     assert [len(batch) for batch in order.epoch(0)] == sizes
     assert len(order) == len(sizes)
 
@@ -77,7 +77,7 @@ def test_other_processes_prepare_the_same_batches() -> None:
 def test_a_balanced_sampler_draws_every_class_alike() -> None:
     targets = np.array([0] * 90 + [1] * 10, dtype=np.int64)
     weights = sampling_weights(read_recipe({"class_balance": "sampler"}), targets)
-    order = EpochSampler(100, 100, seed=0, weights=weights)
+    order = EpochBatchSampler(100, 100, seed=0, weights=weights)
     drawn = np.concatenate([targets[order.epoch(epoch)[0]] for epoch in range(20)])
     assert 0.45 < drawn.mean() < 0.55
     assert sampling_weights(DEFAULT, targets) is None
@@ -93,7 +93,7 @@ def test_class_weights_make_every_class_count_alike() -> None:
 
 def test_features_show_one_view_of_each_image_per_epoch() -> None:
     views = torch.arange(3).view(3, 1, 1).expand(3, 10, 1) * 100.0 + torch.arange(10).view(1, 10, 1)
-    batches = FeatureBatches(views, np.arange(10, dtype=np.int64), EpochSampler(10, 4, seed=1), CPU)
+    batches = FeatureBatches(views, np.arange(10, dtype=np.int64), EpochBatchSampler(10, 4, seed=1), CPU)
     shown, targets = (torch.cat(parts) for parts in zip(*batches.epoch(0, 0), strict=True))
     assert sorted(targets.tolist()) == list(range(10))
     assert torch.equal(shown[:, 0] % 100, targets.float())

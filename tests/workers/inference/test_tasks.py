@@ -18,7 +18,7 @@ from workers.celery_app import make_celery
 from workers.contract.messages import ClassifyBatch, ClassifyReply, RunJob, decode, encode
 from workers.contract.queues import TaskName
 from workers.inference.engine import Engine
-from workers.inference.jobs import InferenceJobs
+from workers.inference.job_runner import InferenceJobs
 from workers.inference.tasks import answer, register_batches, register_jobs, send_reply
 
 

@@ -327,7 +327,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, datase
             row = session.get(JobRow, job.id)
             assert row is not None
             token = str(row.token)
-        trainer.ledger.cancelled(Attempt(trainer.ledger.get(job.id), token))
+        trainer.ledger.end_cancelled(Attempt(trainer.ledger.get(job.id), token))
 
     ended = trainer.run_here(job, export=exporting(be_overtaken))
     assert ended.state == JobState.CANCELLED

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from storage.job_ledger import JobLedger
 from workers.contract.queues import JobKind
-from workers.jobs.attempt import Work, run_attempt, take
+from workers.jobs.attempt import JobFunction, run_attempt, take
 from workers.traces import Tracer
 
 
@@ -15,7 +15,7 @@ class InferenceJobs:
     """Runs jobs by their kind; after `stop` those that run are given back, and no other is begun."""
 
     ledger: JobLedger
-    work_of: Mapping[JobKind, Work]
+    work_of: Mapping[JobKind, JobFunction]
     worker: str
     lease_s: float
     tracer: Tracer | None = None

@@ -1,0 +1,42 @@
+"""A network as the graph that is served, written and proven: for a fine-tune and for published weights alike."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from models.artifact import MODEL
+from models.parity import ParityReport, check_parity
+from models.spec import Preprocessing
+from workers.training.progress import ProgressReporter
+
+# Writes the ONNX graph of a network, as `models.export.to_onnx` does.
+Exporter = Callable[..., object]
+
+
+def export_network(
+    exporter: Exporter,
+    network: nn.Module,
+    folder: Path,
+    *,
+    images: NDArray[np.uint8],
+    preprocessing: Preprocessing,
+    labels: Sequence[str],
+    temperature: float = 1.0,
+    reporter: ProgressReporter,
+) -> ParityReport:
+    """Empties `folder`, writes the graph into it, and compares its answers with the network's.
+
+    `images` are prepared, uint8 [n, height, width, 3]. Raises ExportFailed, ExportMismatch and OSError.
+    """
+    reporter.phase("exporting")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    exporter(
+        network.cpu().eval(), folder / MODEL, preprocessing=preprocessing, labels=labels, temperature=temperature
+    )
+    reporter.phase("verifying")
+    return check_parity(network, folder / MODEL, images, preprocessing=preprocessing, temperature=temperature)
