@@ -5,7 +5,6 @@ and not where the folder is kept.
 """
 
 import dataclasses
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
@@ -17,7 +16,7 @@ from typing import Any, TypedDict
 
 from models.errors import ArtifactCorrupt, ArtifactNotFound, InvalidPreprocessing
 from models.spec import Preprocessing
-from system.files import is_part, sync, write_whole
+from system.files import is_part, sha256_of, sync, write_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -171,9 +170,7 @@ def _compare(folder: Path, name: str, expected: FileEntry) -> None:
 
 
 def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return FileEntry(sha256=digest, bytes=file.tell())
+    return FileEntry(sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
 def _leaves(name: str) -> bool:

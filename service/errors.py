@@ -64,10 +64,23 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
     "image_too_large": 422,
     "image_lost": 503,
     "artifact_unusable": 503,
+    "model_unusable": 503,
+    "device_unavailable": 503,
     "out_of_memory": 503,
+    "database_unavailable": 503,
+    "blobs_unavailable": 503,
+    "disk_full": 503,
+    "disk_failed": 503,
     "inference_failed": 500,
+    "storage_failed": 500,
+    "internal": 500,
 }
 
+# The texts of these name hosts, folders and URLs: they are for the log.
+WORDS: Mapping[type[Exception], str] = {
+    storage_errors.DatabaseUnavailable: "The database cannot be reached; try again in a moment.",
+    storage_errors.BlobsUnavailable: "The store of files cannot be reached; try again in a moment.",
+}
 
 # In a request's scope: the code of the error that it was answered with.
 CODE = "fovea.code"
@@ -84,7 +97,8 @@ def problem_of(error: Exception) -> Problem:
     for kind in type(error).__mro__:
         if kind in STATUS_AND_CODE:
             status, code = STATUS_AND_CODE[kind]
-            return Problem(status, code, str(error), {"Retry-After": "1"} if status == 503 else {})
+            detail = WORDS.get(kind) or str(error)
+            return Problem(status, code, detail, {"Retry-After": "1"} if status == 503 else {})
     return Problem(500, "internal", "Something went wrong inside Fovea; the log has it under the request id.")
 
 
@@ -114,6 +128,8 @@ def install_error_handlers(app: FastAPI) -> None:
         problem = problem_of(error)
         if problem.status == 500:
             log.error("request.failed", exc_info=error)
+        elif type(error) in WORDS:
+            log.warning("request.failed", code=problem.code, reason=str(error))
         return _respond(problem, request)
 
     async def answer_http(request: Request, error: Exception) -> Response:

@@ -6,7 +6,6 @@ dead; who makes room takes the exclusive one or leaves the copy alone. Knows no 
 
 import contextlib
 import fcntl
-import hashlib
 import shutil
 import time
 import uuid
@@ -22,7 +21,7 @@ import structlog
 from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, NotFound
 from storage.lock import file_lock
-from system.files import write_whole
+from system.files import sha256_of, write_whole
 
 # The sha256 of files by their names, read from the lists in their folder; raises where these are broken.
 Checksums = Callable[[Path], Mapping[str, str]]
@@ -198,8 +197,7 @@ def _faults(folder: Path, checksums: Checksums) -> set[str]:
 
 def _sha256(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return None
 

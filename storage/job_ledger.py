@@ -1,7 +1,7 @@
 """The job ledger: the database decides who runs a job, never the broker.
 
-An attempt takes a job under a lease and is fenced by a token that changes with every take, so that what a zombie
-writes is refused. Every change is one conditional UPDATE; nothing is read first and written later.
+An attempt takes a job under a lease and is fenced by a token that changes with every take: one that was overtaken
+writes nothing any more. Every change is one conditional UPDATE; nothing is read first and written later.
 """
 
 import secrets
@@ -29,7 +29,6 @@ from storage.job_rows import (
     held_by,
     lock_dataset,
     lock_held,
-    names_dataset,
     require_job,
     skipping_locked,
     state_changed,
@@ -297,11 +296,6 @@ class JobLedger:
                 .returning(JobRow)
             ).all()
             return sorted((Job.from_row(row) for row in rows), key=lambda job: job.id)
-
-    def in_use(self, dataset_id: str) -> bool:
-        """Whether a job that has not ended names the dataset."""
-        with self._database.session(read_only=True) as session:
-            return session.scalar(select(JobRow.id).where(names_dataset(dataset_id)).limit(1)) is not None
 
     def prune(self, older_than: timedelta) -> int:
         """Delete the jobs that ended longer ago than that, with their events; returns how many it was.

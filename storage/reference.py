@@ -8,7 +8,8 @@ from storage.errors import InvalidName, InvalidReference
 LATEST = "latest"
 PRODUCTION = "production"
 
-_MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+_MODEL = re.compile(MODEL_NAME)
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, also after a loss of power."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -43,3 +44,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file as 64 hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

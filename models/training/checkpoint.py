@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from system.files import sync
+from system.files import sha256_of, sync
 
 RECORD = "checkpoint.json"
 WEIGHTS = "weights.safetensors"
@@ -59,7 +59,7 @@ class Checkpoints:
             torch.save(checkpoint.state, folder / STATE)
             if checkpoint.best is not None:
                 save_file(cpu_copies(checkpoint.best), folder / BEST)
-            files = {file.name: _sha256(file) for file in sorted(folder.iterdir())}
+            files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
             record = {"fingerprint": self.fingerprint, "files": files, **checkpoint.record}
             (folder / RECORD).write_text(json.dumps(record, indent=1))
         for _, old in self._found()[:-2]:
@@ -81,7 +81,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _place(self, partial: Path) -> None:
-        """Under the next free number: a zombie of this training may be writing here too."""
+        """Under the next free number: an attempt that was overtaken may be writing here too."""
         while True:
             number = max((number for number, _ in self._found()), default=0) + 1
             try:
@@ -117,7 +117,7 @@ class Checkpoints:
     def _record(self, folder: Path) -> dict[str, Any] | None:
         try:
             record: dict[str, Any] = json.loads((folder / RECORD).read_text())
-            whole = all(_sha256(folder / name) == sha256 for name, sha256 in record["files"].items())
+            whole = all(sha256_of(folder / name) == sha256 for name, sha256 in record["files"].items())
         except (OSError, ValueError, KeyError):
             return None
         return record if whole and record["fingerprint"] == self.fingerprint else None
@@ -140,8 +140,3 @@ def weights_sha256(tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

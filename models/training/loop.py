@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.training.checkpoint import cpu_copies
 from models.training.errors import Diverged, OutOfMemory
 from models.training.eval_inputs import EvalInputs
 from models.training.interruption import Interrupted

@@ -162,10 +162,3 @@ def _hash_file(path: Path, digest: _Hash) -> None:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    _hash_file(path, digest)
-    return digest.hexdigest()

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from models.errors import WeightsError, WeightsMismatch
 from models.spec import Preprocessing
-from models.weights.download import sha256_of
 from models.weights.loading import LoadReport, default_preprocessing, fit
 from models.weights.published import sources
 from models.weights.reading import read_state
@@ -18,7 +17,7 @@ from models.weights.store import WeightsStore, write_record
 from models.weights.user_weights import imported_filename, source_of
 from models.zoo import registry
 from models.zoo.layout import classifiers, first_convolution
-from system.files import written_whole
+from system.files import sha256_of, written_whole
 
 
 def import_weights(

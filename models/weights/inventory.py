@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import WeightsError
-from models.weights.download import sha256_of
 from models.weights.source import WeightsSource
 from models.weights.store import RECORD_SUFFIX, WeightsStore, read_record
 from models.weights.user_weights import FOLDER, imported_sources
 from models.zoo.catalogue import catalogue, describe
+from system.files import sha256_of
 
 UNFINISHED = (".part", ".etag", ".lock")
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from models.errors import WeightsMismatch
 from models.spec import Preprocessing
-from models.weights.download import sha256_of
 from models.weights.published import NONE, resolve
 from models.weights.reading import read_state
 from models.weights.source import WeightsSource
@@ -22,6 +21,7 @@ from models.weights.store import WeightsStore
 from models.zoo import registry
 from models.zoo.architecture import Architecture
 from models.zoo.layout import classifiers, first_convolution
+from system.files import sha256_of
 
 # Older files lack the counters of batch normalisation, which matter to nothing once trained.
 COUNTER = "num_batches_tracked"

@@ -11,9 +11,9 @@ from typing import Any
 from filelock import FileLock
 
 from models.errors import WeightsCorrupt, WeightsNotFound
-from models.weights.download import Downloaded, DownloadFailed, Progress, discard, download, sha256_of
+from models.weights.download import Downloaded, DownloadFailed, Progress, discard, download
 from models.weights.source import Checksum, WeightsSource
-from system.files import sync, write_whole
+from system.files import sha256_of, sync, write_whole
 
 RECORD_SUFFIX = ".record.json"
 

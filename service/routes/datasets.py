@@ -15,6 +15,7 @@ from service.routes.jobs import job_out
 from service.schemas import ARCHIVE_BODY, DatasetAccepted, DatasetDetail, DatasetOut, Listing
 from service.uploads import Upload, received
 from storage.datasets import Dataset
+from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.job import Job
 from workers.contract.jobs import IngestRequest
@@ -22,7 +23,6 @@ from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
 
-FOR_EVER = {"Cache-Control": "private, immutable, max-age=31536000"}
 OnFault = Literal["skip", "refuse"]
 
 
@@ -135,6 +135,10 @@ async def _keep(
     await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
     try:
         dataset, job = await asyncio.to_thread(write)
+    except DatabaseUnavailable:
+        # The commit may have arrived although its answer did not: then the job needs the archive, and if it did
+        # not, the clean-up deletes it.
+        raise
     except Exception:
         await asyncio.to_thread(parts.blobs.delete, key)
         raise

@@ -597,18 +597,6 @@ def test_a_made_up_cursor_is_refused(ledger: JobLedger) -> None:
             ledger.list(10, cursor)
 
 
-def test_a_dataset_is_in_use_until_its_jobs_have_ended(ledger: JobLedger) -> None:
-    job = ledger.create("finetune", {"dataset": "builtin:digits"})
-    assert ledger.in_use("builtin:digits") is True
-    attempt = taken(ledger, job)
-    assert ledger.in_use("builtin:digits") is True
-    assert ledger.in_use("ds_other") is False
-
-    ledger.succeed(attempt, {})
-
-    assert ledger.in_use("builtin:digits") is False
-
-
 def test_a_job_for_a_dataset_that_is_gone_is_refused(ledger: JobLedger) -> None:
     with pytest.raises(NotFound, match="ds_GONE"):
         ledger.create("finetune", {"dataset": "ds_GONE"}, idempotency=Idempotency("s", "k", "f"))

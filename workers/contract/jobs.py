@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_seri
 
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
+from storage.reference import MODEL_NAME
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
 
@@ -68,7 +69,7 @@ class FinetuneRequest(JobRequest):
     )
 
     model: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$",
+        pattern=f"^{MODEL_NAME}$",
         description="The model whose next version this becomes: small letters, digits, `.`, `_`, `-`.",
     )
     dataset: str = Field(min_length=1, description="A dataset's id, or `builtin:digits`.")
