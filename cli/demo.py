@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MODEL = "digits-demo"
 _START_S = 180.0
 _AT_ONCE = 8
-# Digits as they are: mirrored they would be others. Few epochs: two fine-tunes shall take seconds.
+# Digits as they are: mirrored they would be others. Few epochs: two fine-tunes are to take seconds.
 _RECIPE = {
     "epochs": 12,
     "batch_size": 32,

@@ -101,7 +101,7 @@ def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: st
 
 
 def _check_before_sending(request: "Json") -> None:
-    """A mistake shall be told before gigabytes are sent, not after. Raises the errors of models and storage."""
+    """A mistake is told before gigabytes are sent, not after. Raises the errors of models and storage."""
     from models.training.recipe import read_recipe
     from models.zoo.catalogue import describe
     from storage.reference import check_model_name

@@ -42,7 +42,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
-    log_level: str = Field("INFO", description="The least level that is logged.")
+    log_level: str = Field("INFO", description="Lowest level that is logged.")
 
     @property
     def uploads(self) -> Path:

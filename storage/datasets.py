@@ -29,7 +29,7 @@ class DatasetState(StrEnum):
 
 @dataclass(frozen=True)
 class Dataset:
-    """`counts` is the number of images by split and label, in the form that the caller gave it.
+    """`counts` is the number of images by label and split, in the form that the caller gave it.
 
     `prefix` is where its files lie among the blobs, `job_id` the job that checked it. `duplicate_of` is set
     only in what `record_duplicate` returns: every other call answers with the dataset of the same content.
@@ -76,8 +76,8 @@ class DatasetRegistry:
     ) -> Dataset:
         """A new dataset. `dataset_id` is for a caller whose prefix contains it: `new_id("ds")`.
 
-        Raises Conflict when a ready dataset has that content hash or any has that id: `find_by_hash` has it.
-        Raises InvalidName.
+        Raises InvalidName, and Conflict when there is a dataset of that id or a ready one of that content, which
+        `find_by_hash` finds.
         """
         check_title(name)
         row = insert(DatasetRow).values(

@@ -51,7 +51,7 @@ class NoEarlierVersion(StorageError):
     def __str__(self) -> str:
         return (
             f"{self.model}@{self.alias} is at version {self.version}, and there is no earlier version that it was "
-            "at and that still exists. Set it to the version that it shall be at."
+            "at and that still exists. Set it to the version that it is to be at."
         )
 
 

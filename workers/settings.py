@@ -39,7 +39,7 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     lease_s: float = Field(30.0, gt=0, description="How long a job stays a worker's own without renewal.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
-    log_level: str = Field("INFO", description="The least level that is logged.")
+    log_level: str = Field("INFO", description="Lowest level that is logged.")
 
     @property
     def weights(self) -> Path:

@@ -130,7 +130,7 @@ class Tracer:
         return span
 
     def close(self) -> None:
-        """Send what is left, for a moment: a process shall not live on because a collector is away."""
+        """Send what is left, for a moment: a process must not live on because a collector is away."""
         closing = threading.Thread(target=self.provider.shutdown, name="close-traces", daemon=True)
         closing.start()
         closing.join(CLOSING_S)

@@ -1,7 +1,7 @@
 """Training batches, on the device and ready for the network. Knows no network.
 
-What a batch holds depends on the seed, the epoch and its place in it, and on nothing else: not on how many
-processes prepare it, and not on whether the training was resumed in between.
+Which images a batch holds, and how they are augmented, depends on the seed, the epoch and the batch's number alone:
+not on how many processes prepare it, and not on whether the training was resumed in between.
 """
 
 from collections.abc import Iterator

@@ -61,8 +61,8 @@ class Metrics:
 
     `confusion_matrix[i][j]` counts images of class i that were taken for class j. `loss` is the mean cross-entropy
     in nats and `calibration_error` the expected calibration error, both of the probabilities as served;
-    `_uncalibrated` is what they are at temperature 1. `top5_accuracy` is None with five classes or fewer.
-    `worst` are the wrong answers of the highest probability.
+    `_uncalibrated` is what they are at temperature 1. `macro_f1` is the mean over the classes that have images.
+    `top5_accuracy` is None with five classes or fewer. `worst` are the wrong answers of the highest probability.
     """
 
     images: int

@@ -26,10 +26,12 @@ class Augmentation(BaseModel):
         "cuts the input's size anywhere (Krizhevsky et al. 2012), `centre` takes what serving would take.",
     )
     min_area: float = Field(0.35, ge=0.05, le=1, description="Smallest share of the image that `resized` cuts.")
-    mirror: bool = Field(True, description="Flip left and right half of the time.")
+    mirror: bool = Field(True, description="Flip left and right half of the time (RandomHorizontalFlip).")
     rotation: float = Field(0.0, ge=0, le=180, description="Most degrees to either side.")
     translation: float = Field(0.0, ge=0, le=0.5, description="Farthest shift in each direction.")
-    stretch: float = Field(0.0, ge=0, le=0.5, description="Scales by 1 minus to 1 plus this.")
+    stretch: float = Field(
+        0.0, ge=0, le=0.5, description="Resizes by 1 minus to 1 plus this (RandomAffine's scale)."
+    )
     shear: float = Field(0.0, ge=0, le=45, description="Most degrees in each direction.")
     colour_pca: float = Field(
         0.0,
@@ -38,11 +40,13 @@ class Augmentation(BaseModel):
         description="Standard deviation of shifts along the principal colours of the training images "
         "(Krizhevsky et al. 2012).",
     )
-    brightness: float = Field(0.2, ge=0, le=1, description="Scales by 1 minus to 1 plus this.")
-    contrast: float = Field(0.2, ge=0, le=1, description="Scales by 1 minus to 1 plus this.")
-    saturation: float = Field(0.2, ge=0, le=1, description="Scales by 1 minus to 1 plus this.")
+    brightness: float = Field(0.2, ge=0, le=1, description="Multiplies by 1 minus to 1 plus this (ColorJitter).")
+    contrast: float = Field(0.2, ge=0, le=1, description="Multiplies by 1 minus to 1 plus this (ColorJitter).")
+    saturation: float = Field(0.2, ge=0, le=1, description="Multiplies by 1 minus to 1 plus this (ColorJitter).")
     hue: float = Field(0.0, ge=0, le=0.5, description="Farthest turn of the colour circle.")
-    erasing: float = Field(0.0, ge=0, le=1, description="Probability of a grey rectangle (Zhong et al. 2017).")
+    erasing: float = Field(
+        0.0, ge=0, le=1, description="Probability of a grey rectangle (RandomErasing; Zhong et al. 2017)."
+    )
     mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup (Zhang et al. 2017); 0: off.")
     cutmix: float = Field(0.0, ge=0, le=10, description="Alpha of CutMix (Yun et al. 2019); 0: off.")
 
@@ -55,20 +59,27 @@ class Recipe(BaseModel):
     epochs: int = Field(30, ge=1, le=1000, description="The most that are run.")
     batch_size: int = Field(32, ge=1, le=4096, description="Images in one step of the optimizer.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="`sgd` is with momentum.")
-    learning_rate: float = Field(1e-3, ge=1e-7, le=10, description="The head's.")
+    learning_rate: float = Field(1e-3, ge=1e-7, le=10, description="Learning rate of the head.")
     backbone_rate: float = Field(
         0.1, ge=0, le=1, description="The pretrained layers' learning rate as a share of the head's."
     )
-    momentum: float = Field(0.9, ge=0, le=0.999, description="Of `sgd`.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Spares biases and normalisation.")
+    momentum: float = Field(0.9, ge=0, le=0.999, description="Momentum of `sgd`.")
+    weight_decay: float = Field(
+        0.01, ge=0, le=1, description="Decoupled weight decay; biases and normalisation layers have none."
+    )
     schedule: Literal["cosine", "step", "plateau", "constant"] = Field(
         "cosine",
         description="The learning rate over time; `plateau` drops it when the validation accuracy stalls.",
     )
     schedule_epochs: int = Field(
-        10, ge=1, le=1000, description="Between two drops of `step`; patience of `plateau`."
+        10,
+        ge=1,
+        le=1000,
+        description="Epochs between drops of `step`; without improvement before one of `plateau`.",
     )
-    schedule_factor: float = Field(0.1, ge=0.001, le=0.999, description="What a drop multiplies the rate by.")
+    schedule_factor: float = Field(
+        0.1, ge=0.001, le=0.999, description="What a drop multiplies the learning rate by."
+    )
     warmup_epochs: float = Field(1.0, ge=0, le=50, description="How long the learning rate rises from zero.")
     dropout: float | None = Field(
         None, ge=0, le=0.95, description="Replaces the architecture's own; null: keeps it."
@@ -96,9 +107,12 @@ class Recipe(BaseModel):
         "features; `auto` takes the regression while it is affordable.",
     )
     head_views: int = Field(
-        4, ge=0, le=32, description="Augmented views of each image that the head sees beside the plain one."
+        4,
+        ge=0,
+        le=32,
+        description="Augmented views of each image beside the plain one, for a head on a frozen backbone.",
     )
-    augmentation: Augmentation = Field(Augmentation(), description="See below.")
+    augmentation: Augmentation = Field(Augmentation(), description="How training images vary.")
 
 
 class RecipeOverrides(Recipe):

@@ -124,7 +124,7 @@ async def _unless_disconnected(request: Request, classifying: asyncio.Task[list[
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not classifying.done():
             classifying.cancel()
-            # Nobody reads the answer, but the log and the metrics shall tell a client's leave from our failure.
+            # Nobody reads the answer, but the log and the metrics must tell a client's leave from our failure.
             raise ClientDisconnect
         return classifying.result()
     finally:

@@ -22,7 +22,7 @@ class ClassifyJob:
     engine: Engine
 
     def __call__(self, attempt: RunningAttempt) -> None:
-        """Raises NotFound for a version or an image that is gone, ArtifactError and BlobsUnavailable.
+        """Raises NotFound for a version or an image that is gone, and what `Engine.classify` raises.
 
         LeaseLost and Interrupted come between two chunks.
         """

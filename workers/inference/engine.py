@@ -84,7 +84,9 @@ class Engine:
         """Decode and classify encoded images; one that cannot be decoded has its own error in its own place.
 
         Raises:
-            ArtifactNotFound, ArtifactCorrupt: the model cannot be loaded.
+            ArtifactNotFound, ArtifactCorrupt, DeviceUnavailable: the model cannot be loaded.
+            PredictionFailed: ONNX Runtime could not run it.
+            BlobsUnavailable: its files could not be fetched.
         """
         with self.model(artifact) as predictor:
             size = CPU_PART if predictor.provider == CPU else max(1, len(images))

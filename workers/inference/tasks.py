@@ -26,6 +26,9 @@ from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
 
 REPLY_TTL_S = 60
+LOST = ImageOutcome(
+    error="image_lost", detail="The image's bytes were gone before a worker read them; send it again."
+)
 log = structlog.get_logger()
 
 
@@ -103,11 +106,6 @@ def answer(
         tuple(LOST if data is None else next(outcomes) for data in stored),
         timings,
     )
-
-
-LOST = ImageOutcome(
-    error="image_lost", detail="The image's bytes were gone before a worker read them; send it again."
-)
 
 
 def send_reply(transit: Redis, batch: ClassifyBatch, reply: ClassifyReply) -> None:

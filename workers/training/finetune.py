@@ -112,7 +112,7 @@ class FinetuneJob:
                 is_last=lambda: attempt.lease.is_stopping,
             ),
         )
-        # From here on there is a model, which a cancellation with `keep_best` shall not lose.
+        # From here on there is a model, which a cancellation with `keep_best` must not lose.
         attempt.lease.keep_result()
 
         reporter.phase("evaluating")

@@ -28,7 +28,7 @@ def main() -> int:
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     try:
         check(settings.broker_url, settings.transit)
-        # The trainers make the spans; a setting that cannot work shall be told now and not by each of them.
+        # The trainers make the spans; a setting that cannot work is told now, not by each of them.
         tracer = open_tracer("training", settings)
     except (InvalidRedisUrl, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))

@@ -53,13 +53,15 @@ class MirroredCheckpoints:
 
     def _fetch_newer(self) -> None:
         try:
-            for name in reversed(self._blobs.folders(self._prefix)):
-                if not name.isdecimal() or not self._blobs.exists(f"{self._prefix}/{name}/{RECORD}"):
-                    continue
-                record = json.loads(self._blobs.get_bytes(f"{self._prefix}/{name}/{RECORD}"))
-                if _place(record) > self._local_place():
-                    self._fetch(name)
-                return
+            # Not by their numbers: another machine may have begun to count anew.
+            copies = {
+                name: _position(json.loads(self._blobs.get_bytes(f"{self._prefix}/{name}/{RECORD}")))
+                for name in self._blobs.folders(self._prefix)
+                if name.isdecimal() and self._blobs.exists(f"{self._prefix}/{name}/{RECORD}")
+            }
+            newest = max(copies, key=copies.__getitem__, default=None)
+            if newest is not None and copies[newest] > self._local_position():
+                self._fetch(newest)
         except (StorageError, ValueError, KeyError) as error:
             log.warning("checkpoint.not_fetched", reason=str(error))
 
@@ -70,10 +72,10 @@ class MirroredCheckpoints:
                     shutil.copyfileobj(source, target)
         log.info("checkpoint.fetched", checkpoint=name)
 
-    def _local_place(self) -> tuple[int, int]:
+    def _local_position(self) -> tuple[int, int]:
         folder = self._local.newest_folder()
-        return (-1, -1) if folder is None else _place(json.loads((folder / RECORD).read_text()))
+        return (-1, -1) if folder is None else _position(json.loads((folder / RECORD).read_text()))
 
 
-def _place(record: dict[str, dict[str, int]]) -> tuple[int, int]:
+def _position(record: dict[str, dict[str, int]]) -> tuple[int, int]:
     return record["progress"]["epoch"], record["progress"]["step"]
