@@ -1,6 +1,6 @@
 """Training batches, on the device and ready for the network. Knows no network.
 
-Which images a batch holds, and how they are augmented, depends on the seed, the epoch and the batch's number alone:
+Which images a batch holds and how they are augmented depends on the seed, the epoch and the batch's number alone:
 not on how many processes prepare it, and not on whether the training was resumed in between.
 """
 

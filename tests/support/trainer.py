@@ -20,8 +20,9 @@ from storage.ids import new_id
 from storage.job_ledger import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from workers.settings import WorkerSettings
+from workers.training.export import Exporter
 from workers.training.process import STARTING_S
-from workers.training.runner import Export, run
+from workers.training.runner import run
 
 # LeNet-5 learning for a few epochs; the digits are the dataset that every installation has.
 QUICK = {
@@ -118,9 +119,9 @@ class Trainer:
             **(more or {}),
         }
 
-    def run_here(self, job: Job, export: Export | None = None) -> Job:
+    def run_here(self, job: Job, exporter: Exporter | None = None) -> Job:
         """Sees a job through in this process, which has torch already."""
-        run(job.id, self.take(job).token, self.settings, export=export)
+        run(job.id, self.take(job).token, self.settings, exporter=exporter)
         return self.ledger.get(job.id)
 
     def run(self, job: Job) -> Job:

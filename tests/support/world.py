@@ -18,7 +18,7 @@ from storage.ids import new_id
 from storage.job_ledger import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from storage.tables import JobRow
-from workers.jobs.attempt import Work, run_attempt, take
+from workers.jobs.attempt import JobFunction, run_attempt, take
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:
@@ -70,6 +70,6 @@ class World:
         with self.database.session() as session:
             session.execute(update(JobRow).values(lease_until=from_now(-1)))
 
-    def run(self, job: Job, work: Work, attempt: Attempt | None = None) -> Job:
+    def run(self, job: Job, work: JobFunction, attempt: Attempt | None = None) -> Job:
         run_attempt(self.ledger, attempt or self.take(job), work, lease_s=30)
         return self.ledger.get(job.id)

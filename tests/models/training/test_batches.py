@@ -11,7 +11,7 @@ from models.training.augment import train_transform
 from models.training.balance import class_weights, sampling_weights
 from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.pixels import Pixels
-from models.training.recipe import DEFAULT, read_recipe
+from models.training.recipe import DEFAULT
 
 VIEW = Preprocessing(height=16, width=16, resize=18)
 
@@ -76,19 +76,19 @@ def test_other_processes_prepare_the_same_batches() -> None:
 
 def test_a_balanced_sampler_draws_every_class_alike() -> None:
     targets = np.array([0] * 90 + [1] * 10, dtype=np.int64)
-    weights = sampling_weights(read_recipe({"class_balance": "sampler"}), targets)
+    weights = sampling_weights("sampler", targets)
     order = EpochBatchSampler(100, 100, seed=0, weights=weights)
     drawn = np.concatenate([targets[order.epoch(epoch)[0]] for epoch in range(20)])
     assert 0.45 < drawn.mean() < 0.55
-    assert sampling_weights(DEFAULT, targets) is None
+    assert sampling_weights("none", targets) is None
 
 
 def test_class_weights_make_every_class_count_alike() -> None:
     targets = np.array([0] * 90 + [1] * 10, dtype=np.int64)
-    weights = class_weights(read_recipe({"class_balance": "weights"}), targets, 2, CPU)
+    weights = class_weights("weights", targets, 2, CPU)
     assert weights is not None
     assert torch.allclose(weights * torch.tensor([90.0, 10.0]), torch.tensor([50.0, 50.0]))
-    assert class_weights(DEFAULT, targets, 2, CPU) is None
+    assert class_weights("none", targets, 2, CPU) is None
 
 
 def test_features_show_one_view_of_each_image_per_epoch() -> None:

@@ -126,4 +126,4 @@ def test_it_can_be_stopped_between_fits() -> None:
 
     features, targets = blobs(90)
     with pytest.raises(Interrupted):
-        fit_head(features[None], targets, 3, seed=4, groups=names(90), callback=stop)
+        fit_head(features[None], targets, 3, seed=4, groups=names(90), on_progress=stop)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from models.weights import download as downloading
-from models.weights.download import DownloadFailed, download, sha256_of
+from models.weights.download import DownloadFailed, download
+from system.files import sha256_of
 
 CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -148,7 +148,7 @@ def test_killed_at_its_end_it_stays_ready(
 ) -> None:
     """The archive is deleted last: whoever finds it gone finds the job ended too."""
     job, dataset = world.upload(colours_archive())
-    kill_at(IngestJob, "_delete_other_attempts", world, ingest, job, monkeypatch)
+    kill_at(BlobStore, "delete_other_folders", world, ingest, job, monkeypatch)
     assert world.ledger.get(job.id).state == JobState.SUCCEEDED
     assert world.datasets.get(dataset.id).state == DatasetState.READY
     world.expire()

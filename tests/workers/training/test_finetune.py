@@ -26,7 +26,7 @@ from storage.errors import Conflict, NotFound
 from storage.job_ledger import Attempt, Job, JobLedger, JobState
 from storage.registry import ModelRegistry
 from storage.tables import JobRow
-from workers.training.runner import Export
+from workers.training.export import Exporter
 
 COLOURS: dict[str, Any] = {
     "model": "colours",
@@ -57,7 +57,7 @@ def error_of(job: Job) -> tuple[str, str]:
     return job.error["code"], job.error["detail"]
 
 
-def exporting(then: Callable[[Path], None]) -> Export:
+def exporting(then: Callable[[Path], None]) -> Exporter:
     """The export, and what a test does with the artifact's folder between it and the parity gate."""
 
     def export(network: nn.Module, file: Path, **how: Any) -> None:
@@ -127,7 +127,7 @@ def test_a_graph_that_was_tampered_with_is_not_published(trainer: Trainer, datas
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
         onnx.save(graph, folder / "model.onnx")
 
-    job = trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset}), export=exporting(tamper))
+    job = trainer.run_here(trainer.create(**{**COLOURS, "dataset": dataset}), exporter=exporting(tamper))
     code, detail = error_of(job)
     assert code == "export_mismatch"
     assert "the largest difference is" in detail
@@ -272,7 +272,7 @@ def test_a_repeated_attempt_publishes_one_version(trainer: Trainer, dataset: str
             "colours", artifact=attempt_prefix, manifest={"labels": ["a"]}, size_bytes=1, job_id=job.id
         )
 
-    ended = trainer.run_here(job, export=exporting(publish_and_die))
+    ended = trainer.run_here(job, exporter=exporting(publish_and_die))
     assert ended.result is not None
     assert ended.result["version"] == 1
     versions = trainer.registry.list_versions("colours", 10).items
@@ -329,7 +329,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, datase
             token = str(row.token)
         trainer.ledger.end_cancelled(Attempt(trainer.ledger.get(job.id), token))
 
-    ended = trainer.run_here(job, export=exporting(be_overtaken))
+    ended = trainer.run_here(job, exporter=exporting(be_overtaken))
     assert ended.state == JobState.CANCELLED
     with pytest.raises(NotFound):
         trainer.registry.resolve("colours")

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,9 @@ LONG = {**QUICK, "recipe": {**QUICK["recipe"], "epochs": 500}}  # type: ignore[d
 
 @pytest.fixture
 def processes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> TrainingProcesses:
-    for name, value in trainer.process_environment().items():
+    temporary = trainer.folder / "tmp"
+    temporary.mkdir()
+    for name, value in {**trainer.process_environment(), "TMPDIR": str(temporary)}.items():
         monkeypatch.setenv(name, value)
     return TrainingProcesses(trainer.ledger, "worker-1", lease_s=30)
 
@@ -88,6 +89,23 @@ def test_a_stopping_worker_gives_its_job_back_and_begins_no_other(
     assert trainer.ledger.get(job_id).state == JobState.QUEUED
     # What the training process says is in the worker's log.
     assert "job.interrupted" in capfd.readouterr().err
+    assert not list((trainer.folder / "tmp").iterdir())
+
+
+def test_a_worker_that_stops_while_its_process_starts_gives_the_job_back(
+    trainer: Trainer, processes: TrainingProcesses, digits: Path
+) -> None:
+    """Before the process has its handler of the signal, which then ends it without a word."""
+    trainer.use_digits(digits)
+    job = trainer.create(**QUICK)
+    thread = threading.Thread(target=processes.run, args=(job.id,))
+    thread.start()
+    while processes._process is None:
+        time.sleep(0.01)
+    processes.stop()
+    thread.join(30)
+    found = trainer.ledger.get(job.id)
+    assert (found.state, found.attempt, found.error) == (JobState.QUEUED, 0, None)
 
 
 @pytest.mark.slow
@@ -97,7 +115,7 @@ def test_one_training_runs_at_a_time(
     other = trainer.create(**QUICK)
     waiting = threading.Thread(target=processes.run, args=(other.id,))
     waiting.start()
-    time.sleep(1)
+    trainer.wait_for_phase(trainer.ledger.get(running[0]), "training", 20)
     assert trainer.ledger.get(other.id).state == JobState.QUEUED
     processes.stop()
     waiting.join(60)
@@ -119,17 +137,6 @@ def test_stale_messages_start_no_process(
     for job_id in (ended.id, held.id, "job_nobody_knows"):
         processes.run(job_id)
     assert trainer.ledger.get(held.id).attempt == 1
-
-
-def test_a_process_leaves_no_temporary_folder(
-    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread], tmp_path: Path
-) -> None:
-    """The attempt goes in by stdin: nothing that a killed worker would leave in /tmp."""
-    job_id, thread = running
-    assert not list(Path(tempfile.gettempdir()).glob("fovea-trainer-*"))
-    processes.stop()
-    thread.join(20)
-    assert trainer.ledger.get(job_id).state == JobState.QUEUED
 
 
 def test_exit_codes_are_explained() -> None:

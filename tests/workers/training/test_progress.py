@@ -89,6 +89,6 @@ def test_a_database_that_is_away_does_not_end_the_training(
     def away(*_: object) -> None:
         raise DatabaseUnavailable("away")
 
-    monkeypatch.setattr(JobLedger, "progress", away)
+    monkeypatch.setattr(JobLedger, "report_progress", away)
     reporter.phase("training")
     reporter.step(step(1))
