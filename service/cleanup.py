@@ -1,27 +1,32 @@
 """Deletes what nobody needs any more: old jobs, the files of ended ones, and what killed writers left."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from storage.blobs import BlobStore
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import NotFound, StorageError
 from storage.ids import made_at
-from storage.job import Job
+from storage.job import Job, JobState
 from storage.job_ledger import JobLedger
-from system.scratch import sweep_scratch
+from storage.registry import ModelRegistry
+from system.scratch import remove_old, sweep_scratch
 from workers.contract.queues import JobKind
 
-# The files of a job come before its row; no upload takes longer.
-FILES_WITHOUT_JOB = timedelta(days=1)
+# The files of a job come before its row, and a row of the first release before its job; nothing takes longer.
+WITHOUT_JOB = timedelta(days=1)
 MAKES_VERSION = (JobKind.FINETUNE, JobKind.PUBLISH)
+# Where the first release kept what is under `jobs/ID/` now.
+FIRST_RELEASE_PREFIXES = ("classify", "uploads")
+LISTED = 200
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cleanup:
     """`keep_jobs` is how long the record of an ended job stays, `keep_images` the images of an ended classify job.
 
@@ -29,15 +34,26 @@ class Cleanup:
     """
 
     ledger: JobLedger
+    datasets: DatasetRegistry
+    registry: ModelRegistry
     blobs: BlobStore
     uploads: Path
     keep_jobs: timedelta
     keep_images: timedelta
+    _unnamed: set[str] = field(default_factory=set, init=False)
 
     async def run(self, interval_s: float) -> None:
         """Again and again until cancelled; what cannot be reached is left for the next time."""
+        steps = (
+            self.prune_jobs,
+            self.delete_job_files,
+            self.delete_files_of_the_first_release,
+            self.refuse_abandoned_datasets,
+            self.blobs.sweep,
+            self.sweep_uploads,
+        )
         while True:
-            for step in (self.prune_jobs, self.delete_job_files, self.blobs.sweep, self.sweep_uploads):
+            for step in steps:
                 try:
                     await asyncio.to_thread(step)
                 except (StorageError, OSError) as error:
@@ -50,28 +66,77 @@ class Cleanup:
     def delete_job_files(self) -> None:
         """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was.
 
-        With them go the files of a version that was never registered.
+        With them go the files of a version that was never registered and of a dataset that was refused.
         """
         now = datetime.now(UTC)
         for job_id in self.blobs.folders("jobs"):
             job = self._job(job_id)
             if job is None:
-                is_over = now - made_at(job_id) > FILES_WITHOUT_JOB
+                is_over = now - made_at(job_id) > WITHOUT_JOB
             else:
                 keep = self.keep_images if job.kind == JobKind.CLASSIFY else timedelta()
                 is_over = job.finished_at is not None and now - job.finished_at >= keep
             if is_over:
-                if job and job.kind in MAKES_VERSION and job.result is None:
-                    self.blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")
+                if job is not None:
+                    self._delete_unregistered(job)
                 self.blobs.delete_prefix(f"jobs/{job_id}")
                 log.info("cleanup.job_files_deleted", job=job_id)
+
+    def delete_files_of_the_first_release(self) -> None:
+        """Its uploads and images that no job names which has not ended: now, and at the look before this one."""
+        found = {f"{prefix}/{name}" for prefix in FIRST_RELEASE_PREFIXES for name in self._names_under(prefix)}
+        unnamed = found - self._named_by_active_jobs() if found else set()
+        for key in unnamed & self._unnamed:
+            self.blobs.delete_prefix(key)
+            self.blobs.delete(key)
+            log.info("cleanup.files_of_the_first_release_deleted", key=key)
+        self._unnamed = unnamed
+
+    def refuse_abandoned_datasets(self) -> None:
+        if refused := self.datasets.refuse_abandoned(WITHOUT_JOB):
+            log.warning("cleanup.datasets_refused", datasets=refused)
 
     def sweep_uploads(self) -> None:
         if self.uploads.is_dir():
             sweep_scratch(self.uploads)
+            remove_old(self.uploads, "upload-*", WITHOUT_JOB.total_seconds())
 
     def _job(self, job_id: str) -> Job | None:
         try:
             return self.ledger.get(job_id)
         except NotFound:
             return None
+
+    def _delete_unregistered(self, job: Job) -> None:
+        """A job of the first release may have failed after it had registered its version, which stays."""
+        model, dataset = job.request.get("model"), job.request.get("dataset")
+        if job.kind in MAKES_VERSION and model and self.registry.version_of_job(job.id) is None:
+            self.blobs.delete_prefix(f"models/{model}/{job.id}")
+        if job.kind == JobKind.INGEST and dataset and not self._is_ready(dataset):
+            self.blobs.delete_prefix(f"datasets/{dataset}")
+
+    def _is_ready(self, dataset_id: str) -> bool:
+        """Whether it has files of its own, as a duplicate has none."""
+        try:
+            found = self.datasets.get(dataset_id)
+        except NotFound:
+            return False
+        return found.id == dataset_id and found.state is DatasetState.READY
+
+    def _names_under(self, prefix: str) -> set[str]:
+        return {key.removeprefix(f"{prefix}/").partition("/")[0] for key in self.blobs.list(prefix)}
+
+    def _named_by_active_jobs(self) -> set[str]:
+        """The first two parts of every key that the request of a job names which has not ended."""
+        named: set[str] = set()
+        for state in (JobState.QUEUED, JobState.RUNNING):
+            cursor: str | None = None
+            while True:
+                page = self.ledger.list(LISTED, cursor, state=state)
+                for job in page.items:
+                    keys = (job.request.get(name) for name in ("prefix", "upload"))
+                    named |= {"/".join(key.split("/")[:2]) for key in keys if isinstance(key, str)}
+                cursor = page.next_cursor
+                if cursor is None:
+                    break
+        return named

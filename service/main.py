@@ -88,6 +88,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     database = open_database(settings.database)
     registry = ModelRegistry(database)
     ledger = JobLedger(database)
+    datasets = DatasetRegistry(database)
     metrics = GatewayMetrics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
@@ -126,7 +127,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         database=database,
         registry=registry,
         ledger=ledger,
-        datasets=DatasetRegistry(database),
+        datasets=datasets,
         blobs=blobs,
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         workforce=workforce,
@@ -136,6 +137,8 @@ def build_parts(settings: GatewaySettings) -> Parts:
         dispatcher=JobDispatcher(celery, ledger),
         cleanup=Cleanup(
             ledger,
+            datasets,
+            registry,
             blobs,
             settings.uploads,
             keep_jobs=timedelta(days=settings.keep_jobs_days),

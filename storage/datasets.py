@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from storage.clock import now
+from storage.clock import from_now, now
 from storage.database import Database, Transaction
 from storage.errors import Conflict, InUse, NotFound
 from storage.ids import new_id
-from storage.job_rows import names_dataset
+from storage.job_rows import ACTIVE, names_dataset
 from storage.page import Page, bounded, decode_cursor, encode_cursor
 from storage.tables import DatasetRow, JobRow
 from storage.text import check_title, contains, equals, is_text
@@ -151,14 +151,34 @@ class DatasetRegistry:
             raise NotFound("dataset", dataset_id)
         return _dataset(row)
 
-    def find_by_hash(self, content_hash: str) -> Dataset | None:
-        """The ready dataset of that content."""
+    def find_by_hash(self, content_hash: str, *, within: Transaction | None = None) -> Dataset | None:
+        """The ready dataset of that content; `within` a transaction nobody deletes it before that is committed."""
         ready = select(DatasetRow).where(
             equals(DatasetRow.content_hash, content_hash), DatasetRow.state == DatasetState.READY
         )
-        with self._database.session(read_only=True) as session:
+        if within is not None:
+            ready = ready.with_for_update(read=True)
+        with self._database.session(read_only=within is None, within=within) as session:
             row = session.scalars(ready).one_or_none()
             return None if row is None else _dataset(row)
+
+    def refuse_abandoned(self, older_than: timedelta) -> int:
+        """Refuse the datasets made longer ago that are `checking` though no job checks them; how many it was.
+
+        A release before this one left such, and leaves them while it runs beside this one.
+        """
+        jobs = select(JobRow.id).where(JobRow.dataset == DatasetRow.id, ACTIVE)
+        abandoned = (
+            update(DatasetRow)
+            .where(
+                DatasetRow.state == DatasetState.CHECKING,
+                DatasetRow.created_at < from_now(-older_than.total_seconds()),
+                not_(jobs.exists()),
+            )
+            .values(state=DatasetState.REFUSED, report={"refusals": ["Its check ended without a verdict."]})
+        )
+        with self._database.session() as session:
+            return len(session.scalars(abandoned.returning(DatasetRow.id)).all())
 
     def list(self, limit: int, cursor: str | None = None, search: str | None = None) -> Page[Dataset]:
         """Newest first, without duplicates. `search` is a part of the name or the id. Raises InvalidCursor."""

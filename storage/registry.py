@@ -104,6 +104,11 @@ class ModelRegistry:
         with self._database.session(read_only=within is None, within=within) as session:
             return _model(session, model)
 
+    def version_of_job(self, job_id: str) -> Version | None:
+        """The version that the job registered, if it is still there."""
+        with self._database.session(read_only=True) as session:
+            return _published_by(session, job_id)
+
     def list_versions(self, model: str, limit: int, cursor: str | None = None) -> Page[Version]:
         """Newest first. Raises NotFound for an unknown model, and InvalidCursor."""
         limit = bounded(limit)

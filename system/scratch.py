@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LOCK = ".lock"
@@ -24,8 +24,11 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     sweep_scratch(parent)
     folder = Path(tempfile.mkdtemp(dir=parent, prefix=_PREFIX))
     try:
-        with (folder / _LOCK).open("wb") as lock:
+        # Locked under another name first: a sweeper must not find a lock that nobody holds yet.
+        unlocked = folder / f"{_LOCK}.new"
+        with unlocked.open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            unlocked.rename(folder / _LOCK)
             content = folder / "content"
             content.mkdir()
             yield content
@@ -53,3 +56,18 @@ def _is_abandoned(folder: Path) -> bool:
             return time.time() - folder.stat().st_mtime > _MAKING_S
         except OSError:
             return False
+
+
+def remove_old(parent: Path, pattern: str, older_than_s: float) -> None:
+    """Remove files and folders of that name that were not touched for so long; for those without a lock.
+
+    Raises OSError.
+    """
+    oldest = time.time() - older_than_s
+    for path in parent.glob(pattern):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.training.disk import writing
 from system.files import sha256_of, sync
 
 RECORD = "checkpoint.json"
@@ -55,10 +56,14 @@ class Checkpoints:
     def save(self, checkpoint: Checkpoint) -> Path:
         """Writes a checkpoint; when this returns, it survives a loss of power. Raises OSError on a full disk."""
         with self.incoming() as folder:
-            save_file(cpu_copies(checkpoint.weights), folder / WEIGHTS)
-            torch.save(checkpoint.state, folder / STATE)
-            if checkpoint.best is not None:
-                save_file(cpu_copies(checkpoint.best), folder / BEST)
+            weights, best = cpu_copies(checkpoint.weights), checkpoint.best
+            with writing(folder / WEIGHTS):
+                save_file(weights, folder / WEIGHTS)
+            with writing(folder / STATE):
+                torch.save(checkpoint.state, folder / STATE)
+            if best is not None:
+                with writing(folder / BEST):
+                    save_file(cpu_copies(best), folder / BEST)
             files = {file.name: sha256_of(file) for file in sorted(folder.iterdir())}
             record = {"fingerprint": self.fingerprint, "files": files, **checkpoint.record}
             (folder / RECORD).write_text(json.dumps(record, indent=1))

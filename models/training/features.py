@@ -19,6 +19,7 @@ from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import Transform
 from models.training.checkpoint import weights_sha256
+from models.training.disk import writing
 from models.training.errors import OutOfMemory
 from models.training.pixels import Pixels
 from models.training.precision import out_of_memory
@@ -64,7 +65,7 @@ class FeatureCache:
 
     def store(self, key: str, features: Tensor) -> None:
         """Raises OSError on a full disk."""
-        with written_whole(self.folder / f"{key}.safetensors") as part:
+        with written_whole(self.folder / f"{key}.safetensors") as part, writing(part):
             save_file({"features": features.contiguous()}, part)
 
 

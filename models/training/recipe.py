@@ -7,12 +7,26 @@ Every field has its range and its meaning here and nowhere else: requests are he
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from models.training.errors import InvalidRecipe
 from models.validation import BRANCH, invalid_fields
 
 PresetName = Literal["default", "alexnet-2012", "digits"]
+
+
+def whole(value: object) -> object:
+    """JSON knows no whole numbers: 10.0 is 10 for many a client."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Augmentation(BaseModel):
@@ -113,6 +127,11 @@ class Recipe(BaseModel):
         description="Augmented views of each image beside the plain one, for a head on a frozen backbone.",
     )
     augmentation: Augmentation = Field(Augmentation(), description="How training images vary.")
+
+    @field_validator("epochs", "batch_size", "schedule_epochs", "patience", "head_views", mode="before")
+    @classmethod
+    def _whole(cls, value: object) -> object:
+        return whole(value)
 
 
 class RecipeOverrides(Recipe):

@@ -13,9 +13,11 @@ from service.cleanup import Cleanup
 from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.database import Database, migrate, open_database
+from storage.datasets import DatasetRegistry, DatasetState
 from storage.ids import new_id
 from storage.job_ledger import JobLedger
-from storage.tables import JobRow
+from storage.registry import ModelRegistry
+from storage.tables import DatasetRow, JobRow
 from system.scratch import scratch_folder
 
 
@@ -30,6 +32,8 @@ def database(tmp_path: Path) -> Iterator[Database]:
 def cleanup_of(database: Database, tmp_path: Path, keep_images_h: float = 0) -> Cleanup:
     return Cleanup(
         JobLedger(database),
+        DatasetRegistry(database),
+        ModelRegistry(database),
         BlobStore(str(tmp_path / "blobs")),
         tmp_path / "uploads",
         keep_jobs=timedelta(days=90),
@@ -134,3 +138,82 @@ def test_it_goes_on_while_something_cannot_be_reached(
     asyncio.run(run())
     assert len(swept) >= 2
     assert kept(cleanup) == set()
+
+
+def failed(cleanup: Cleanup, kind: str, request: dict[str, str]) -> str:
+    job = cleanup.ledger.create(kind, request)
+    attempt = cleanup.ledger.take(job.id, "w", 30)
+    assert attempt is not None
+    cleanup.ledger.fail(attempt, "internal", "why")
+    cleanup.blobs.put_bytes(f"jobs/{job.id}/note", b"x")
+    return job.id
+
+
+def test_files_of_a_version_that_was_never_registered_go(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    job = failed(cleanup, "finetune", {"model": "ants"})
+    cleanup.blobs.put_bytes(f"models/ants/{job}/attempt/model.onnx", b"x")
+    cleanup.delete_job_files()
+    assert cleanup.blobs.list() == []
+
+
+def test_files_of_a_registered_version_stay_however_its_job_ended(database: Database, tmp_path: Path) -> None:
+    """The first release registered a version before it compared and promoted it: that could still fail the job."""
+    cleanup = cleanup_of(database, tmp_path)
+    job = failed(cleanup, "finetune", {"model": "ants"})
+    artifact = f"models/ants/{job}/attempt"
+    cleanup.blobs.put_bytes(f"{artifact}/model.onnx", b"x")
+    cleanup.registry.add_version("ants", artifact=artifact, manifest={}, size_bytes=1, job_id=job)
+    cleanup.delete_job_files()
+    assert cleanup.blobs.list() == [f"{artifact}/model.onnx"]
+
+
+def test_files_of_a_refused_dataset_go_and_of_a_ready_one_stay(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    for dataset_id, state in (("ds_ready", DatasetState.READY), ("ds_refused", DatasetState.REFUSED)):
+        cleanup.datasets.add("photos", dataset_id=dataset_id, prefix=f"datasets/{dataset_id}/a", state=state)
+        cleanup.blobs.put_bytes(f"datasets/{dataset_id}/a/dataset.json", b"x")
+        failed(cleanup, "ingest", {"dataset": dataset_id})
+    cleanup.delete_job_files()
+    assert cleanup.blobs.list() == ["datasets/ds_ready/a/dataset.json"]
+
+
+def test_what_the_first_release_left_goes_once_no_job_names_it(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    for key in ("classify/aaa/0", "classify/bbb/0", "uploads/ccc", "uploads/ddd"):
+        cleanup.blobs.put_bytes(key, b"x")
+    cleanup.ledger.create("classify", {"prefix": "classify/aaa/"})
+    cleanup.ledger.create("ingest", {"upload": "uploads/ccc"})
+    cleanup.delete_files_of_the_first_release()
+    # Perhaps its job is only about to be made.
+    assert len(cleanup.blobs.list()) == 4
+    cleanup.delete_files_of_the_first_release()
+    assert cleanup.blobs.list() == ["classify/aaa/0", "uploads/ccc"]
+
+
+def test_bodies_that_the_first_release_left_go_when_they_are_old(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    cleanup.uploads.mkdir()
+    for name in ("upload-old", "upload-new"):
+        (cleanup.uploads / name).write_bytes(b"x")
+    os.utime(cleanup.uploads / "upload-old", (1, 1))
+    cleanup.sweep_uploads()
+    assert [path.name for path in cleanup.uploads.iterdir()] == ["upload-new"]
+
+
+def test_a_dataset_that_nobody_checks_is_refused(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    for dataset_id in ("ds_young", "ds_checked", "ds_abandoned"):
+        cleanup.datasets.add("photos", dataset_id=dataset_id, prefix=f"datasets/{dataset_id}")
+    cleanup.ledger.create("ingest", {"dataset": "ds_checked"})
+    with database.session() as session:
+        session.execute(
+            update(DatasetRow).where(DatasetRow.id != "ds_young").values(created_at=from_now(-2 * 86400))
+        )
+    cleanup.refuse_abandoned_datasets()
+    states = {name: cleanup.datasets.get(name).state for name in ("ds_young", "ds_checked", "ds_abandoned")}
+    assert states == {
+        "ds_young": DatasetState.CHECKING,
+        "ds_checked": DatasetState.CHECKING,
+        "ds_abandoned": DatasetState.REFUSED,
+    }

@@ -134,3 +134,13 @@ def test_the_key_of_the_queue_is_the_one_that_kombu_uses(dispatcher: JobDispatch
     with dispatcher.celery.connection_for_read() as connection:
         keys = {key.decode() for key in connection.default_channel.client.keys("*")}
     assert KEY_PREFIX + Queue.TRAINING.value in keys
+
+
+def test_a_job_of_a_later_releases_kind_is_left_to_it_and_the_others_are_sent(
+    dispatcher: JobDispatcher, redis_server: RedisServer
+) -> None:
+    dispatcher.ledger.create("from_the_future", {})
+    known = dispatcher.ledger.create(JobKind.FINETUNE.value, {})
+    reconcile(dispatcher)
+    assert length(dispatcher.celery, Queue.TRAINING) == 1
+    assert dispatcher.ledger.get(known.id).state.value == "queued"

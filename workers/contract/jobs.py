@@ -8,10 +8,10 @@ clients ask for by JSON is validated by the same models.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_serializer
 
 from models.dataset.builtin import DIGITS
-from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe
+from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe, whole
 from storage.reference import MODEL_NAME
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
@@ -94,7 +94,7 @@ class FinetuneRequest(JobRequest):
         ValidationOptions(),
         description="How validation images are chosen where the dataset has no split of its own.",
     )
-    seed: int = Field(
+    seed: Annotated[int, BeforeValidator(whole)] = Field(
         0,
         ge=0,
         lt=2**31,
@@ -237,5 +237,8 @@ Request = TypeVar("Request", bound=JobRequest)
 
 
 def read_request(kind: type[Request], row: Mapping[str, Any]) -> Request:
-    """A job's request from its row; what a newer release added is ignored. Raises pydantic's ValidationError."""
-    return kind.model_validate(row, extra="ignore")
+    """A job's request from its row. Raises pydantic's ValidationError.
+
+    What a newer release added is ignored, and numbers are taken in forms that clients may not send any more.
+    """
+    return kind.model_validate(row, extra="ignore", strict=False)

@@ -4,7 +4,6 @@ Whatever is killed at whatever moment: the dataset is either as it was or as the
 written in one transaction. The archive is deleted after it, when nobody can need it again.
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from models.dataset.errors import DatasetError, DatasetRefused
 from models.dataset.folder import MANIFEST
 from models.dataset.ingest import ingest
 from models.dataset.report import Report
+from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from storage.errors import Conflict, LeaseLost
@@ -47,8 +47,7 @@ class IngestJob:
     def _check(self, attempt: RunningAttempt, request: IngestRequest, dataset: Dataset) -> None:
         with scratch_folder(self.scratch) as scratch:
             archive, folder = scratch / "archive", scratch / "dataset"
-            with self.blobs.open(request.upload) as stored, archive.open("wb") as copy:
-                shutil.copyfileobj(stored, copy, 4 * 2**20)
+            self.blobs.get_files([(request.upload, archive)])
             try:
                 report = ingest(archive, folder, on_fault=request.on_fault, progress=_progress_of(attempt))
             except DatasetError as error:
@@ -62,10 +61,13 @@ class IngestJob:
         with attempt.transaction() as transaction:
             self.datasets.record_check(dataset.id, DatasetState.REFUSED, report=report, within=transaction)
             attempt.fail(error, within=transaction)
+        # Of an attempt that came further and was killed.
+        self.blobs.delete_prefix(f"datasets/{dataset.id}")
 
     def _publish(self, attempt: RunningAttempt, dataset: Dataset, report: Report, folder: Path) -> None:
         """Under a prefix of this attempt's own, which no other attempt writes into."""
         prefix = f"datasets/{dataset.id}/{attempt.short_id}"
+        size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         self.blobs.put_folder(prefix, folder, last=MANIFEST)
         try:
             with attempt.transaction() as transaction:
@@ -76,15 +78,15 @@ class IngestJob:
                     labels=report.labels,
                     counts=report.counts,
                     report=report.to_dict(),
-                    size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+                    size_bytes=size_bytes,
                     prefix=prefix,
                     within=transaction,
                 )
                 attempt.succeed(_result(dataset.id, report), within=transaction)
         except Conflict:
-            self.blobs.delete_prefix(prefix)
             self._end_as_duplicate(attempt, dataset, report)
-        except LeaseLost:
+            self.blobs.delete_prefix(f"datasets/{dataset.id}")
+        except (LeaseLost, Interrupted):
             self.blobs.delete_prefix(prefix)
             raise
         else:
@@ -92,10 +94,10 @@ class IngestJob:
 
     def _end_as_duplicate(self, attempt: RunningAttempt, dataset: Dataset, report: Report) -> None:
         """The content is that of a dataset that is ready: from now on the new id leads to that one."""
-        original = self.datasets.find_by_hash(report.content_hash or "")
-        if original is None:
-            raise Conflict("A dataset of the same content was deleted in this very moment; send it again.")
         with attempt.transaction() as transaction:
+            original = self.datasets.find_by_hash(report.content_hash or "", within=transaction)
+            if original is None:
+                raise Conflict("A dataset of the same content was deleted in this very moment; send it again.")
             self.datasets.record_duplicate(dataset.id, original.id, within=transaction)
             attempt.succeed(_result(original.id, report, duplicate_of=original.id), within=transaction)
 

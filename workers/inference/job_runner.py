@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from storage.job_ledger import JobLedger
-from workers.contract.queues import JobKind
-from workers.jobs.attempt import JobFunction, run_attempt, take
+from workers.jobs.attempt import JobFunction, give_back_unknown, run_attempt, take
 from workers.traces import Tracer
 
 
@@ -15,7 +14,7 @@ class InferenceJobs:
     """Runs jobs by their kind; after `stop` those that run are given back, and no other is begun."""
 
     ledger: JobLedger
-    work_of: Mapping[JobKind, JobFunction]
+    functions: Mapping[str, JobFunction]
     worker: str
     lease_s: float
     tracer: Tracer | None = None
@@ -29,8 +28,11 @@ class InferenceJobs:
         attempt = take(self.ledger, job_id, self.worker, self.lease_s)
         if attempt is None:
             return
-        work = self.work_of[JobKind(attempt.job.kind)]
-        run_attempt(self.ledger, attempt, work, lease_s=self.lease_s, stop=self._stopping, tracer=self.tracer)
+        function = self.functions.get(attempt.job.kind)
+        if function is None:
+            give_back_unknown(self.ledger, attempt)
+            return
+        run_attempt(self.ledger, attempt, function, lease_s=self.lease_s, stop=self._stopping, tracer=self.tracer)
 
     def stop(self) -> None:
         """Have the jobs that run stop at their next step; safe in a signal handler and from any thread."""

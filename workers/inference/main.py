@@ -17,6 +17,7 @@ from storage.database import open_database
 from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from system.scratch import remove_old, sweep_scratch
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
 from workers.contract.queues import JobKind, Queue
@@ -32,6 +33,7 @@ from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import Tracer, TracingUnavailable, open_tracer
 
+OLD_S = 24 * 3600
 log = structlog.get_logger()
 QUEUES = (Queue.INTERACTIVE.value, Queue.BULK.value)
 
@@ -65,6 +67,10 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
         memory_budget=settings.model_memory_bytes,
         max_pixels=settings.max_pixels,
     )
+    scratch = settings.cache / "ingest"
+    sweep_scratch(scratch)
+    # Of the first release, which did not lock its folders.
+    remove_old(scratch, "ingest-*", OLD_S)
     transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     database = open_database(settings.database)
     # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
@@ -73,11 +79,11 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, transit, worker, tracer)
-    work_of: dict[JobKind, JobFunction] = {
+    functions: dict[str, JobFunction] = {
         JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
-        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, settings.cache / "ingest"),
+        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, scratch),
     }
-    register_jobs(app, InferenceJobs(JobLedger(database), work_of, worker, settings.lease_s, tracer))
+    register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))
     started_at = time.time()
     install_heartbeat(
         app,

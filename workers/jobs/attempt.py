@@ -6,7 +6,7 @@ written in one transaction, so that a kill at any moment leaves the job either a
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
@@ -101,6 +101,13 @@ def take(ledger: JobLedger, job_id: str, worker: str, lease_s: float) -> Attempt
     if attempt is None:
         log.info("job.not_to_be_run", job=job_id)
     return attempt
+
+
+def give_back_unknown(ledger: JobLedger, attempt: Attempt) -> None:
+    """Release a job of a kind that this worker does not know: a later release runs beside it and added one."""
+    log.warning("job.unknown_kind", job=attempt.job.id, kind=attempt.job.kind)
+    with suppress(StorageError):
+        ledger.release(attempt)
 
 
 def run_attempt(

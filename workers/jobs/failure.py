@@ -163,9 +163,11 @@ def _is_torchs_shortage(error: BaseException) -> bool:
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
-    """Also where the blobs' store says so: it stands behind its own error."""
-    while isinstance(error, OSError | BlobsUnavailable):
+    """Also where another error stands before it, as the blobs' store and libraries put theirs."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        error = error.__cause__
+        seen.append(error)
+        error = error.__cause__ or error.__context__
     return False

@@ -12,6 +12,7 @@ from models.card.finetuned import EarlierVersion
 from models.dataset.folder import DatasetFolder
 from models.parity import ParityReport
 from models.training.checkpoint import cpu_copies, weights_sha256
+from models.training.disk import writing
 from models.training.linear import FittedHead
 from models.training.recipe import Recipe
 from models.training.split import Split
@@ -27,9 +28,10 @@ EARLIER_VERSIONS = 100
 
 
 def write_weights(folder: Path, state: dict[str, Tensor]) -> str:
-    """Writes a network's state dict; the sha256 of its values."""
+    """Writes a network's state dict; the sha256 of its values. Raises OSError on a full disk."""
     weights = cpu_copies(state)
-    save_file(weights, folder / WEIGHTS)
+    with writing(folder / WEIGHTS):
+        save_file(weights, folder / WEIGHTS)
     return weights_sha256(weights)
 
 

@@ -109,6 +109,7 @@ class FinetuneJob:
                 Checkpoints(work_dir / "checkpoints", fingerprint),
                 self.blobs,
                 f"jobs/{attempt.job.id}/checkpoints",
+                attempt=attempt.short_id,
                 is_last=lambda: attempt.lease.is_stopping,
             ),
         )

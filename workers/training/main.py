@@ -1,13 +1,17 @@
 """The training worker's process: `python -m workers.training.main`. Training itself runs in a child of it."""
 
+import contextlib
 import os
 import socket
 import sys
+import tempfile
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import structlog
 
+from system.scratch import remove_old
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
 from workers.contract.queues import Queue
@@ -20,6 +24,7 @@ from workers.training.tasks import register
 
 log = structlog.get_logger()
 QUEUES = (Queue.TRAINING.value,)
+OLD_S = 24 * 3600
 
 
 def main() -> int:
@@ -35,6 +40,9 @@ def main() -> int:
         return 2
     if tracer:
         tracer.close()
+    with contextlib.suppress(OSError):
+        # Of the first release, which handed jobs over in such folders.
+        remove_old(Path(tempfile.gettempdir()), "fovea-trainer-*", OLD_S)
     app = make_celery(settings.broker_url, role="training", events=settings.task_events)
     register(app, settings, worker)
     transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)

@@ -20,12 +20,16 @@ log = structlog.get_logger()
 class MirroredCheckpoints:
     """Checkpoints in a folder here, of which the newest is kept under `prefix` too.
 
+    Every attempt's copies have names of their own, so that one that was overtaken takes none from its successor.
     Once `is_last` is true, a checkpoint is copied however recent the copy before is: the next attempt may be on
     another machine. A copy that fails is logged, for the local one is still there.
     """
 
-    def __init__(self, local: Checkpoints, blobs: BlobStore, prefix: str, is_last: Callable[[], bool]) -> None:
-        self._local, self._blobs, self._prefix, self._is_last = local, blobs, prefix, is_last
+    def __init__(
+        self, local: Checkpoints, blobs: BlobStore, prefix: str, *, attempt: str, is_last: Callable[[], bool]
+    ) -> None:
+        self._local, self._blobs, self._prefix = local, blobs, prefix
+        self._attempt, self._is_last = attempt, is_last
         self._copied_at = 0.0
 
     def save(self, checkpoint: Checkpoint) -> None:
@@ -44,9 +48,11 @@ class MirroredCheckpoints:
         if folder is None:
             return
         try:
-            self._blobs.put_folder(f"{self._prefix}/{folder.name}", folder, last=RECORD)
-            for older in set(self._blobs.folders(self._prefix)) - {folder.name}:
-                self._blobs.delete_prefix(f"{self._prefix}/{older}")
+            name = f"{self._attempt}-{folder.name}"
+            self._blobs.put_folder(f"{self._prefix}/{name}", folder, last=RECORD)
+            for other in self._blobs.folders(self._prefix):
+                if other.startswith(f"{self._attempt}-") and other != name:
+                    self._blobs.delete_prefix(f"{self._prefix}/{other}")
         except StorageError as error:
             log.warning("checkpoint.not_mirrored", reason=str(error))
         self._copied_at = time.monotonic()
@@ -57,11 +63,16 @@ class MirroredCheckpoints:
             copies = {
                 name: _position(json.loads(self._blobs.get_bytes(f"{self._prefix}/{name}/{RECORD}")))
                 for name in self._blobs.folders(self._prefix)
-                if name.isdecimal() and self._blobs.exists(f"{self._prefix}/{name}/{RECORD}")
+                if self._blobs.exists(f"{self._prefix}/{name}/{RECORD}")
             }
-            newest = max(copies, key=copies.__getitem__, default=None)
-            if newest is not None and copies[newest] > self._local_position():
+            if not copies:
+                return
+            newest = max(copies, key=copies.__getitem__)
+            if copies[newest] > self._local_position():
                 self._fetch(newest)
+            # This attempt has only just begun, so that no later one can have made any of these.
+            for name in set(self._blobs.folders(self._prefix)) - {newest}:
+                self._blobs.delete_prefix(f"{self._prefix}/{name}")
         except (StorageError, ValueError, KeyError) as error:
             log.warning("checkpoint.not_fetched", reason=str(error))
 

@@ -86,7 +86,7 @@ def run(
                     reporter.end_phase()
 
             run_attempt(ledger, attempt, phases, lease_s=settings.lease_s, stop=stop, tracer=tracer)
-        clean_up(ledger, job_id, work_dir, blobs)
+        clean_up(ledger, ModelRegistry(database), job_id, work_dir, blobs)
     finally:
         database.close()
         if tracer:
@@ -118,16 +118,16 @@ def job_of(
     return FinetuneJob(settings, registry, DatasetRegistry(database), blobs, folders, weights, **instead)
 
 
-def clean_up(ledger: JobLedger, job_id: str, work_dir: Path, blobs: BlobStore) -> None:
+def clean_up(ledger: JobLedger, registry: ModelRegistry, job_id: str, work_dir: Path, blobs: BlobStore) -> None:
     """Once the job has ended nobody resumes it: its checkpoints go, and the files of a version that never came."""
     with contextlib.suppress(StorageError):
         job = ledger.get(job_id)
         if not job.state.is_terminal:
             return
         shutil.rmtree(work_dir, ignore_errors=True)
-        blobs.delete_prefix(f"jobs/{job_id}")
-        if job.result is None:
+        if registry.version_of_job(job_id) is None:
             blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")
+        blobs.delete_prefix(f"jobs/{job_id}")
 
 
 if __name__ == "__main__":

@@ -193,3 +193,25 @@ def test_class_weights_weigh_the_loss(train: Data, validation: Data) -> None:
         each = F.cross_entropy(weighted.network(inputs), targets, reduction="none")
     loss, _ = take_step(weighted, inputs, targets)
     assert loss == pytest.approx(float((each * weighted.class_weights[targets]).mean()), rel=1e-5)
+
+
+def test_a_batch_that_does_not_fit_goes_through_in_even_parts(train: Data, validation: Data) -> None:
+    """A last part of one image would be no batch to normalise by."""
+    training = small_training(train, validation)
+    sizes: list[int] = []
+    training.network.register_forward_pre_hook(lambda _module, inputs: sizes.append(len(inputs[0])))
+    inputs, targets = next(iter(training.batches.epoch(0, 0)))
+    inputs, targets = torch.cat([inputs, inputs, inputs])[:33], torch.cat([targets, targets, targets])[:33]
+    training.progress.micro_batch = 16
+    take_step(training, inputs, targets)
+    assert sizes == [11, 11, 11]
+
+
+def test_a_training_goes_on_with_another_number_format(train: Data, validation: Data, tmp_path: Path) -> None:
+    """As on a GPU that scales its losses, after a CPU that does not."""
+    checkpoints = Checkpoints(tmp_path, "this one")
+    with pytest.raises(Interrupted):
+        fit(small_training(train, validation, checkpoints=checkpoints), Watching(stop_at=(1, 3)))
+    resumed = small_training(train, validation, checkpoints=checkpoints)
+    resumed.precision.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    assert len(fit(resumed, Watching()).history) == 3

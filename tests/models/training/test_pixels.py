@@ -1,5 +1,6 @@
 """Training sees the pixels that serving would, decoded once."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from models.dataset.folder import DatasetFolder
 from models.errors import ImageUnreadable
 from models.preprocess import prepare
 from models.spec import Preprocessing
-from models.training.pixels import canvas_of, decode
+from models.training.pixels import Pixels, canvas_of, decode
 from models.training.split import split_dataset
 
 SMALL = Preprocessing(height=20, width=20, resize=24)
@@ -51,3 +52,13 @@ def test_a_damaged_image_is_named_and_leaves_nothing_behind(tmp_path: Path) -> N
     with pytest.raises(ImageUnreadable, match=split.train.names[3]):
         decode(split.train, SMALL, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_another_process_gets_the_files_name_and_not_its_content(colours: DatasetFolder, tmp_path: Path) -> None:
+    images = split_dataset(colours, fraction=0.25, seed=0).train
+    pixels = decode(images, SMALL, tmp_path)
+    sent = pickle.dumps(pixels)
+    assert len(sent) < 1000 < pixels.array.nbytes
+    assert np.array_equal(pickle.loads(sent).array, pixels.array)
+    some = Pixels(pixels.array[2:4])
+    assert np.array_equal(pickle.loads(pickle.dumps(some)).array, pixels.array[2:4])

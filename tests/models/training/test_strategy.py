@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from models.training.recipe import DEFAULT, read_recipe
 from models.training.strategy import choose_strategy, freeze, head_dropout, set_dropout
-from models.zoo.layout import classifiers
+from models.zoo.layout import classifiers, is_separable
 from models.zoo.registry import build
 
 
@@ -114,3 +114,11 @@ def test_dropout_can_be_set() -> None:
     network = build("alexnet", num_classes=3)
     set_dropout(network, 0.3)
     assert {m.p for m in network.modules() if isinstance(m, nn.Dropout)} == {0.3}
+
+
+def test_a_network_without_one_head_is_trained_as_a_whole() -> None:
+    choice = choose_strategy("auto", targets(50), 3, pretrained=True, separable=False)
+    assert choice.strategy == "full"
+    assert "does not classify by one head" in choice.reason
+    assert is_separable(build("lenet5", num_classes=3))
+    assert not is_separable(build("timm/deit_tiny_distilled_patch16_224", num_classes=3))

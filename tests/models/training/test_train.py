@@ -1,8 +1,10 @@
 """A network trained from images to weights: by a regression or by steps on features, or by steps on images."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support.teaching import CPU, SMALL_RECIPE, Watching
@@ -19,7 +21,7 @@ from models.training.interruption import Interrupted
 from models.training.loop import evaluate
 from models.training.recipe import read_recipe
 from models.training.seeds import seed_everything
-from models.training.split import split_dataset
+from models.training.split import ImageList, Split, split_dataset
 from models.training.strategy import Strategy
 from models.training.train import TrainedModel, train
 from models.weights.loading import default_preprocessing
@@ -148,3 +150,43 @@ def test_labels_that_the_head_knew_stay_near_their_rows(inputs: TrainingInputs, 
         trained(whole, inputs, tmp_path, REGRESSION, strategy="head", kept_labels=kept)
         moved[kept] = float((head.weight.detach()[0] - before).norm() / before.norm())
     assert moved[inputs.split.labels[:1]] < 0.8 * moved[()]
+
+
+def test_a_sampler_and_weights_are_the_same_to_a_regression(tmp_path: Path) -> None:
+    """It draws no images, and must not ignore what was asked for."""
+    split = split_dataset(
+        colour_dataset(tmp_path / "uneven", per_class=12, split=lambda i: "val" if i < 4 else "train"),
+        fraction=0.25,
+        seed=0,
+    )
+    found = {}
+    for balance in ("none", "weights", "sampler"):
+        inputs = prepare_inputs(uneven(split), default_preprocessing(get("lenet5")), tmp_path / "pixels")
+        whole = network()
+        trained(whole, inputs, tmp_path, {**REGRESSION, "class_balance": balance}, strategy="head")
+        found[balance] = weights_sha256(dict(whole.state_dict()))
+    assert found["weights"] == found["sampler"] != found["none"]
+
+
+def uneven(split: Split) -> Split:
+    """The split with a third of the first class's training images."""
+    keep = np.flatnonzero((split.train.targets != 0) | (np.arange(len(split.train)) % 3 == 0))
+    train = split.train
+    fewer = ImageList(
+        tuple(train.paths[i] for i in keep),
+        train.targets[keep],
+        tuple(train.names[i] for i in keep),
+        tuple(train.sha256[i] for i in keep),
+    )
+    return dataclasses.replace(split, train=fewer)
+
+
+def test_mixed_images_have_no_features_of_their_own(inputs: TrainingInputs, tmp_path: Path) -> None:
+    mixing = {**SMALL_RECIPE["augmentation"], "mixup": 0.2}
+    watcher = Watching()
+    trained(
+        network(), inputs, tmp_path, {**SMALL_RECIPE, "augmentation": mixing}, strategy="head", watcher=watcher
+    )
+    assert watcher.phases == ["training"]
+    with pytest.raises(InvalidRecipe, match="needs features that are kept"):
+        trained(network(), inputs, tmp_path, {**REGRESSION, "augmentation": mixing}, strategy="head")

@@ -243,3 +243,31 @@ def test_openapi_shows_the_fields_of_a_recipe() -> None:
     assert fields["epochs"]["maximum"] == 1000
     assert fields["optimizer"]["enum"] == ["adamw", "sgd"]
     assert fields["epochs"]["description"]
+
+
+def test_numbers_that_the_first_release_took_are_read_from_its_rows() -> None:
+    row = {
+        "model": "m", "dataset": "ds_1", "architecture": "resnet18", "seed": "7",
+        "validation": {"fraction": "0.25"}, "recipe": {"epochs": 10.0, "augmentation": {"rotation": 5}},
+    }  # fmt: skip
+    request = read_request(FinetuneRequest, row)
+    assert (request.seed, request.validation.fraction, request.resolved_recipe().epochs) == (7, 0.25, 10)
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    base = {"model": "m", "dataset": "ds_1", "architecture": "resnet18"}
+    request = FinetuneRequest.model_validate({**base, "seed": 7.0, "recipe": {"epochs": 10.0, "patience": 3.0}})
+    assert (request.seed, request.resolved_recipe().epochs, request.resolved_recipe().patience) == (7, 10, 3)
+    with pytest.raises(ValidationError):
+        FinetuneRequest.model_validate({**base, "recipe": {"epochs": 10.5}})
+
+
+def test_names_of_weights_are_taken_in_any_case() -> None:
+    base = {"model": "m", "dataset": "ds_1", "architecture": "resnet18"}
+    assert FinetuneRequest.model_validate({**base, "weights": "None"}).weights == "none"
+
+
+def test_overrides_of_the_built_in_digits_start_from_their_own_recipe() -> None:
+    digits = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5", "recipe": {"epochs": 5}}
+    recipe = FinetuneRequest.model_validate(digits).resolved_recipe()
+    assert (recipe.epochs, recipe.augmentation.mirror) == (5, False)

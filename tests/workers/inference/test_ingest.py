@@ -237,7 +237,7 @@ def test_a_store_that_is_away_costs_an_attempt_and_not_the_dataset(
         raise BlobsUnavailable("'jobs/x' in 's3://bucket' cannot be read: timed out")
 
     with monkeypatch.context() as broken:
-        broken.setattr(BlobStore, "open", away)
+        broken.setattr(BlobStore, "get_files", away)
         waiting = world.run(job, ingest)
     assert (waiting.state, waiting.error) == (
         JobState.QUEUED,
@@ -255,10 +255,44 @@ def test_after_its_last_attempt_the_dataset_is_refused(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "/srv/cache")
 
-    monkeypatch.setattr("shutil.copyfileobj", full)
+    monkeypatch.setattr(BlobStore, "get_files", full)
     for _ in range(3):
         ended = world.run(job, ingest)
     assert ended.state == JobState.FAILED
     refused = world.datasets.get(dataset.id)
     assert refused.state == DatasetState.REFUSED
     assert "The worker's disk is full." in refused.report["refusals"][0]
+
+
+def test_stopped_while_its_files_are_written_it_leaves_none(
+    world: World, ingest: IngestJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, dataset = world.upload(colours_archive())
+    put_folder = BlobStore.put_folder
+
+    def be_cancelled(self: BlobStore, prefix: str, folder: Path, last: str = "manifest.json") -> None:
+        put_folder(self, prefix, folder, last)
+        monkeypatch.setattr(RunningAttempt, "check", cancelled)
+        monkeypatch.setattr("workers.jobs.lease.Lease.check", cancelled)
+
+    def cancelled(*_: object) -> None:
+        raise Interrupted(CANCELLED)
+
+    monkeypatch.setattr(BlobStore, "put_folder", be_cancelled)
+    world.run(job, ingest)
+    assert not files_of(world, dataset.id)
+
+
+def test_a_duplicate_keeps_no_files_of_an_attempt_that_was_killed(
+    world: World, ingest: IngestJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, dataset = world.upload(colours_archive())
+    kill_at(JobLedger, "transaction", world, ingest, job, monkeypatch)
+    assert files_of(world, dataset.id)
+    same, _ = world.upload(colours_archive())
+    assert world.run(same, ingest).state == JobState.SUCCEEDED
+    world.expire()
+    ended = world.run(job, ingest)
+    assert ended.result is not None
+    assert ended.result["duplicate_of"]
+    assert not files_of(world, dataset.id)

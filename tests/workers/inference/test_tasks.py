@@ -92,6 +92,17 @@ def test_a_model_that_cannot_be_loaded_is_told_by_code_and_without_a_path(
     assert str(tmp_path) not in (reply.detail or "")
 
 
+def test_whatever_goes_wrong_is_in_the_reply(
+    transit: Redis, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("of our own making")
+
+    monkeypatch.setattr(engine, "classify", fail)
+    transit.set("i1", picture("red"))
+    assert answer(engine, transit, batch("i1"), "w1").error == "internal"
+
+
 def test_a_reply_waits_out_a_short_absence_of_redis(redis_server: RedisServer, engine: Engine) -> None:
     with Redis.from_url(redis_server.url) as transit:
         redis_server.stop()

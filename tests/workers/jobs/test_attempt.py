@@ -1,8 +1,8 @@
 """However an attempt goes, its job's row says how; what is fenced stays fenced."""
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -223,3 +223,26 @@ def test_progress_is_refused_to_a_zombie(ledger: JobLedger, database: Database) 
     job = run(ledger, work, attempt)
     assert caught
     assert job.progress == {}
+
+
+def test_an_end_whose_commit_fails_is_none(ledger: JobLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = taken(ledger)
+    transaction = JobLedger.transaction
+
+    @contextmanager
+    def not_committed(self: JobLedger, attempt: Attempt) -> Iterator[Any]:
+        with suppress(ZeroDivisionError), transaction(self, attempt) as within:
+            yield within
+            raise ZeroDivisionError  # as a connection that is lost: the transaction is rolled back
+        raise DatabaseUnavailable("away")
+
+    def work(running: RunningAttempt) -> None:
+        with running.transaction() as within:
+            running.succeed(RESULT, within=within)
+
+    with monkeypatch.context() as away, capture_logs() as logs:
+        away.setattr(JobLedger, "transaction", not_committed)
+        run_attempt(ledger, attempt, work, lease_s=30)
+    assert "job.not_cleaned_up" not in [entry["event"] for entry in logs]
+    # Another attempt may do better.
+    assert ledger.get(attempt.job.id).state == JobState.QUEUED

@@ -137,3 +137,13 @@ def test_the_api_page_lists_every_code_and_no_other() -> None:
         for code in re.findall(r"`(\w+)`", line)
     }
     assert again == {row.code for row in TABLE if row.retry}
+
+
+def test_a_full_disk_is_known_behind_other_errors() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("the library gave up") from error
+    except RuntimeError as error:
+        assert failure_of(error).code == "disk_full"

@@ -108,3 +108,18 @@ def test_a_lease_that_cannot_be_renewed_until_its_end_is_lost(ledger: JobLedger,
             connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
         with pytest.raises(LeaseLost):
             until_raised(lease.check)
+
+
+def test_the_best_is_kept_although_the_worker_stops_too(ledger: JobLedger) -> None:
+    """A job that is given back once its cancellation was asked for is cancelled, with nothing kept."""
+    stop, attempt = threading.Event(), taken(ledger)
+    ledger.request_cancel(attempt.job.id, on_cancel="keep_best")
+    with Lease(ledger, attempt, 0.3, stop) as lease:
+        with pytest.raises(Interrupted):
+            until_raised(lease.check)
+        stop.set()
+        with pytest.raises(Interrupted) as caught:
+            lease.check()
+        assert (caught.value.keep_best, caught.value.resume) == (True, False)
+        lease.keep_result()
+        lease.check()

@@ -30,3 +30,11 @@ def test_the_longest_unused_files_go_first(tmp_path: Path) -> None:
         os.utime(file, (1000 + i, 1000 + i))
     bound_cache((tmp_path / "pixels", tmp_path / "features", tmp_path / "absent"), budget=250)
     assert sorted(file.name for file in tmp_path.rglob("?")) == ["2", "3"]
+
+
+def test_a_file_that_is_being_written_stays(tmp_path: Path) -> None:
+    for name in (".a.npy.part", ".b.npy.part"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    os.utime(tmp_path / ".b.npy.part", (1000, 1000))
+    bound_cache((tmp_path,), budget=10)
+    assert [file.name for file in tmp_path.iterdir()] == [".a.npy.part"]

@@ -20,6 +20,7 @@ from models.dataset.folder import LabelledImage, write_dataset
 from models.export import to_onnx
 from models.predictor import Predictor
 from models.preprocess import prepare
+from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.datasets import DatasetState
 from storage.errors import Conflict, NotFound
@@ -342,3 +343,53 @@ def test_the_starter_request_is_understood(trainer: Trainer, digits: Path) -> No
     assert job.result is not None
     assert job.result["metrics"]["measured_on"] == "test"
     assert job.result["metrics"]["accuracy"] > 0.6
+
+
+def test_a_production_version_that_cannot_be_measured_costs_no_training(trainer: Trainer, dataset: str) -> None:
+    first = colours(trainer, dataset, promote="always")
+    assert first.state == JobState.SUCCEEDED
+    damaged = trainer.registry.resolve("colours@production").artifact
+    trainer.blobs.put_bytes(f"{damaged}/model.onnx", b"no graph any more")
+    second = colours(trainer, dataset, promote="if_better")
+    assert second.result is not None
+    assert (second.result["version"], second.result["promoted"]) == (2, False)
+    assert second.result["promotion"]["reason"] == "Version 1 in production could not be measured."
+
+
+def test_a_version_that_went_into_production_meanwhile_is_left_there(
+    trainer: Trainer, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poor = {**COLOURS["recipe"], "epochs": 1, "learning_rate": 1e-6, "optimizer": "sgd"}
+    for _ in range(2):
+        colours(trainer, dataset, recipe=poor)
+    trainer.registry.set_alias("colours", "production", 1)
+
+    def move(_folder: Path) -> None:
+        """Somebody promotes by hand while the new version is compared with the first."""
+        original = BlobStore.put_folder
+
+        def put_folder(self: BlobStore, *args: Any, **options: Any) -> None:
+            trainer.registry.set_alias("colours", "production", 2)
+            original(self, *args, **options)
+
+        monkeypatch.setattr(BlobStore, "put_folder", put_folder)
+
+    job = trainer.create(**{**COLOURS, "dataset": dataset, "promote": "if_better"})
+    ended = trainer.run_here(job, exporter=exporting(move))
+    assert ended.result is not None
+    assert not ended.result["promoted"]
+    assert "moved meanwhile" in ended.result["promotion"]["reason"]
+    assert trainer.registry.resolve("colours@production").number == 2
+
+
+def test_parameters_that_the_version_to_start_from_does_not_have_are_named(trainer: Trainer, dataset: str) -> None:
+    convnet = {
+        "architecture": "convnet",
+        "architecture_params": {"pattern": "INPUT -> [CONV -> RELU -> POOL]*2 -> FC"},
+    }
+    assert colours(trainer, dataset, **convnet).state == JobState.SUCCEEDED
+    other = {**convnet, "architecture_params": {"pattern": "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"}}
+    code, detail = error_of(colours(trainer, dataset, **other, weights="colours:1"))
+    assert code == "invalid_request"
+    assert detail.startswith("architecture_params.pattern: got ")
+    assert colours(trainer, dataset, architecture="convnet", weights="colours:1").state == JobState.SUCCEEDED

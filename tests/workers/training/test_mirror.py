@@ -26,8 +26,10 @@ def newest_epoch(checkpoints: MirroredCheckpoints) -> int:
     return -1 if newest is None else int(newest.record["progress"]["epoch"])
 
 
-def mirrored(blobs: BlobStore, folder: Path, is_last: bool = True) -> MirroredCheckpoints:
-    return MirroredCheckpoints(Checkpoints(folder, "mine"), blobs, PREFIX, lambda: is_last)
+def mirrored(blobs: BlobStore, folder: Path, is_last: bool = True, attempt: str = "first") -> MirroredCheckpoints:
+    return MirroredCheckpoints(
+        Checkpoints(folder, "mine"), blobs, PREFIX, attempt=attempt, is_last=lambda: is_last
+    )
 
 
 def test_another_machine_goes_on_from_the_copy(blobs: BlobStore, tmp_path: Path) -> None:
@@ -53,7 +55,9 @@ def test_an_older_copy_is_left_where_it_is(blobs: BlobStore, tmp_path: Path) -> 
 
 def test_copies_keep_a_distance_and_leave_one(blobs: BlobStore, tmp_path: Path) -> None:
     last = False
-    checkpoints = MirroredCheckpoints(Checkpoints(tmp_path / "here", "mine"), blobs, PREFIX, lambda: last)
+    checkpoints = MirroredCheckpoints(
+        Checkpoints(tmp_path / "here", "mine"), blobs, PREFIX, attempt="first", is_last=lambda: last
+    )
     for epoch in (1, 2, 3):
         checkpoints.save(at(epoch))
     assert newest_epoch(mirrored(blobs, tmp_path / "a")) == 1
@@ -61,6 +65,32 @@ def test_copies_keep_a_distance_and_leave_one(blobs: BlobStore, tmp_path: Path) 
     checkpoints.save(at(4))
     assert newest_epoch(mirrored(blobs, tmp_path / "b")) == 4
     assert sum(key.endswith(RECORD) for key in blobs.list(PREFIX)) == 1
+
+
+def test_an_attempt_that_was_overtaken_takes_nothing_from_its_successor(blobs: BlobStore, tmp_path: Path) -> None:
+    overtaken = mirrored(blobs, tmp_path / "here", attempt="first")
+    overtaken.save(at(3))
+    successor = mirrored(blobs, tmp_path / "there", attempt="second")
+    assert newest_epoch(successor) == 3
+    successor.save(at(7))
+    overtaken.save(at(4))
+    assert newest_epoch(mirrored(blobs, tmp_path / "elsewhere", attempt="third")) == 7
+
+
+def test_copies_of_earlier_attempts_are_not_gathered(blobs: BlobStore, tmp_path: Path) -> None:
+    for n, attempt in enumerate(("a", "b", "c", "d"), start=1):
+        machine = mirrored(blobs, tmp_path / attempt, attempt=attempt)
+        assert newest_epoch(machine) == (n - 1 or -1)
+        machine.save(at(n))
+    assert len(blobs.folders(PREFIX)) == 2
+
+
+def test_copies_of_the_first_release_are_found(blobs: BlobStore, tmp_path: Path) -> None:
+    """They are named by their number alone, and the newest is not always the one with the highest."""
+    local = Checkpoints(tmp_path / "there", "mine")
+    for number, epoch in ((7, 2), (3, 5)):
+        blobs.put_folder(f"{PREFIX}/{number}", local.save(at(epoch)), last=RECORD)
+    assert newest_epoch(mirrored(blobs, tmp_path / "here")) == 5
 
 
 def test_a_torn_copy_is_not_used(blobs: BlobStore, tmp_path: Path) -> None:
