@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.teaching import CPU, SMALL_RECIPE, Watching
+from support.teaching import CPU, SMALL_RECIPE, Watching, colour_dataset
 from torch import nn
 
 from models.dataset.folder import DatasetFolder

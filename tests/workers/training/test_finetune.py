@@ -388,7 +388,7 @@ def test_parameters_that_the_version_to_start_from_does_not_have_are_named(train
         "architecture_params": {"pattern": "INPUT -> [CONV -> RELU -> POOL]*2 -> FC"},
     }
     assert colours(trainer, dataset, **convnet).state == JobState.SUCCEEDED
-    other = {**convnet, "architecture_params": {"pattern": "INPUT -> [CONV -> RELU -> POOL]*3 -> FC"}}
+    other = {**convnet, "architecture_params": {"pattern": pattern.replace("2", "3")}}
     code, detail = error_of(colours(trainer, dataset, **other, weights="colours:1"))
     assert code == "invalid_request"
     assert detail.startswith("architecture_params.pattern: got ")
