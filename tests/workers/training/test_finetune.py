@@ -383,10 +383,8 @@ def test_a_version_that_went_into_production_meanwhile_is_left_there(
 
 
 def test_parameters_that_the_version_to_start_from_does_not_have_are_named(trainer: Trainer, dataset: str) -> None:
-    convnet = {
-        "architecture": "convnet",
-        "architecture_params": {"pattern": "INPUT -> [CONV -> RELU -> POOL]*2 -> FC"},
-    }
+    pattern = "INPUT -> [CONV -> RELU -> POOL]*2 -> FC"
+    convnet = {"architecture": "convnet", "architecture_params": {"pattern": pattern}}
     assert colours(trainer, dataset, **convnet).state == JobState.SUCCEEDED
     other = {**convnet, "architecture_params": {"pattern": pattern.replace("2", "3")}}
     code, detail = error_of(colours(trainer, dataset, **other, weights="colours:1"))
