@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from models import errors as model_errors
-from models.validation import invalid_fields
+from models.validation import InvalidFields, invalid_fields
 from storage import errors as storage_errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -102,6 +102,12 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "internal", "Something went wrong inside Fovea; the log has it under the request id.")
 
 
+def invalid_request(invalid: InvalidFields) -> Problem:
+    """The one answer to fields and parameters that are wrong, each of them named."""
+    errors = [{"field": fault.field, "message": fault.message} for fault in invalid.faults]
+    return Problem(422, "invalid_request", str(invalid), extra={"errors": errors})
+
+
 def body_too_large(scope: Scope) -> Problem:
     limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
     taken = f"at most {limit} bytes" if limit else "less"
@@ -144,10 +150,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        faults = invalid_fields(error.errors(), _body_model(request))
-        errors = [{"field": fault.field, "message": fault.message} for fault in faults]
-        problem = Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors})
-        return _respond(problem, request)
+        return _respond(invalid_request(invalid_fields(error.errors(), _body_model(request))), request)
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
