@@ -12,7 +12,6 @@ from starlette.requests import ClientDisconnect
 from service.auth import requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
-from service.exchange import BrokerUnavailable
 from service.idempotency import idempotency
 from service.images import SentImage, read_images
 from service.parts import Parts, parts_of, traceparent_of
@@ -100,9 +99,6 @@ async def _answers(
     except NoLiveWorker as error:
         detail = f"{error} Start one, or see /readyz; this request can be repeated."
         raise Problem(503, "no_worker", detail, {"Retry-After": "2"}) from error
-    except BrokerUnavailable as error:
-        detail = f"The queue cannot be reached: {error}"
-        raise Problem(503, "broker_unavailable", detail, {"Retry-After": "2"}) from error
     except DeadlineExceeded as error:
         raise Problem(504, "deadline_exceeded", str(error)) from error
     parts.metrics.observe_images(version.model, len(sendable))

@@ -1,18 +1,67 @@
-"""What a client is told of its mistakes, however many they are."""
+"""What a client is told of its mistakes, however many they are, and of ours, without a word of our inside."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
+from support.provoked import PROVOKED, Provoke, folders_in
 
 from models.validation import MOST_FAULTS
-from service.errors import install_error_handlers
+from service.errors import STATUS_AND_CODE, install_error_handlers, problem_of
+from service.exchange import BrokerUnavailable
 from service.query import refuse_unknown_parameters
+from storage.errors import BlobsUnavailable, DatabaseUnavailable, SchemaMismatch
 from workers.contract.jobs import FinetuneRequest
 
 GOOD: dict[str, Any] = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "provoke"), [(kind, provoke) for kind, calls in PROVOKED.items() for provoke in calls]
+)
+def test_no_client_is_told_where_something_lies(
+    kind: type[BaseException], provoke: Provoke, tmp_path: Path
+) -> None:
+    with pytest.raises(kind) as caught:
+        provoke(tmp_path)
+    assert isinstance(caught.value, Exception)
+    detail = problem_of(caught.value).detail
+    assert str(tmp_path) not in detail
+    assert folders_in(detail) == []
+
+
+def test_every_error_with_a_status_is_provoked() -> None:
+    """The one that is not needs a Redis; tests/service/test_outages.py stops one."""
+    assert set(STATUS_AND_CODE) - set(PROVOKED) == {BrokerUnavailable}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatabaseUnavailable("The database 'postgresql://fovea@db.internal/fovea' cannot be used"),
+        SchemaMismatch("The database 'postgresql://fovea@db.internal/fovea' does not have the tables"),
+        BlobsUnavailable("'k' in 's3://db.internal' cannot be read"),
+        BrokerUnavailable("Error 111 connecting to db.internal:6379. Connection refused."),
+    ],
+)
+def test_what_names_an_address_is_told_in_fixed_words_and_logged(client: TestClient, error: Exception) -> None:
+    app = client.app
+    assert isinstance(app, FastAPI)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise error
+
+    with capture_logs() as logged:
+        answer = client.get("/broken")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+    assert "db.internal" not in answer.text
+    assert [(line["log_level"], line["reason"]) for line in logged] == [("warning", str(error))]
 
 
 @pytest.fixture
