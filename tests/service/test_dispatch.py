@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from sqlalchemy import update
+from structlog.testing import capture_logs
 from support.redis import RedisServer
 
 from service.dispatch import JobDispatcher, job_messages
@@ -134,3 +135,15 @@ def test_the_key_of_the_queue_is_the_one_that_kombu_uses(dispatcher: JobDispatch
     with dispatcher.celery.connection_for_read() as connection:
         keys = {key.decode() for key in connection.default_channel.client.keys("*")}
     assert KEY_PREFIX + Queue.TRAINING.value in keys
+
+
+def test_a_job_that_was_sent_is_accepted_although_the_database_could_not_note_it(
+    dispatcher: JobDispatcher, database: Database
+) -> None:
+    job = dispatcher.ledger.create(JobKind.FINETUNE.value, {})
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
+    with capture_logs() as logged:
+        asyncio.run(dispatcher.dispatch(job))
+    assert length(dispatcher.celery, Queue.TRAINING) == 1
+    assert [line["event"] for line in logged] == ["job.dispatch_not_recorded"]
