@@ -68,7 +68,7 @@ def faults() -> list[str]:
 
 
 def finetune() -> list[str]:
-    """A table row for each field of a request to fine-tune and of its objects; recipes have a table of their own."""
+    """A table row for each field of a request to fine-tune and of its objects; recipes have their own table."""
     return ["| field | default | values | means |", "|---|---|---|---|", *_request_rows(FinetuneRequest)]
 
 

@@ -99,6 +99,18 @@ def test_a_silent_workers_job_is_sent_again_although_it_still_has_the_message(
         assert length(dispatcher.celery, Queue.TRAINING) == 1
 
 
+def test_a_job_that_was_sent_is_accepted_although_the_database_could_not_note_it(
+    dispatcher: JobDispatcher, database: Database
+) -> None:
+    job = dispatcher.ledger.create(JobKind.FINETUNE.value, {})
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
+    with capture_logs() as logged:
+        asyncio.run(dispatcher.dispatch(job))
+    assert length(dispatcher.celery, Queue.TRAINING) == 1
+    assert [line["event"] for line in logged] == ["job.dispatch_not_recorded"]
+
+
 def test_messages_that_cannot_be_read_are_passed_over(
     dispatcher: JobDispatcher, redis_server: RedisServer
 ) -> None:
@@ -135,15 +147,3 @@ def test_the_key_of_the_queue_is_the_one_that_kombu_uses(dispatcher: JobDispatch
     with dispatcher.celery.connection_for_read() as connection:
         keys = {key.decode() for key in connection.default_channel.client.keys("*")}
     assert KEY_PREFIX + Queue.TRAINING.value in keys
-
-
-def test_a_job_that_was_sent_is_accepted_although_the_database_could_not_note_it(
-    dispatcher: JobDispatcher, database: Database
-) -> None:
-    job = dispatcher.ledger.create(JobKind.FINETUNE.value, {})
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
-    with capture_logs() as logged:
-        asyncio.run(dispatcher.dispatch(job))
-    assert length(dispatcher.celery, Queue.TRAINING) == 1
-    assert [line["event"] for line in logged] == ["job.dispatch_not_recorded"]
