@@ -93,14 +93,20 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Fetch weights into the weights folder, and check them. A broken download is continued the next time."""
+    from cli.errors import CliError
     from cli.output import print_json
     from cli.transfer import Transfer
+    from models.errors import WeightsCorrupt, WeightsNotFound
     from models.weights.store import WeightsStore
 
     source = _resolve(architecture, name, _store(folder))
     with Transfer(f"fetching {source.filename}", None) as shown:
         store = WeightsStore(_folder(folder), url, offline, lambda _, done, total: shown.reach(done, total))
-        file = store.fetch(source)
+        try:
+            file = store.fetch(source)
+        except (WeightsNotFound, WeightsCorrupt) as error:
+            # The error names no folder, for it is also told to those who use Fovea from elsewhere.
+            raise CliError(f"{error} The weights folder is {store.folder.absolute()}.") from error
     if as_json:
         print_json({**source.to_dict(), "path": str(file.path), "sha256": file.sha256,
                     "size_bytes": file.size_bytes, "verified_by": file.verified_by})  # fmt: skip

@@ -68,13 +68,17 @@ def faults() -> list[str]:
 
 
 def finetune() -> list[str]:
-    """A table row for each field of a request to fine-tune."""
-    schema = FinetuneRequest.model_json_schema()["properties"]
-    rows = []
-    for name, field in FinetuneRequest.model_fields.items():
+    """A table row for each field of a request to fine-tune and of its objects; recipes have their own table."""
+    return ["| field | default | values | means |", "|---|---|---|---|", *_request_rows(FinetuneRequest)]
+
+
+def _request_rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    schema = model.model_json_schema()["properties"]
+    for name, field in model.model_fields.items():
         default = "" if field.is_required() else f"`{json.dumps(schema[name].get('default', {}))}`"
-        rows.append(f"| `{name}` | {default} | {_values(schema[name])} | {field.description} |")
-    return ["| field | default | values | means |", "|---|---|---|---|", *rows]
+        yield f"| `{prefix}{name}` | {default} | {_values(schema[name])} | {field.description} |"
+        if isinstance(field.default, BaseModel):
+            yield from _request_rows(type(field.default), f"{prefix}{name}.")
 
 
 def recipe() -> list[str]:

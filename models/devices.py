@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,7 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from models.errors import ArtifactCorrupt, DeviceUnavailable
+from models.errors import ArtifactCorrupt, DeviceUnavailable, without_folder
 from system.memory import trim_heap
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,11 @@ def open_session(
     return OpenedSession(_load(model, [CPU], intra_threads), CPU, problem)
 
 
+def runtime_reason(error: Exception, model: Path) -> str:
+    """What ONNX Runtime says, without the model's folder and, where CUDA fails, without the name of this host."""
+    return re.sub(r"hostname=\S* ?;? ?", "", without_folder(error, model))
+
+
 def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = intra_threads
@@ -111,9 +117,10 @@ def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
     try:
         session = onnxruntime.InferenceSession(model, options, providers=providers)
     except RUNTIME_ERRORS as exc:
+        reason = runtime_reason(exc, model)
         if providers[0] != CPU and not isinstance(exc, MODEL_ERRORS):
-            raise DeviceUnavailable(str(exc)) from exc
-        raise ArtifactCorrupt(f"{model} cannot be loaded by ONNX Runtime: {exc}") from exc
+            raise DeviceUnavailable(reason) from exc
+        raise ArtifactCorrupt(f"{model.name} cannot be loaded by ONNX Runtime: {reason}") from exc
     # Without this a run that fails on the GPU is repeated on the CPU, and every later one stays there.
     session.disable_fallback()
     # Of the parsed file and the first copy of the weights the C library keeps twice the file's size.
@@ -158,5 +165,6 @@ def _library_problem() -> str | None:
         for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
             ctypes.CDLL(str(capi / name), mode=ctypes.RTLD_GLOBAL)
     except OSError as exc:
-        return f"a CUDA library is missing ({exc}); install onnxruntime-gpu[cuda,cudnn]"
+        reason = without_folder(exc, capi / name)
+        return f"a CUDA library is missing ({reason}); install onnxruntime-gpu[cuda,cudnn]"
     return None

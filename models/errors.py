@@ -23,11 +23,21 @@ ModelError
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
 class ModelError(Exception):
-    """Base of every error about models; its text is safe to show to a user."""
+    """Base of every error about models; its text is safe to show to a user: it names no folder of this machine."""
+
+
+def without_folder(said: object, path: Path) -> str:
+    """What a library says of the file at `path`, which calls the file by its name and not by where it lies."""
+    text = str(said)
+    for folder in (path.resolve().parent, path.absolute().parent, path.parent):
+        if folder != Path():
+            text = text.replace(f"{folder}/", "")
+    return text
 
 
 class ImageError(ModelError):

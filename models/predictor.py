@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import MODEL, Manifest, read_manifest, verify
-from models.devices import CPU, RUNTIME_ERRORS, Device, open_session
+from models.devices import CPU, RUNTIME_ERRORS, Device, open_session, runtime_reason
 from models.errors import ArtifactCorrupt, InvalidBatch, PredictionFailed
 from models.spec import Preprocessing
 
@@ -52,6 +52,7 @@ class Predictor:
         opened = open_session(
             folder / MODEL, device=device, intra_threads=intra_threads, gpu_mem_limit=gpu_mem_limit
         )
+        self._model = folder / MODEL
         self._session: Any = opened.session
         self.provider = opened.provider
         self.cuda_problem = opened.cuda_problem
@@ -84,7 +85,8 @@ class Predictor:
                 for start in range(0, len(pixels), step)
             ]
         except RUNTIME_ERRORS as exc:
-            raise PredictionFailed(f"{self.provider} failed on a batch of {len(images)}: {exc}") from exc
+            reason = runtime_reason(exc, self._model)
+            raise PredictionFailed(f"{self.provider} failed on a batch of {len(images)}: {reason}") from exc
         logits, probabilities = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
         return Prediction(logits, probabilities)
 

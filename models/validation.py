@@ -2,15 +2,19 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
 # What tells the branches of a union apart stands in pydantic's path of a field, but is no part of the JSON.
 BRANCH = "~"
-_LONGEST_VALUE = 80
+# A body of a megabyte can hold 80,000 faults. To word them all would take seconds and answer with many megabytes.
+MOST_FAULTS = 20
+LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -24,19 +28,42 @@ class InvalidField:
         return f"{self.field}: {self.message}"
 
 
+@dataclass(frozen=True)
+class InvalidFields:
+    """The first faults of a request, at most `MOST_FAULTS`, and how many `more` there are."""
+
+    faults: tuple[InvalidField, ...]
+    more: int = 0
+
+    @classmethod
+    def first_of(cls, faults: Iterable[InvalidField], count: int) -> "InvalidFields":
+        """The first of `count` faults; no other is taken from the iterable."""
+        first = tuple(islice(faults, MOST_FAULTS))
+        return cls(first, count - len(first))
+
+    def __str__(self) -> str:
+        rest = [f"and {self.more:,} more"] if self.more else []
+        return "; ".join([*map(str, self.faults), *rest])
+
+
 def invalid_fields(
     errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | None = None, root: str = ""
-) -> list[InvalidField]:
-    """One fault for each of pydantic's `ValidationError.errors()`, its path beginning at `root`.
+) -> InvalidFields:
+    """A fault for each of pydantic's `ValidationError.errors()`, its path beginning at `root`.
 
     With the `model` that was validated, a field that does not exist is answered with the one that is most like it.
     """
-    return [_fault(error, model, root) for error in errors]
+    return InvalidFields.first_of((_fault(error, model, root) for error in errors), len(errors))
+
+
+def shortened(text: str) -> str:
+    """Text of a request's as an answer repeats it: at most `LONGEST_SHOWN` characters of it."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -> InvalidField:
     path = [part for part in error["loc"] if not str(part).startswith(BRANCH)]
-    field = ".".join(map(str, [root, *path] if root else path))
+    field = ".".join(shortened(str(part)) for part in ([root, *path] if root else path))
     if error["type"] == "missing":
         return InvalidField(field, "it is missing, and has no default")
     if error["type"] == "extra_forbidden":
@@ -52,15 +79,17 @@ def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+    # Writes only the beginning of what is large, and is not deep where the value is.
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = LONGEST_SHOWN
+    return shortened(brief.repr(value))
 
 
 def _nearest(path: Sequence[Any], model: type[BaseModel] | None) -> str:
     known = sorted({name for kind in _models_at(path[:-1], model) for name in kind.model_fields})
     if not known:
         return ""
-    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    close = difflib.get_close_matches(shortened(str(path[-1])), known, n=1)
     return f"; did you mean {close[0]}?" if close else f"; the fields are {', '.join(known)}"
 
 

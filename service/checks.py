@@ -9,9 +9,10 @@ from typing import Any
 
 from models.dataset import builtin
 from models.errors import UnknownWeights
+from models.validation import InvalidField, InvalidFields, shortened
 from models.weights.user_weights import NAME, imported_sources
 from models.zoo.catalogue import describe
-from service.errors import Problem
+from service.errors import Problem, invalid_request
 from service.parts import Parts
 from storage.datasets import DatasetState
 from storage.errors import InvalidReference, NotFound
@@ -26,7 +27,7 @@ def check_architecture(name: str, params: dict[str, Any]) -> None:
     for param in params:
         if known is not None and param not in known:
             has = f"{name} has {', '.join(known)}" if known else f"{name} has no parameters"
-            raise wrong_field(f"architecture_params.{param}", f"no such parameter; {has}")
+            raise wrong_field(f"architecture_params.{shortened(param)}", f"no such parameter; {has}")
 
 
 async def check_dataset(parts: Parts, dataset: str) -> str:
@@ -86,6 +87,7 @@ async def _is_model(parts: Parts, reference: str) -> bool:
 
 
 def _no_such_weights(architecture: str, weights: str, known: list[str]) -> str:
+    weights = shortened(weights)
     near = difflib.get_close_matches(weights.lower(), known, n=1, cutoff=0.6)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     has = f"It has: {', '.join(known)}" if known else "It has none"
@@ -94,5 +96,4 @@ def _no_such_weights(architecture: str, weights: str, known: list[str]) -> str:
 
 def wrong_field(field: str, message: str) -> Problem:
     """The same answer that a field of the wrong type gets."""
-    faults = [{"field": f"body.{field}", "message": message}]
-    return Problem(422, "invalid_request", f"body.{field}: {message}", extra={"errors": faults})
+    return invalid_request(InvalidFields((InvalidField(f"body.{field}", message),)))

@@ -51,6 +51,9 @@ class JobDispatcher:
             await asyncio.to_thread(self._send, job)
         except (OperationalError, OSError) as error:
             log.warning("job.not_sent", job=job.id, reason=str(error))
+        except StorageError as error:
+            # The message is sent; the reconciler sees that it is there.
+            log.warning("job.dispatch_not_recorded", job=job.id, reason=str(error))
 
     async def reconcile(self, *, interval_s: float, requeue_after_s: float) -> None:
         """Send again every job whose message or worker was lost, until cancelled."""

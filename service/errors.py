@@ -20,7 +20,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from models import errors as model_errors
-from models.validation import invalid_fields
+from models.validation import InvalidFields, invalid_fields
+from service.exchange import BrokerUnavailable
 from storage import errors as storage_errors
 
 PROBLEM_JSON = "application/problem+json"
@@ -55,6 +56,7 @@ STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
     storage_errors.DatabaseUnavailable: (503, "database_unavailable"),
     storage_errors.SchemaMismatch: (503, "schema_mismatch"),
     storage_errors.BlobsUnavailable: (503, "blobs_unavailable"),
+    BrokerUnavailable: (503, "broker_unavailable"),
 }
 
 # What a worker reports for an image or a batch, by its code.
@@ -79,7 +81,10 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
 # The texts of these name hosts, folders and URLs: they are for the log.
 WORDS: Mapping[type[Exception], str] = {
     storage_errors.DatabaseUnavailable: "The database cannot be reached; try again in a moment.",
+    storage_errors.SchemaMismatch: "The database does not have the tables of this release: migrate it first, or "
+    "update this Fovea if the database is of a newer one.",
     storage_errors.BlobsUnavailable: "The store of files cannot be reached; try again in a moment.",
+    BrokerUnavailable: "The queue cannot be reached; try again in a moment.",
 }
 
 # In a request's scope: the code of the error that it was answered with.
@@ -100,6 +105,12 @@ def problem_of(error: Exception) -> Problem:
             detail = WORDS.get(kind) or str(error)
             return Problem(status, code, detail, {"Retry-After": "1"} if status == 503 else {})
     return Problem(500, "internal", "Something went wrong inside Fovea; the log has it under the request id.")
+
+
+def invalid_request(invalid: InvalidFields) -> Problem:
+    """The one answer to fields and parameters that are wrong, each of them named."""
+    errors = [{"field": fault.field, "message": fault.message} for fault in invalid.faults]
+    return Problem(422, "invalid_request", str(invalid), extra={"errors": errors})
 
 
 def body_too_large(scope: Scope) -> Problem:
@@ -144,14 +155,13 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        faults = invalid_fields(error.errors(), _body_model(request))
-        errors = [{"field": fault.field, "message": fault.message} for fault in faults]
-        problem = Problem(422, "invalid_request", "; ".join(map(str, faults)), extra={"errors": errors})
-        return _respond(problem, request)
+        return _respond(invalid_request(invalid_fields(error.errors(), _body_model(request))), request)
 
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_validation)
-    for kind in (Problem, ClientDisconnect, model_errors.ModelError, storage_errors.StorageError):
+    for kind in (
+        Problem, ClientDisconnect, BrokerUnavailable, model_errors.ModelError, storage_errors.StorageError,
+    ):  # fmt: skip
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
 

@@ -7,7 +7,8 @@ from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Query
 from fastapi.routing import APIRoute
 
-from service.errors import Problem
+from models.validation import InvalidField, InvalidFields, shortened
+from service.errors import invalid_request
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
@@ -24,14 +25,14 @@ async def refuse_unknown_parameters(request: Request) -> None:
         return
     parameters = get_flat_params(route.dependant)
     known = sorted(known.alias for known in parameters if isinstance(known.field_info, Query))
-    faults = [{"field": f"query.{name}", "message": _message(name, known)} for name in given if name not in known]
-    if faults:
-        detail = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-        raise Problem(422, "invalid_request", detail, extra={"errors": faults})
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        faults = (InvalidField(f"query.{shortened(name)}", _message(name, known)) for name in unknown)
+        raise invalid_request(InvalidFields.first_of(faults, len(unknown)))
 
 
 def _message(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(shortened(name), known, n=1, cutoff=0.5)
     if near:
         return f"no such parameter; did you mean {near[0]}?"
     return f"no such parameter; this call has {', '.join(known) or 'none'}"

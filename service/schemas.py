@@ -19,7 +19,9 @@ class ProblemBody(BaseModel):
     code: str = Field(description="Stable; what programs look at.")
     detail: str = Field(description="What was given, what was expected, how to fix it.")
     request_id: str
-    errors: list[dict[str, str]] | None = None
+    errors: list[dict[str, str]] | None = Field(
+        None, description="The wrong fields of an `invalid_request`, each with `field` and `message`; 20 at most."
+    )
 
 
 class ClassOut(BaseModel):

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from fastapi import Request
+from fastapi.concurrency import contextmanager_in_threadpool
 
 from service.errors import Problem
 from system.scratch import scratch_folder
@@ -41,22 +43,31 @@ async def received(
         raise _too_large(max_bytes)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     _check_space(folder, declared)
-    with scratch_folder(folder) as scratch, (scratch / "body").open("wb") as file:
-        digest = hashlib.sha256()
-        size = 0
-        async for chunk in _chunks(request):
-            if size == 0:
-                check_begin(chunk)
-            size += len(chunk)
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-            _check_space(folder, len(chunk))
-            await asyncio.to_thread(file.write, chunk)
-            await asyncio.to_thread(digest.update, chunk)
+    # In threads: it begins with removing what killed gateways left, and ends with removing the archive.
+    async with contextmanager_in_threadpool(scratch_folder(folder)) as scratch:
+        with (scratch / "body").open("wb") as file:
+            yield await _receive(request, file, folder, max_bytes, check_begin)
+
+
+async def _receive(
+    request: Request, file: BinaryIO, folder: Path, max_bytes: int, check_begin: Callable[[bytes], None]
+) -> Upload:
+    """The body, written to `file` in `folder`; when this returns, whoever opens it by its name finds it whole."""
+    digest = hashlib.sha256()
+    size = 0
+    async for chunk in _chunks(request):
         if size == 0:
-            raise Problem(400, "empty_body", "The body is empty; send the archive's bytes (with curl: -T FILE).")
-        await asyncio.to_thread(file.flush)
-        yield Upload(Path(file.name), size, digest.hexdigest())
+            check_begin(chunk)
+        size += len(chunk)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        _check_space(folder, len(chunk))
+        await asyncio.to_thread(file.write, chunk)
+        await asyncio.to_thread(digest.update, chunk)
+    if size == 0:
+        raise Problem(400, "empty_body", "The body is empty; send the archive's bytes (with curl: -T FILE).")
+    await asyncio.to_thread(file.flush)
+    return Upload(Path(file.name), size, digest.hexdigest())
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

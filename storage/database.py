@@ -3,6 +3,7 @@
 Make one `Database` in each process, after it was forked. Knows no table.
 """
 
+import functools
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 # How long a writer waits for another one on SQLite, which has one writer at a time.
 _BUSY_TIMEOUT_MS = 30_000
 _POOL_TIMEOUT_S = 10
+_REVISIONS = Path(__file__).with_name("migrations") / "versions"
 MIGRATION_LOCK = 0xF0FEA  # any number that nothing else in the database locks
 _READ_ONLY = "fovea_read_only"
 # An UPDATE reads nothing back for the rows loaded before it: sessions here are short and write by statement.
@@ -73,8 +75,27 @@ class Database:
         with self.session(read_only=True) as session:
             session.connection().exec_driver_sql("SELECT 1")
 
+    def check_tables(self) -> None:
+        """Raises DatabaseUnavailable, and SchemaMismatch where the tables are older than this release's.
+
+        Those of a newer release will do: what this one needs is still there, or the release after would miss it.
+        """
+        with self.session(read_only=True) as session:
+            found = session.connection().exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        newest = newest_revision()
+        if found is None or found < newest:
+            raise SchemaMismatch(
+                f"The database {self.engine.url!r} is at revision {found}, older than {newest}; migrate it first."
+            )
+
     def close(self) -> None:
         self.engine.dispose()
+
+
+@functools.cache
+def newest_revision() -> str:
+    """The revision that this release migrates to: they are numbered, and the files are named by them."""
+    return max(path.name.partition("_")[0] for path in _REVISIONS.glob("[0-9]*.py"))
 
 
 def open_database(url: str) -> Database:

@@ -21,9 +21,10 @@ from service.errors import STATUS_AND_CODE, STATUS_OF_WORKER_CODE
 from service.main import build_parts
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
+from workers.contract.jobs import FinetuneRequest
 from workers.settings import WorkerSettings
 
-API, OPERATIONS = Page("docs/api.md"), Page("docs/operations.md")
+API, OPERATIONS, TEACH = Page("docs/api.md"), Page("docs/operations.md"), Page("docs/teach.md")
 PAGES = [*pages()]
 CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/\S*)")
 # Rows of storage that only workers or the command line miss: no client of the API is told of them.
@@ -41,6 +42,25 @@ def test_the_map_and_the_settings_are_what_the_code_says() -> None:
 @pytest.mark.parametrize("settings", [GatewaySettings, WorkerSettings])
 def test_every_setting_says_what_it_does(settings: type[BaseSettings]) -> None:
     assert [name for name, field in settings.model_fields.items() if not field.description] == []
+
+
+def test_the_page_lists_every_field_of_a_fine_tune_with_its_range() -> None:
+    """Those of an object in the request too, but the recipe's: they have a table of their own."""
+    schema = FinetuneRequest.model_json_schema()
+    rows = {field.strip("`"): values for field, _, values, _ in TEACH.table("field", "default", "values", "means")}
+    fields = dict(fields_of(schema, schema))
+    assert list(rows) == list(fields)
+    ranges = {name: field for name, field in fields.items() if "minimum" in field}
+    assert set(ranges) == {"validation.fraction", "seed"}
+    for name, field in ranges.items():
+        assert rows[name].startswith(f"{field['minimum']:g} to ")
+
+
+def fields_of(schema: Any, whole: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in schema["properties"].items():
+        yield prefix + name, field
+        if "$ref" in field:
+            yield from fields_of(whole["$defs"][field["$ref"].rpartition("/")[2]], whole, f"{prefix}{name}.")
 
 
 # Calls

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.colours import LABELS, picture
-from support.pages import Page, pages
+from support.pages import ROOT, Page, pages
 from support.printed import Playground, arguments_of, place_deployment_files, printed_commands
 from support.stack import Stack
 
@@ -78,9 +78,9 @@ DOCKER = "needs a container engine; tests/stack/ drives one of its own"
 CLUSTER = "needs a Kubernetes cluster; tests/docker/test_kubernetes.py checks what is applied"
 INTERNET = "fetches from a publisher; tests/cli/test_weights.py pulls from a server of its own"
 NOT_RUN = {
-    "make run": "is `fovea up`, which tests/cli/test_up_end_to_end.py runs",
+    "make run": "is `fovea up`, which tests/cli/up/test_run.py runs",
     "make test": "runs this",
-    "fovea demo": "tests/cli/test_up_end_to_end.py runs it",
+    "fovea demo": "tests/cli/up/test_run.py runs it",
     "git clone ... fovea && cd fovea": "names no address",
     "git pull": "needs the host of the repository",
     "docker compose up -d --build --wait": DOCKER,
@@ -104,6 +104,12 @@ COMMANDS = {command.words: command for command in printed_commands()}
 
 def test_every_printed_command_is_run_or_has_a_reason_why_not() -> None:
     assert sorted([*QUICK, *SLOW, *NOT_RUN]) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("reason", sorted(set(NOT_RUN.values())))
+def test_what_runs_a_command_in_the_place_of_this_exists(reason: str) -> None:
+    for named in re.findall(r"\btests/[\w./]+\w/?", reason):
+        assert (ROOT / named).exists(), named
 
 
 @pytest.mark.parametrize("page", [page for page in pages() if not page.is_history], ids=str)

@@ -45,7 +45,7 @@ def connect(url: str, **options: Any) -> Redis:
 
 
 def connect_async(url: str, **options: Any) -> AsyncRedis:
-    """The same for asyncio."""
+    """As `connect`, for an event loop: every command of the client is awaited. Raises InvalidRedisUrl."""
     client: AsyncRedis = _client(url, AsyncRedis, AsyncSentinel, options)
     return client
 

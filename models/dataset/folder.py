@@ -24,6 +24,7 @@ from typing import Any
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
 from models.dataset.picture import look
 from models.dataset.sample import SPLITS, Sample, SplitName, hash_content, natural_order
+from models.errors import without_folder
 from system.files import write_whole
 
 FORMAT = 1
@@ -53,7 +54,7 @@ class DatasetFolder:
         found = hash_content(samples)
         if found != manifest["content_hash"]:
             raise DatasetCorrupt(
-                f"{path}: {SAMPLES} has the content hash {found[:12]}..., but {MANIFEST} says "
+                f"{SAMPLES} has the content hash {found[:12]}..., but {MANIFEST} says "
                 f"{str(manifest['content_hash'])[:12]}...: one of them was changed after the upload"
             )
         return cls(path, tuple(manifest["labels"]), samples, found, manifest["bytes"])
@@ -132,7 +133,7 @@ def write_dataset(
 def staged(destination: Path) -> Iterator[Path]:
     """A folder that becomes `destination` if the block succeeds and is removed if it does not."""
     if destination.exists():
-        raise DatasetExists(f"{destination} exists already; a dataset is never overwritten")
+        raise DatasetExists(f"{destination.name} exists already; a dataset is never overwritten")
     destination.parent.mkdir(parents=True, exist_ok=True)
     folder = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}.part"
     folder.mkdir()
@@ -143,7 +144,7 @@ def staged(destination: Path) -> Iterator[Path]:
         except OSError as exc:
             if not destination.exists():
                 raise
-            raise DatasetExists(f"{destination} was made by another process meanwhile") from exc
+            raise DatasetExists(f"{destination.name} was made by another process meanwhile") from exc
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -218,15 +219,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise DatasetNotFound(
-            f"{path} holds no complete dataset: {MANIFEST}, which is written last, is missing"
+            f"{path.name} holds no complete dataset: {MANIFEST}, which is written last, is missing"
         ) from exc
     except ValueError as exc:
-        raise DatasetCorrupt(f"{path / MANIFEST} is not JSON: {exc}") from exc
+        raise DatasetCorrupt(f"{MANIFEST} is not JSON: {exc}") from exc
     if not isinstance(manifest, dict) or not {"format", "labels", "content_hash", "bytes"} <= manifest.keys():
-        raise DatasetCorrupt(f"{path / MANIFEST} lacks fields that every dataset has")
+        raise DatasetCorrupt(f"{MANIFEST} lacks fields that every dataset has")
     if manifest["format"] != FORMAT:
         raise DatasetCorrupt(
-            f"{path} has format {manifest['format']!r}; this release of Fovea reads {FORMAT}: upload it again"
+            f"the dataset has format {manifest['format']!r}; this release of Fovea reads {FORMAT}: upload it again"
         )
     return manifest
 
@@ -237,7 +238,7 @@ def _read_samples(path: Path) -> Iterator[Sample]:
             for line in lines:
                 yield Sample.from_dict(json.loads(line))
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise DatasetCorrupt(f"{path} cannot be read: {exc}") from exc
+        raise DatasetCorrupt(f"{path.name} cannot be read: {without_folder(exc, path)}") from exc
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -225,6 +225,4 @@ def read_recipe(value: Any) -> Recipe:
     try:
         return resolve_recipe(_CHOICE.validate_python(value))
     except ValidationError as error:
-        raise InvalidRecipe(
-            "; ".join(map(str, invalid_fields(error.errors(), RecipeOverrides, "recipe")))
-        ) from error
+        raise InvalidRecipe(str(invalid_fields(error.errors(), RecipeOverrides, "recipe"))) from error

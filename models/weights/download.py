@@ -48,7 +48,7 @@ def download(url: str, target: Path, *, header: str | None = None, progress: Pro
     Raises DownloadFailed; what has arrived stays in the part for the next try, unless the host has no such file.
     """
     if not url.startswith(("http://", "https://")):
-        raise DownloadFailed(f"{url} is not an http or https address")
+        raise DownloadFailed("its address is not an http or https address")
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     failure: Exception | None = None

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.errors import WeightsCorrupt
+from models.errors import WeightsCorrupt, without_folder
 from models.spec import Preprocessing
 from models.weights.labels import imagenet_labels
 from models.weights.source import Checksum, WeightsSource
@@ -76,9 +76,9 @@ def read_keras(path: Path) -> dict[str, Tensor]:
             for layer, name, values in _arrays(file):
                 state |= _translated(path, layer, name, values)
     except (OSError, KeyError, RuntimeError) as exc:
-        raise WeightsCorrupt(f"{path} cannot be read as an HDF5 file: {exc}") from exc
+        raise WeightsCorrupt(f"{path.name} cannot be read as an HDF5 file: {without_folder(exc, path)}") from exc
     if not state:
-        raise WeightsCorrupt(f"{path} holds no layer of a MobileNet v1 in the layout of Keras Applications")
+        raise WeightsCorrupt(f"{path.name} holds no layer of a MobileNet v1 in the layout of Keras Applications")
     return state
 
 
@@ -102,13 +102,15 @@ def _translated(path: Path, layer: str, name: str, values: NDArray[np.float32]) 
     base = layer.removesuffix("_bn")
     module = _module(base)
     if module is None:
-        raise WeightsCorrupt(f"{path} holds the layer {layer!r}, which MobileNet v1 does not have")
+        raise WeightsCorrupt(f"{path.name} holds the layer {layer!r}, which MobileNet v1 does not have")
     if layer.endswith("_bn") and name in NORMS:
         return {f"{module}.bn.{NORMS[name]}": _tensor(values)}
     if name in KERNELS and values.ndim == 4:
         axes = (2, 3, 0, 1) if name == "depthwise_kernel:0" else (3, 2, 0, 1)
         return {f"{module}.conv.weight": _tensor(values.transpose(axes))}
-    raise WeightsCorrupt(f"{path} holds {layer}/{name} {list(values.shape)}, which MobileNet v1 does not have")
+    raise WeightsCorrupt(
+        f"{path.name} holds {layer}/{name} {list(values.shape)}, which MobileNet v1 does not have"
+    )
 
 
 def _module(layer: str) -> str | None:

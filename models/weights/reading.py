@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from models.errors import WeightsCorrupt, WeightsNotFound
+from models.errors import WeightsCorrupt, WeightsNotFound, without_folder
 from models.weights.keras import read_keras
 
 PICKLED = (".pth", ".pt", ".bin")
@@ -29,7 +29,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises WeightsNotFound, and WeightsCorrupt for a damaged file, another format, or anything but tensors.
     """
     if not path.is_file():
-        raise WeightsNotFound(f"there is no file {path}")
+        raise WeightsNotFound(f"there is no file {path.name}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
@@ -45,7 +45,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as exc:
-        raise WeightsCorrupt(f"{path.name} is not a whole safetensors file: {exc}") from exc
+        raise WeightsCorrupt(f"{path.name} is not a whole safetensors file: {without_folder(exc, path)}") from exc
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:

@@ -81,8 +81,8 @@ class WeightsStore:
         expected, verified_by = _expected(source.checksum, None, _recorded_sha256(path))
         if not found.startswith(expected):
             raise WeightsCorrupt(
-                f"{path} ({path.stat().st_size} bytes) is not the published file: its sha256 is {found}, expected "
-                f"{_written(expected)} ({verified_by}). Remove the file and pull it again."
+                f"{source.filename} ({path.stat().st_size} bytes) is not the published file: its sha256 is "
+                f"{found}, expected {_written(expected)} ({verified_by}). Remove the file and pull it again."
             )
         return WeightsFile(path, found, path.stat().st_size, verified_by)
 
@@ -103,15 +103,17 @@ class WeightsStore:
         except DownloadFailed as exc:
             raise WeightsNotFound(self._absent(source, str(exc))) from exc
         except OSError as exc:
-            raise WeightsNotFound(self._absent(source, f"it cannot be written there: {exc}")) from exc
+            reason = f"it cannot be written there: {exc.strerror or type(exc).__name__}"
+            raise WeightsNotFound(self._absent(source, reason)) from exc
 
     def _download_locked(self, source: WeightsSource, url: str, path: Path) -> None:
         got = download(url, path, header=source.checksum.header, progress=self.progress)
         expected, verified_by = _expected(source.checksum, got.stated, None)
         if not got.sha256.startswith(expected):
             discard(got.part)
+            host = "the mirror" if self.base_url else url
             raise WeightsCorrupt(
-                f"{url} gave {got.size} bytes with sha256 {got.sha256}, expected {_written(expected)} "
+                f"{host} gave {got.size} bytes with sha256 {got.sha256}, expected {_written(expected)} "
                 f"({verified_by}); the download was thrown away"
             )
         _write_record(path, source, url, got, verified_by)
@@ -120,11 +122,13 @@ class WeightsStore:
         sync(path.parent)
 
     def _absent(self, source: WeightsSource, reason: str) -> str:
-        url = self.url_of(source)
-        where = f" It is published at {url}." if url else ""
+        """Names neither folder nor mirror: of a job it is told to those who use Fovea from elsewhere."""
+        published = f" It is published at {source.url}." if source.url else ""
+        mirrored = " and on the mirror" if self.base_url and not self.offline else ""
         return (
             f"the weights {source.name!r} of {source.architecture} are the file {source.filename}, looked for in "
-            f"{self.folder}: {reason}.{where} Put the file there by hand, or pull it where it can be reached."
+            f"the weights folder{mirrored}: {reason}.{published} Put the file there by hand, or pull it where "
+            "it can be reached."
         )
 
 

@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from models.errors import UnknownArchitecture
+from models.validation import shortened
 
 FILE = "catalogue.json"
 Entry = dict[str, Any]
@@ -45,9 +46,10 @@ def describe(name: str) -> Entry:
     """
     found = _by_name().get(name)
     if found is None:
-        near = difflib.get_close_matches(name, list(_by_name()), n=3, cutoff=0.5)
+        shown = shortened(name)
+        near = difflib.get_close_matches(shown, list(_by_name()), n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UnknownArchitecture(f"no architecture is called {name!r}{hint}")
+        raise UnknownArchitecture(f"no architecture is called {shown!r}{hint}")
     columns = catalogue()["layer_columns"]
     rows = found.get("layers")
     return {**found, "layers": rows and [dict(zip(columns, row, strict=True)) for row in rows]}

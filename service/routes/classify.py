@@ -12,13 +12,13 @@ from starlette.requests import ClientDisconnect
 from service.auth import requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
-from service.exchange import BrokerUnavailable
 from service.idempotency import idempotency
 from service.images import SentImage, read_images
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
-from service.routes.jobs import accepted
+from service.routes.jobs import accepted, create_job
 from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
+from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.registry import Version
 from workers.contract.jobs import ClassifyRequest
@@ -50,7 +50,7 @@ async def classify(
     if len(images) == 1 and images[0].problem:
         raise images[0].problem
     if preferred.respond_async:
-        return await _start_job(parts, request, version, images, top_k)
+        return await _start_classify_job(parts, request, version, images, top_k)
     answers = await _answers(parts, request, version, images, top_k, preferred)
     if len(images) == 1 and (error := answers[0]["error"]):
         status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
@@ -100,9 +100,6 @@ async def _answers(
     except NoLiveWorker as error:
         detail = f"{error} Start one, or see /readyz; this request can be repeated."
         raise Problem(503, "no_worker", detail, {"Retry-After": "2"}) from error
-    except BrokerUnavailable as error:
-        detail = f"The queue cannot be reached: {error}"
-        raise Problem(503, "broker_unavailable", detail, {"Retry-After": "2"}) from error
     except DeadlineExceeded as error:
         raise Problem(504, "deadline_exceeded", str(error)) from error
     parts.metrics.observe_images(version.model, len(sendable))
@@ -159,40 +156,44 @@ def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
     }
 
 
-async def _start_job(
+async def _start_classify_job(
     parts: Parts, request: Request, version: Version, images: Sequence[SentImage], top_k: int
 ) -> Response:
-    """Keep the images as blobs, write the job's row, then queue it."""
+    """Keep the images as blobs, then make the job that classifies them; of a refused request nothing is kept."""
     refused = next((image.problem for image in images if image.problem), None)
     if refused:
         raise refused
+    key = await idempotency(request)
     job_id = new_id("job")
-    keys = tuple(f"jobs/{job_id}/images/{n:04d}" for n in range(len(images)))
+    blobs = tuple(f"jobs/{job_id}/images/{n:04d}" for n in range(len(images)))
     asked = ClassifyRequest(
         model=version.model,
         version=version.number,
         top_k=top_k,
-        images=keys,
+        images=blobs,
         names=tuple(image.name for image in images),
     )
 
     def store() -> None:
-        for key, image in zip(keys, images, strict=True):
-            parts.blobs.put_bytes(key, image.data)
+        for blob, image in zip(blobs, images, strict=True):
+            parts.blobs.put_bytes(blob, image.data)
 
-    await asyncio.to_thread(store)
-    job = await asyncio.to_thread(
-        parts.ledger.create,
-        JobKind.CLASSIFY.value,
-        asked.model_dump(mode="json"),
-        idempotency=await idempotency(request),
-        request_id=request_id_of(request),
-        traceparent=traceparent_of(request),
-        job_id=job_id,
-    )
-    if job.id != job_id:
-        # A repeated request: the first one's job has the images already.
-        await asyncio.to_thread(parts.blobs.delete_prefix, f"jobs/{job_id}")
-    else:
+    def discard() -> None:
+        parts.blobs.delete_prefix(f"jobs/{job_id}")
+
+    try:
+        await asyncio.to_thread(store)
+        job = await create_job(request, JobKind.CLASSIFY, asked.model_dump(mode="json"), key, job_id)
+    except DatabaseUnavailable:
+        # The commit may have arrived although its answer did not: then the job needs the images, and if it did
+        # not, the clean-up deletes them.
+        raise
+    except Exception:
+        await asyncio.to_thread(discard)
+        raise
+    if job.id == job_id:
         await parts.dispatcher.dispatch(job)
+    else:
+        # A repeated request: the first one's job has the images already.
+        await asyncio.to_thread(discard)
     return accepted(job, {"Preference-Applied": "respond-async"})

@@ -48,7 +48,6 @@ async def create(
         request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
     ) as upload:
         dataset, job = await _keep(parts, request, upload, name, on_fault)
-    await parts.dispatcher.dispatch(job)
     body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
     return JSONResponse(
         body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}
@@ -103,7 +102,7 @@ async def delete(request: Request, dataset_id: str) -> Response:
 async def _keep(
     parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault
 ) -> tuple[Dataset, Job]:
-    """Keep the archive as a blob, then write the dataset and its job in one transaction."""
+    """Keep the archive as a blob, then write the dataset and its job in one transaction, and send the job."""
     job_id, dataset_id = new_id("job"), new_id("ds")
     key = f"jobs/{job_id}/upload"
     asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault)
@@ -142,7 +141,9 @@ async def _keep(
     except Exception:
         await asyncio.to_thread(parts.blobs.delete, key)
         raise
-    if job.id != job_id:
+    if job.id == job_id:
+        await parts.dispatcher.dispatch(job)
+    else:
         await asyncio.to_thread(parts.blobs.delete, key)
     return dataset, job
 

@@ -1,16 +1,13 @@
 """`POST /v1/finetunes`: start to learn a dataset's classes."""
 
-import asyncio
-
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse
 
 from service.auth import requires
 from service.checks import check_architecture, check_dataset, check_weights
-from service.errors import request_id_of
 from service.idempotency import idempotency
-from service.parts import parts_of, traceparent_of
-from service.routes.jobs import accepted
+from service.parts import parts_of
+from service.routes.jobs import accepted, start_job
 from service.schemas import JobAccepted
 from workers.contract.jobs import FinetuneRequest
 from workers.contract.queues import JobKind
@@ -25,15 +22,8 @@ async def start(request: Request, body: FinetuneRequest) -> JSONResponse:
     check_architecture(body.architecture, body.architecture_params)
     await check_weights(parts, body.architecture, body.weights)
     dataset = await check_dataset(parts, body.dataset)
-    job = await asyncio.to_thread(
-        parts.ledger.create,
-        JobKind.FINETUNE.value,
-        body.model_copy(update={"dataset": dataset}).model_dump(),
-        idempotency=await idempotency(request),
-        request_id=request_id_of(request),
-        traceparent=traceparent_of(request),
-    )
-    await parts.dispatcher.dispatch(job)
+    asked = body.model_copy(update={"dataset": dataset}).model_dump()
+    job = await start_job(request, JobKind.FINETUNE, asked, await idempotency(request))
     return accepted(job, warnings=warnings_of(body))
 
 

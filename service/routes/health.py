@@ -3,17 +3,21 @@
 import asyncio
 from typing import Any
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.auth import may_read_metrics
-from service.errors import problem_of
+from service.errors import WORDS, problem_of
+from service.exchange import BrokerUnavailable
 from service.parts import Parts, parts_of
 from storage.errors import StorageError
 from workers.contract.queues import Queue
 
 router = APIRouter(tags=["health"])
+log = structlog.get_logger()
+NO_TRANSIT = "The Redis of images and replies cannot be reached."
 
 
 @router.get("/livez", summary="The gateway's process answers")
@@ -23,7 +27,10 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", summary="Everything a request needs is there, and what each worker really runs")
 async def readyz(request: Request) -> JSONResponse:
-    """200 when database, broker and a worker of each kind answer; else 503 and what is missing."""
+    """200 when database, broker and a worker of each kind answer; else 503, what is missing and in which way.
+
+    Where the missing part should be is for the log: no key is needed here.
+    """
     parts = parts_of(request)
     await parts.workforce.refresh()
     database, broker = await asyncio.gather(_database(parts), asyncio.to_thread(_broker, parts))
@@ -39,7 +46,7 @@ async def readyz(request: Request) -> JSONResponse:
         "missing": missing,
         "database": database,
         "broker": broker,
-        "transit": {"ok": parts.workforce.reachable},
+        "transit": {"ok": True} if parts.workforce.reachable else {"ok": False, "reason": NO_TRANSIT},
         "workers": [
             {
                 "worker": worker.worker,
@@ -69,11 +76,16 @@ async def metrics(request: Request) -> Response:
 
 async def _database(parts: Parts) -> dict[str, Any]:
     try:
-        await asyncio.to_thread(parts.database.ping)
+        await asyncio.to_thread(parts.database.check_tables)
     except StorageError as error:
+        log.warning("database.not_ready", reason=str(error))
         return {"ok": False, "reason": problem_of(error).detail}
     return {"ok": True}
 
 
 def _broker(parts: Parts) -> dict[str, Any]:
-    return parts.dispatcher.ping()
+    found = parts.dispatcher.ping()
+    if found["ok"]:
+        return found
+    log.warning("broker.not_ready", reason=found["reason"])
+    return {"ok": False, "reason": WORDS[BrokerUnavailable]}

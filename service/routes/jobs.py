@@ -3,16 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.auth import requires
-from service.parts import parts_of
+from service.errors import request_id_of
+from service.parts import parts_of, traceparent_of
 from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
-from storage.job import Event, Job, JobState
+from storage.ids import new_id
+from storage.job import Event, Idempotency, Job, JobState
+from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
 
@@ -85,6 +88,33 @@ async def events(
 def _sent(event: Event) -> ServerSentEvent:
     return ServerSentEvent(
         id=str(event.id), event=event.kind, data={"at": event.at.isoformat(), **event.data}, retry=1000
+    )
+
+
+async def start_job(request: Request, kind: JobKind, asked: dict[str, Any], key: Idempotency | None) -> Job:
+    """A new job, sent to its queue; or the one that an earlier request with the key made and sent.
+
+    Raises what `JobLedger.create` raises.
+    """
+    job_id = new_id("job")
+    job = await create_job(request, kind, asked, key, job_id)
+    if job.id == job_id:
+        await parts_of(request).dispatcher.dispatch(job)
+    return job
+
+
+async def create_job(
+    request: Request, kind: JobKind, asked: dict[str, Any], key: Idempotency | None, job_id: str
+) -> Job:
+    """As `start_job`, but not yet sent: for a caller that names files by it. It is new where it has this id."""
+    return await asyncio.to_thread(
+        parts_of(request).ledger.create,
+        kind.value,
+        asked,
+        idempotency=key,
+        request_id=request_id_of(request),
+        traceparent=traceparent_of(request),
+        job_id=job_id,
     )
 
 

@@ -11,10 +11,10 @@ from service.archives import zipped
 from service.auth import requires
 from service.batcher import VersionKey
 from service.checks import check_architecture, check_weights
-from service.errors import Problem, request_id_of
+from service.errors import Problem
 from service.idempotency import idempotency
-from service.parts import Parts, parts_of, traceparent_of
-from service.routes.jobs import accepted
+from service.parts import Parts, parts_of
+from service.routes.jobs import accepted, start_job
 from service.schemas import (
     AliasMoveOut,
     AliasOut,
@@ -85,16 +85,8 @@ async def publish(request: Request, name: str, body: PublishOptions) -> JSONResp
     check_model_name(name)
     check_architecture(body.architecture, body.architecture_params)
     await check_weights(parts, body.architecture, body.weights, references=False)
-    job = await asyncio.to_thread(
-        parts.ledger.create,
-        JobKind.PUBLISH.value,
-        PublishRequest(model=name, **body.model_dump()).model_dump(),
-        idempotency=await idempotency(request),
-        request_id=request_id_of(request),
-        traceparent=traceparent_of(request),
-    )
-    await parts.dispatcher.dispatch(job)
-    return accepted(job)
+    asked = PublishRequest(model=name, **body.model_dump()).model_dump()
+    return accepted(await start_job(request, JobKind.PUBLISH, asked, await idempotency(request)))
 
 
 @router.get("/{name}/versions/{number}", summary="One version with its manifest")

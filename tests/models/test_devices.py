@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from models.devices import CPU, CUDA, available_providers, cuda_problem, open_session, resolve
+from models.devices import CPU, CUDA, available_providers, cuda_problem, open_session, resolve, runtime_reason
 from models.errors import ArtifactCorrupt, DeviceUnavailable
 
 needs_no_gpu = pytest.mark.skipif(cuda_problem() is None, reason="this machine has a GPU that works")
@@ -60,6 +60,24 @@ def test_a_file_that_is_no_graph_is_corrupt(tmp_path: Path, content: bytes | Non
         (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ArtifactCorrupt, match=r"model\.onnx cannot be loaded"):
         open_session(tmp_path / "model.onnx", device="cpu")
+
+
+@pytest.mark.parametrize("folder", ["version", "a folder: with spaces"])
+def test_an_error_of_the_runtime_names_the_file_and_not_where_it_lies(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "really").mkdir()
+    (tmp_path / folder).symlink_to(tmp_path / "really")
+    (tmp_path / folder / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactCorrupt) as caught:
+        open_session(tmp_path / folder / "model.onnx", device="cpu")
+    assert "Load model from model.onnx failed" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_an_error_of_cuda_does_not_name_this_host() -> None:
+    said = "CUDA failure 2: out of memory ; GPU=0 ; hostname=gpu-7.internal ; file=cuda_call.cc ; line=124"
+    assert runtime_reason(RuntimeError(said), Path("model.onnx")) == (
+        "CUDA failure 2: out of memory ; GPU=0 ; file=cuda_call.cc ; line=124"
+    )
 
 
 def test_onnx_runtime_keeps_nothing_in_the_home_folder(artifact: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from sqlalchemy import update
+from structlog.testing import capture_logs
 from support.redis import RedisServer
 
 from service.dispatch import JobDispatcher, job_messages
@@ -96,6 +97,18 @@ def test_a_silent_workers_job_is_sent_again_although_it_still_has_the_message(
         assert length(dispatcher.celery, Queue.TRAINING) == 1
         reconcile(dispatcher, rounds=5)
         assert length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+def test_a_job_that_was_sent_is_accepted_although_the_database_could_not_note_it(
+    dispatcher: JobDispatcher, database: Database
+) -> None:
+    job = dispatcher.ledger.create(JobKind.FINETUNE.value, {})
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO away")
+    with capture_logs() as logged:
+        asyncio.run(dispatcher.dispatch(job))
+    assert length(dispatcher.celery, Queue.TRAINING) == 1
+    assert [line["event"] for line in logged] == ["job.dispatch_not_recorded"]
 
 
 def test_messages_that_cannot_be_read_are_passed_over(

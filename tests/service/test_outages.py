@@ -3,6 +3,7 @@
 import re
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,36 @@ def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(service: St
             assert prediction["classes"][0]["label"] == pictures[reply.request % len(pictures)][0]
         else:
             assert reply.body["code"] in ("broker_unavailable", "no_worker", "image_lost", "deadline_exceeded")
+            assert str(service.redis.folder) not in reply.body["detail"]
+
+
+def test_readyz_says_what_is_missing_and_in_which_way_but_no_address(tmp_path: Path) -> None:
+    """No key is needed for it. Where the missing part should be is in the log."""
+    service = Stack(tmp_path)
+    try:
+        service.start("gateway")
+        service.redis.stop()
+        set_revision(service, "0001")
+        answer = httpx.get(f"{service.url}/readyz", timeout=30)
+        assert answer.status_code == 503
+        assert answer.json()["missing"] == ["database", "broker", "transit", "inference", "training"]
+        ways = {"database": "migrate it first", "broker": "cannot be reached", "transit": "cannot be reached"}
+        for part, way in ways.items():
+            assert answer.json()[part]["ok"] is False
+            assert way in answer.json()[part]["reason"]
+        for folder in (service.folder, service.redis.folder):
+            assert str(folder) not in answer.text
+            assert str(folder) in service.log("gateway")
+        set_revision(service, "9999")
+        assert httpx.get(f"{service.url}/readyz", timeout=30).json()["database"] == {"ok": True}
+    finally:
+        service.stop()
+
+
+def set_revision(service: Stack, revision: str) -> None:
+    """As if a release of that revision had migrated the database."""
+    with sqlite3.connect(service.folder / "fovea.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = ?", [revision])
 
 
 def test_a_deadline_that_passes_is_a_504(long_remembered: Stack) -> None:

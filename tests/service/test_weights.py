@@ -48,7 +48,7 @@ def import_weights(folder: Path, architecture: str, name: str) -> None:
     [
         ("resnet18", "nosuch", "resnet18 has no weights 'nosuch'. It has: imagenet1k_v1;"),
         ("resnet18", "imagenet1k_v3", "did you mean 'imagenet1k_v1'?"),
-        ("resnet18", "A sentence.", "resnet18 has no weights 'A sentence.'"),
+        ("resnet18", "A sentence.", "resnet18 has no weights 'a sentence.'"),
         ("lenet5", "nosuch", "It has none; 'none' is a network"),
         ("timm/resnet18", "nosuch", "timm/resnet18 has no weights 'nosuch'"),
     ],

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, DateTime, MetaData, String, Text, select, text
 
 from storage.clock import from_now, now
-from storage.database import MIGRATION_LOCK, Database, migrate, open_database
+from storage.database import MIGRATION_LOCK, Database, migrate, newest_revision, open_database
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.job_ledger import JobLedger
 from storage.tables import Base
@@ -163,6 +164,50 @@ def test_readers_do_not_wait_for_a_writer(database: Database) -> None:
 
 def test_a_database_that_is_there_answers_a_ping(database: Database) -> None:
     database.ping()
+
+
+@contextmanager
+def at_revision(database: Database, revision: str) -> Iterator[None]:
+    """As if a release of that revision had migrated the database."""
+
+    def set_revision(revision: str) -> None:
+        with database.session() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+    set_revision(revision)
+    try:
+        yield
+    finally:
+        set_revision(newest_revision())
+
+
+def test_the_tables_of_this_release_are_told_from_older_ones(database: Database) -> None:
+    database.check_tables()
+    with (
+        at_revision(database, "0001"),
+        pytest.raises(SchemaMismatch, match=f"0001, older than {newest_revision()}; migrate"),
+    ):
+        database.check_tables()
+
+
+def test_the_tables_of_a_newer_release_will_do(database: Database) -> None:
+    with at_revision(database, "9999"):
+        database.check_tables()
+
+
+def test_tables_that_were_never_made_are_missing(empty_url: str) -> None:
+    database = open_database(empty_url)
+    with pytest.raises(SchemaMismatch):
+        database.check_tables()
+    database.close()
+
+
+def test_the_newest_revision_is_the_one_that_is_migrated_to(empty_url: str) -> None:
+    migrate(empty_url)
+    database = open_database(empty_url)
+    with database.session() as session:
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == newest_revision()
+    database.close()
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ TABLE: tuple[FailureKind, ...] = (
 def failure_of(error: BaseException) -> Failure:
     """What the job's user is told. Unknown errors give a fixed text: theirs may hold what is not for users."""
     if isinstance(error, ValidationError):
-        return Failure("invalid_request", "; ".join(map(str, invalid_fields(error.errors()))))
+        return Failure("invalid_request", str(invalid_fields(error.errors())))
     if _is_torchs_shortage(error):
         return Failure("out_of_memory", f"The device's memory is used up: {error}")
     if _is_full_disk(error):

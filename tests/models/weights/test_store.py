@@ -86,13 +86,23 @@ def test_a_truncated_copy_is_refused_with_its_size(tmp_path):
         WeightsStore(tmp_path, offline=True).pull(source())
 
 
-def test_offline_and_absent_names_the_file_the_folder_and_the_address(tmp_path):
+def test_offline_and_absent_names_the_file_and_where_it_is_published_but_no_folder_of_this_machine(tmp_path):
     with pytest.raises(WeightsNotFound) as error:
         WeightsStore(tmp_path, offline=True).pull(source())
     text = str(error.value)
     assert FILENAME in text
-    assert str(tmp_path) in text
+    assert str(tmp_path) not in text
     assert f"https://download.pytorch.org{PATH}" in text
+
+
+def test_what_a_mirror_lacks_is_told_without_its_address(server, tmp_path):
+    with pytest.raises(WeightsNotFound, match="on the mirror: the host answered 404") as error:
+        WeightsStore(tmp_path, server.url).pull(source())
+    assert server.url not in str(error.value)
+    server.files[PATH] = b"other bytes"
+    with pytest.raises(WeightsCorrupt, match=r"^the mirror gave 11 bytes") as error:
+        WeightsStore(tmp_path, server.url).pull(source())
+    assert server.url not in str(error.value)
 
 
 def test_a_host_that_lacks_the_file_is_reported_with_its_answer(server, tmp_path):

@@ -232,7 +232,7 @@ def test_the_built_in_digits_have_a_default_recipe_of_their_own() -> None:
 def test_a_wrong_field_of_a_fine_tune_is_named(field: str, value: object, named: str) -> None:
     with pytest.raises(ValidationError) as caught:
         FinetuneRequest.model_validate({"model": "m", "dataset": "ds_1", "architecture": "resnet18", field: value})
-    assert [fault.field for fault in invalid_fields(caught.value.errors(), FinetuneRequest)] == [named]
+    assert [fault.field for fault in invalid_fields(caught.value.errors(), FinetuneRequest).faults] == [named]
 
 
 def test_openapi_shows_the_fields_of_a_recipe() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from support.provoked import PROVOKED, Provoke, folders_in
 
 from models import errors as models_errors
 from models.dataset.errors import ArchiveUnreadable, DatasetCorrupt, LimitExceeded, UnsafeArchive
@@ -15,7 +16,7 @@ from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, Conflict, DatabaseUnavailable, NotFound, StorageError
 from storage.job_rows import ATTEMPTS_EXHAUSTED
 from workers.contract.jobs import FinetuneRequest
-from workers.jobs.failure import INTERNAL, TABLE, InvalidRequest, failure_of
+from workers.jobs.failure import INTERNAL, TABLE, DiskFull, InvalidRequest, failure_of
 
 API = Path(__file__).parents[3] / "docs" / "api.md"
 
@@ -83,6 +84,28 @@ def test_hosts_folders_and_what_is_unknown_are_for_the_log(error: Exception) -> 
     detail = failure_of(error).detail
     assert "hunter2" not in detail
     assert "/srv" not in detail
+
+
+# What comes of PyTorch in the middle of its work, and says numbers and names of layers.
+NOT_PROVOKED = {models_errors.ExportMismatch, models_errors.ExportFailed, OutOfMemory, Diverged, DiskFull}
+
+
+def test_every_kind_of_failure_is_provoked_or_not_with_a_reason() -> None:
+    assert {row.kind for row in TABLE} == (PROVOKED.keys() & {row.kind for row in TABLE}) | NOT_PROVOKED
+
+
+@pytest.mark.parametrize(
+    ("kind", "provoke"), [(kind, provoke) for kind, calls in PROVOKED.items() for provoke in calls]
+)
+def test_no_user_of_a_job_is_told_where_something_lies(
+    kind: type[BaseException], provoke: Provoke, tmp_path: Path
+) -> None:
+    with pytest.raises(kind) as caught:
+        provoke(tmp_path)
+    detail = failure_of(caught.value).detail
+    assert str(tmp_path) not in detail
+    assert folders_in(detail) == []
+    assert "mirror.example" not in detail
 
 
 def test_an_unknown_error_is_named_by_its_class() -> None:
