@@ -26,7 +26,7 @@ GIF_HEADER_BYTES, GIF_IMAGE_BYTES = 13, 10
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 
 
-def for_decoder(content: bytes, kind: ImageFormat, max_side: int) -> bytes:
+def for_decoder(content: bytes, kind: ImageFormat) -> bytes:
     """The file as Pillow may be given it: the same pixels, without metadata that Pillow would read at length.
 
     Raises ImageUnreadable for a file of so many parts, or so much metadata, that no camera or program wrote it.
@@ -38,7 +38,7 @@ def for_decoder(content: bytes, kind: ImageFormat, max_side: int) -> bytes:
     elif kind is GIF:
         _first_gif_image(content)
     elif kind is TIFF:
-        return first_page(content, max_side)
+        return first_page(content)
     elif kind is AVIF:
         return _without_exif(content)
     return content

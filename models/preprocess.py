@@ -4,72 +4,24 @@ Training, evaluation, the parity gate and serving all call `prepare`, so they se
 after it (normalisation, layout) is part of the network's graph. Knows no torch and no network.
 """
 
-import ctypes
-import functools
-import struct
-import zlib
-from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-    _imaging,
-)
+from PIL import Image, ImageFile
 from PIL.Image import Resampling, Transpose
 
-from models.containers import for_decoder
-from models.errors import ImageTooManyPixels, ImageUnreadable
-from models.formats import AVIF, BEGIN_BYTES, BMP, TIFF, ImageFormat, image_format, no_image
+from models.errors import ImageUnreadable
+from models.image_file import DECODER_ERRORS, JPEG_FORMATS, open_image, reason_of
 from models.orientation import orientation_of
 from models.spec import Preprocessing
 
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
-# AVIF's decoder holds the picture in its own colours beside the one that it returns.
-AVIF_SHARE = 2
-# Pillow decodes run lengths in Python, pixel by pixel.
-MAX_RUN_LENGTH_PIXELS = 4_000_000
-
-# A JPEG may repeat its scans without end, each a few bytes that cost the decoder a pass over all pixels: a file of
-# 1 MB can keep a core busy for minutes. A progressive photograph has about ten.
-MAX_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
-
-# Pillow tries the formats that it has loaded; without these it would load all that it knows.
-PLUGINS = (
-    JpegImagePlugin.JpegImageFile,
-    PngImagePlugin.PngImageFile,
-    WebPImagePlugin.WebPImageFile,
-    BmpImagePlugin.BmpImageFile,
-    GifImagePlugin.GifImageFile,
-    TiffImagePlugin.TiffImageFile,
-    AvifImagePlugin.AvifImageFile,
-)
-# Phones write a JPEG with a depth or gain map behind it as MPO; its first picture is an ordinary JPEG.
-JPEG_FORMATS = (JpegImagePlugin.JpegImageFile.format, MpoImagePlugin.MpoImageFile.format)
 
 # libjpeg shrinks by 2, 4 or 8 while it decodes, which is coarser than Pillow's filters. Keeping this many times
 # the final size leaves the last, visible step to the filter.
 DRAFT_MARGIN = 2
-
-# What Pillow's decoders raise on damaged files.
-DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
-    RuntimeError, AssertionError, struct.error, zlib.error,
-)  # fmt: skip
 
 RESAMPLING = {
     "nearest": Resampling.NEAREST,
@@ -91,7 +43,6 @@ UPRIGHT = {
 SWAPS_SIDES = frozenset({5, 6, 7, 8})
 MIRRORS_X = frozenset({2, 3, 6, 7})
 MIRRORS_Y = frozenset({3, 4, 7, 8})
-RUN_LENGTHS = frozenset({1, 2})
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
@@ -119,10 +70,6 @@ def prepare(
     """
     content = data if isinstance(data, bytes) else data.read_bytes()
     image = open_image(content, max_pixels=max_pixels, max_side=max_side)
-    if _may_repeat_scans(image, content) and content.count(START_OF_SCAN) > MAX_SCANS:
-        raise ImageUnreadable(
-            f"the JPEG picture has more than {MAX_SCANS} scans; no camera or program writes that"
-        )
     try:
         full_size = image.size
         scale = _draft(image, preprocessing)
@@ -131,78 +78,8 @@ def prepare(
         full_size = full_size if scale > 1 else image.size
         orientation = orientation_of(image.info)
     except DECODER_ERRORS as exc:
-        raise ImageUnreadable(f"the {image.format} picture cannot be decoded: {_reason(exc)}") from exc
+        raise ImageUnreadable(f"the {image.format} picture cannot be decoded: {reason_of(exc)}") from exc
     return _view(_plain(image), full_size, scale, orientation, preprocessing)
-
-
-def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> ImageFile.ImageFile:
-    """The image with its header read and nothing decoded. Raises ImageTooManyPixels and ImageUnreadable."""
-    kind = image_format(content[:BEGIN_BYTES])
-    if kind is None:
-        raise ImageUnreadable(no_image(content[:BEGIN_BYTES]))
-    checked = for_decoder(content, kind, max_side)
-    if kind is TIFF:
-        _silence_libtiff()
-    # The default is a thread for each core, in each of the threads that decode.
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    try:
-        image = Image.open(BytesIO(checked), formats=(kind.name,))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise ImageTooManyPixels(f"the picture claims more than the allowed {max_pixels:,} pixels") from exc
-    except DECODER_ERRORS as exc:
-        # Pillow drops the reason when no format accepts the file; what is left names an object's address.
-        reason = "" if isinstance(exc, UnidentifiedImageError) else f": {_reason(exc)}"
-        raise ImageUnreadable(f"the header of this {kind.name} file is damaged or incomplete{reason}") from exc
-    _check_size(image, kind, max_pixels, max_side)
-    return image
-
-
-@functools.cache
-def _silence_libtiff() -> None:
-    """By itself libtiff writes a line to standard error for each row of pixels that is damaged."""
-    with suppress(OSError, AttributeError):
-        # Found through Pillow's own module, which is linked to its copy of the library.
-        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
-        set_handler.argtypes = [ctypes.c_void_p]
-        set_handler(None)
-
-
-def _check_size(image: ImageFile.ImageFile, kind: ImageFormat, max_pixels: int, max_side: int) -> None:
-    width, height = image.size
-    allowed = max_pixels // AVIF_SHARE if kind is AVIF else max_pixels
-    if width * height > allowed or max(width, height) > max_side:
-        raise ImageTooManyPixels(
-            f"the {kind.name} picture is {width}x{height} = {width * height:,} pixels; at most {allowed:,} and "
-            f"{max_side:,} to a side are allowed: shrink it before sending"
-        )
-    if kind is BMP and image.info.get("compression") in RUN_LENGTHS and width * height > MAX_RUN_LENGTH_PIXELS:
-        raise ImageUnreadable(
-            f"the BMP picture is compressed by run lengths, which is read up to {MAX_RUN_LENGTH_PIXELS:,} pixels: "
-            "save it without compression, or as PNG"
-        )
-    if kind is TIFF and image.mode in ("I", "F"):
-        raise ImageUnreadable(
-            "the TIFF picture has 32 bits for each value, and nothing says which is white: save it with 8 or 16"
-        )
-
-
-def _may_repeat_scans(image: ImageFile.ImageFile, content: bytes) -> bool:
-    """Whether the decoder would read more than the JPEG's first scan; counting scans costs a pass over the file.
-
-    It reads only one when the picture is sequential and that scan holds every component. Pillow stops right
-    behind the first scan's header, which is 8 bytes and 2 for each component.
-    """
-    if image.format not in JPEG_FORMATS:
-        return False
-    components: int = getattr(image, "layers", 0)
-    if image.info.get("progressive") or not components or image.fp is None:
-        return True
-    start = image.fp.tell() - 8 - 2 * components
-    return start < 0 or content[start : start + 2] != START_OF_SCAN or content[start + 4] != components
-
-
-def _reason(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__
 
 
 def _draft(image: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:

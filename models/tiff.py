@@ -1,11 +1,13 @@
 """The first page of a TIFF file, with nothing in it but what makes its pixels.
 
 Pillow makes Python objects of the values of every tag, and follows every page and every directory of metadata: of
-a file of 30 MB these can be gigabytes. So all of that is taken out of its directory before Pillow reads it.
+a file of 30 MB these can be gigabytes. So all of that is taken out of its directory before Pillow reads it; and
+what is left must describe strips or tiles that cost no more than the picture's own pixels.
 (TIFF, revision 6.0, Adobe 1992; BigTIFF as libtiff reads it.)
 """
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.errors import ImageUnreadable
@@ -16,17 +18,32 @@ MOST_STRIPS = 65_536
 # A palette has 768.
 MOST_VALUES = 1024
 
-COMPRESSION, TILE_WIDTH, TILE_LENGTH = 259, 322, 323
-STRIP_TAGS = frozenset({273, 279, 324, 325})  # offsets and byte counts, of strips and of tiles
+# Tiles end on a multiple of it. Programs choose up to `LARGE_TILE` whatever the picture's size.
+TILE_STEP = 16
+LARGE_TILE = 1024
+# Pixels that tiles may hold beside the picture: without a share of its own a small one would allow none.
+MOST_PADDING = 2048**2
+# libtiff holds one strip or tile beside the picture, of which Pillow keeps four bytes for each pixel.
+BYTES_OF_PIXEL = 4
+MOST_SEGMENT_BYTES = 256 * 2**20
+# A blank tile may stand for many.
+MOST_SHARED_BYTES = 16 * 2**20
+
+WIDTH, LENGTH, BITS, COMPRESSION, FILL_ORDER = 256, 257, 258, 259, 266
+SAMPLES, ROWS_PER_STRIP, PLANES, TILE_WIDTH, TILE_LENGTH = 277, 278, 284, 322, 323
+STRIP_BYTES, TILE_BYTES = 279, 325
+STRIP_TAGS = frozenset({273, STRIP_BYTES, 324, TILE_BYTES})  # offsets and byte counts, of strips and of tiles
 PIXEL_TAGS = STRIP_TAGS | {
-    256, 257, 258, COMPRESSION, 262, 266, 274, 277, 278, 284, 292, 293, 317, 320, TILE_WIDTH, TILE_LENGTH,
-    332, 338, 339, 347, 529, 530, 531, 532,
+    WIDTH, LENGTH, BITS, COMPRESSION, 262, FILL_ORDER, 274, SAMPLES, ROWS_PER_STRIP, PLANES, 292, 293, 317, 320,
+    TILE_WIDTH, TILE_LENGTH, 332, 338, 339, 347, 529, 530, 531, 532,
 }  # fmt: skip
 # What libtiff decodes in bounded memory and photographs and scans are kept in.
 COMPRESSIONS = {
     1: "none", 2: "CCITT", 3: "CCITT group 3", 4: "CCITT group 4", 5: "LZW", 7: "JPEG", 8: "deflate",
     32773: "PackBits", 32946: "deflate",
 }  # fmt: skip
+# Whose bits may come in the other order. For the rest the standard advises against it, and libtiff copies each strip.
+REVERSIBLE = frozenset({1, 2, 3, 4})
 BYTE_TYPES = frozenset({1, 2, 6, 7})  # kept as they are, so that many of them cost no more than their size
 WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
@@ -54,24 +71,55 @@ class _Entry:
     raw: bytes
 
 
-def first_page(content: bytes, max_side: int) -> bytes:
+@dataclass(frozen=True)
+class _Directory:
+    content: bytes
+    form: _Form
+    entries: Mapping[int, _Entry]
+
+    def numbers(self, tag: int) -> tuple[int, ...]:
+        """The values of a tag of whole numbers; none where it is not there."""
+        entry = self.entries.get(tag)
+        if entry is None:
+            return ()
+        try:
+            values = self.form.struct(f"{entry.count}{WHOLE_NUMBERS[entry.kind]}")
+            if values.size <= len(entry.inline):
+                return values.unpack_from(entry.inline)
+            (at,) = self.form.struct(self.form.offset).unpack(entry.inline)
+            return values.unpack_from(self.content, at)
+        except (KeyError, struct.error, OverflowError) as error:
+            raise _damaged() from error
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        if tag not in self.entries and default is not None:
+            return default
+        values = self.numbers(tag)
+        if len(values) != 1:
+            raise _damaged()
+        return values[0]
+
+
+def first_page(content: bytes) -> bytes:
     """The file, such that its one directory holds the tags that make the first page's pixels and no other.
 
     Raises ImageUnreadable for a damaged directory, for more strips, values or tags than an honest file has, for
-    tiles with a side above `max_side`, and for a compression that is not read.
+    strips or tiles that decode to far more than the picture or claim the same bytes again and again, and for a
+    compression, or an order of bits in it, that is not read.
     """
     form, start = _header(content)
     kept = [entry for entry in _entries(content, form, start)[0] if entry.tag in PIXEL_TAGS]
     # Of a tag that is there twice, the first counts.
-    kept = list({entry.tag: entry for entry in reversed(kept)}.values())
-    for entry in kept:
-        _check(entry, form, max_side)
-    directory = b"".join((
-        form.struct(form.count).pack(len(kept)),
-        *(entry.raw for entry in sorted(kept, key=lambda entry: entry.tag)),
+    directory = _Directory(content, form, {entry.tag: entry for entry in reversed(kept)})
+    _check_counts(directory)
+    _check_compression(directory)
+    _check_segments(directory)
+    page = b"".join((
+        form.struct(form.count).pack(len(directory.entries)),
+        *(directory.entries[tag].raw for tag in sorted(directory.entries)),
         form.struct(form.offset).pack(0),
     ))  # fmt: skip
-    return b"".join((content[:start], directory, content[start + len(directory) :]))
+    return b"".join((content[:start], page, content[start + len(page) :]))
 
 
 def has_more_pages(content: bytes) -> bool:
@@ -115,28 +163,60 @@ def _entries(content: bytes, form: _Form, start: int) -> tuple[list[_Entry], int
     return entries, following
 
 
-def _check(entry: _Entry, form: _Form, max_side: int) -> None:
-    most = MOST_STRIPS if entry.tag in STRIP_TAGS or entry.kind in BYTE_TYPES else MOST_VALUES
-    if entry.count > most:
-        raise ImageUnreadable(
-            f"the TIFF picture's tag {entry.tag} has {entry.count} values; at most {most} are read"
-        )
-    if entry.tag in (TILE_WIDTH, TILE_LENGTH) and not 0 < _number(entry, form) <= max_side:
-        raise ImageUnreadable(f"the TIFF picture's tiles are {_number(entry, form)} pixels to a side")
-    if entry.tag == COMPRESSION and (given := _number(entry, form)) not in COMPRESSIONS:
+def _check_counts(directory: _Directory) -> None:
+    for entry in directory.entries.values():
+        most = MOST_STRIPS if entry.tag in STRIP_TAGS or entry.kind in BYTE_TYPES else MOST_VALUES
+        if entry.count > most:
+            raise ImageUnreadable(
+                f"the TIFF picture's tag {entry.tag} has {entry.count} values; at most {most} are read"
+            )
+
+
+def _check_compression(directory: _Directory) -> None:
+    given = directory.number(COMPRESSION, 1)
+    if given not in COMPRESSIONS:
         read = ", ".join(dict.fromkeys(COMPRESSIONS.values()))
         raise ImageUnreadable(f"the TIFF picture's compression {given} is not read, only {read}: save it with one")
+    order = directory.number(FILL_ORDER, 1)
+    if order != 1 and given not in REVERSIBLE:
+        raise ImageUnreadable(
+            f"the TIFF picture's bits are in the order {order}, which is read uncompressed and of CCITT, not of "
+            f"{COMPRESSIONS[given]}: save it in the order 1"
+        )
 
 
-def _number(entry: _Entry, form: _Form) -> int:
-    """The value of a tag that has one whole number."""
-    try:
-        number: int = form.struct(WHOLE_NUMBERS[entry.kind]).unpack_from(entry.inline)[0]
-    except (KeyError, struct.error) as error:
-        raise _damaged() from error
-    if entry.count != 1:
-        raise _damaged()
-    return number
+def _check_segments(directory: _Directory) -> None:
+    """A segment is a strip or a tile. libtiff decodes them whole, one after the other, whatever the picture shows
+    of them, and goes through the bytes that each claims."""
+    width, length = directory.number(WIDTH), directory.number(LENGTH)
+    if TILE_WIDTH in directory.entries or TILE_LENGTH in directory.entries:
+        across, down = directory.number(TILE_WIDTH), directory.number(TILE_LENGTH)
+        if not (0 < across <= _largest_tile(width) and 0 < down <= _largest_tile(length)):
+            raise ImageUnreadable(f"the TIFF picture is {width}x{length} pixels and its tiles {across}x{down}")
+        decoded = -(-width // across) * across * -(-length // down) * down
+        if decoded > 2 * width * length + MOST_PADDING:
+            raise ImageUnreadable(
+                f"the TIFF picture is {width}x{length} pixels and its tiles {across}x{down}, of which most lies "
+                "outside: save it with smaller tiles"
+            )
+    else:
+        across, down = width, min(length, directory.number(ROWS_PER_STRIP, length))
+    samples = directory.number(SAMPLES, 1) if directory.number(PLANES, 1) == 1 else 1
+    held = across * down * samples * max(directory.numbers(BITS), default=1) // 8
+    if held > max(MOST_SEGMENT_BYTES, BYTES_OF_PIXEL * width * length):
+        raise ImageUnreadable(
+            f"each strip or tile of the TIFF picture holds {held:,} bytes of pixels; at most {MOST_SEGMENT_BYTES:,} "
+            "are read: save it with smaller ones"
+        )
+    claimed = sum(directory.numbers(STRIP_BYTES)) + sum(directory.numbers(TILE_BYTES))
+    if claimed > 2 * len(directory.content) + MOST_SHARED_BYTES:
+        raise ImageUnreadable(
+            f"the TIFF picture's strips or tiles claim {claimed:,} bytes of a file of {len(directory.content):,}"
+        )
+
+
+def _largest_tile(side: int) -> int:
+    return max(LARGE_TILE, -(-side // TILE_STEP) * TILE_STEP)
 
 
 def _damaged() -> ImageUnreadable:

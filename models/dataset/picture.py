@@ -12,8 +12,9 @@ from PIL import Image, ImageFile
 
 from models.containers import has_more_frames
 from models.formats import GIF, TIFF
+from models.image_file import open_image
 from models.orientation import orientation_of
-from models.preprocess import MAX_PIXELS, SWAPS_SIDES, open_image, prepare
+from models.preprocess import MAX_PIXELS, MAX_SIDE, SWAPS_SIDES, prepare
 from models.spec import Preprocessing
 
 THUMBNAIL_SIDE = 160
@@ -92,7 +93,7 @@ class _Header:
 
 
 def _header(content: bytes, max_pixels: int) -> _Header:
-    with open_image(content, max_pixels=max_pixels) as image:
+    with open_image(content, max_pixels=max_pixels, max_side=MAX_SIDE) as image:
         width, height = image.size
         # A TIFF's size is that of the upright picture already.
         if orientation_of(image.info) in SWAPS_SIDES:
