@@ -8,20 +8,15 @@ from collections.abc import Iterator
 
 from models.errors import ImageUnreadable
 from models.formats import AVIF, GIF, JPEG, PNG, TIFF, ImageFormat
+from models.jpeg import bare_jpeg
 from models.tiff import first_page, has_more_pages
 
-MOST_SEGMENTS = 4096
-MOST_EXIF_BYTES = 256 * 2**10
-MOST_JUNK_BYTES = 64 * 2**10
 MOST_CHUNKS = 100_000
 MOST_OTHER_CHUNKS = 500
 MOST_BLOCKS = 10_000
 MOST_BLOCKS_OF_A_FRAME = 200_000
 MOST_HEADER_BYTES = 2**20
 
-SCAN, EXIF_SEGMENT = 0xDA, 0xE1
-# Of the markers that a JPEG's header may hold, those without a length behind them.
-BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
 GIF_HEADER_BYTES, GIF_IMAGE_BYTES = 13, 10
 EXTENSION, IMAGE, TRAILER = 0x21, 0x2C, 0x3B
 
@@ -32,8 +27,8 @@ def for_decoder(content: bytes, kind: ImageFormat) -> bytes:
     Raises ImageUnreadable for a file of so many parts, or so much metadata, that no camera or program wrote it.
     """
     if kind is JPEG:
-        _check_jpeg(content)
-    elif kind is PNG:
+        return bare_jpeg(content)
+    if kind is PNG:
         _check_png(content)
     elif kind is GIF:
         _first_gif_image(content)
@@ -58,30 +53,6 @@ def has_more_frames(content: bytes, kind: ImageFormat) -> bool:
     at += GIF_IMAGE_BYTES + _gif_colours(content, at + GIF_IMAGE_BYTES - 1) + 1
     behind, blocks = _behind_blocks(content, at, MOST_BLOCKS_OF_A_FRAME)
     return blocks < MOST_BLOCKS_OF_A_FRAME and _next_gif_image(content, behind) is not None
-
-
-def _check_jpeg(content: bytes) -> None:
-    """Pillow joins EXIF segments one by one and reads them when it opens the file; between segments it looks at
-    every byte."""
-    at, exif = 2, 0
-    for _ in range(MOST_SEGMENTS):
-        behind, at = at, content.find(b"\xff", at, at + MOST_JUNK_BYTES)
-        if at < 0 and behind + MOST_JUNK_BYTES < len(content):
-            break
-        if at < 0 or at + 3 >= len(content):
-            return
-        marker = content[at + 1]
-        if marker == SCAN:
-            return
-        if marker in (0x00, 0xFF) or marker in BARE_MARKERS:
-            at += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(content[at + 2 : at + 4], "big")
-        exif += length if marker == EXIF_SEGMENT and content[at + 4 : at + 8] == b"Exif" else 0
-        if exif > MOST_EXIF_BYTES:
-            raise ImageUnreadable(f"the JPEG picture has more than {MOST_EXIF_BYTES // 1024} KiB of EXIF data")
-        at += 2 + length
-    raise ImageUnreadable(f"the JPEG picture's header has more than {MOST_SEGMENTS} segments, or is none")
 
 
 def _check_png(content: bytes) -> None:

@@ -17,7 +17,6 @@ from PIL import (
     Image,
     ImageFile,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
@@ -27,7 +26,7 @@ from PIL import (
 
 from models.containers import for_decoder
 from models.errors import ImageTooManyPixels, ImageUnreadable
-from models.formats import AVIF, BEGIN_BYTES, BMP, TIFF, ImageFormat, image_format, no_image
+from models.formats import AVIF, BEGIN_BYTES, BMP, JPEG, TIFF, ImageFormat, image_format, no_image
 
 # AVIF's decoder holds the picture in its own colours beside the one that it returns.
 AVIF_SHARE = 2
@@ -52,9 +51,6 @@ PLUGINS = (
     TiffImagePlugin.TiffImageFile,
     AvifImagePlugin.AvifImageFile,
 )
-# Phones write a JPEG with a depth or gain map behind it as MPO; its first picture is an ordinary JPEG.
-JPEG_FORMATS = (JpegImagePlugin.JpegImageFile.format, MpoImagePlugin.MpoImageFile.format)
-
 # What Pillow's decoders raise on damaged files.
 DECODER_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError,
@@ -66,8 +62,8 @@ def open_image(content: bytes, *, max_pixels: int, max_side: int) -> ImageFile.I
     """The image with its header read and nothing decoded.
 
     Raises ImageTooManyPixels when the header claims more than `max_pixels` (of an AVIF half as many) or a side
-    above `max_side`; ImageUnreadable when the bytes are no picture of `models.formats`, when its header is damaged,
-    or when it is made such that it costs a decoder more than its pixels are worth.
+    above `max_side`; ImageUnreadable when the bytes are no picture of `models.formats`, when its header is
+    damaged, or when it is made such that it costs a decoder more than its pixels are worth.
     """
     kind = image_format(content[:BEGIN_BYTES])
     if kind is None:
@@ -94,10 +90,10 @@ def open_image(content: bytes, *, max_pixels: int, max_side: int) -> ImageFile.I
         raise ImageUnreadable(
             "the TIFF picture has 32 bits for each value, and nothing says which is white: save it with 8 or 16"
         )
-    if _may_repeat_scans(image, content) and content.count(START_OF_SCAN) > MAX_SCANS:
-        raise ImageUnreadable(
-            f"the JPEG picture has more than {MAX_SCANS} scans; no camera or program writes that"
-        )
+    if kind is JPEG:
+        _check_scans(image, checked)
+        # All at once: libjpeg begins a marker anew with each block that it is given, and a marker may be the file.
+        image.decodermaxblock = len(checked)
     return image
 
 
@@ -146,14 +142,19 @@ def _check_run_lengths(image: ImageFile.ImageFile, content: bytes) -> None:
         )
 
 
+def _check_scans(image: ImageFile.ImageFile, content: bytes) -> None:
+    if _may_repeat_scans(image, content) and content.count(START_OF_SCAN) > MAX_SCANS:
+        raise ImageUnreadable(
+            f"the JPEG picture has more than {MAX_SCANS} scans; no camera or program writes that"
+        )
+
+
 def _may_repeat_scans(image: ImageFile.ImageFile, content: bytes) -> bool:
     """Whether the decoder would read more than the JPEG's first scan; counting scans costs a pass over the file.
 
     It reads only one when the picture is sequential and that scan holds every component. Pillow stops right
     behind the first scan's header, which is 8 bytes and 2 for each component.
     """
-    if image.format not in JPEG_FORMATS:
-        return False
     components: int = getattr(image, "layers", 0)
     if image.info.get("progressive") or not components or image.fp is None:
         return True

@@ -12,7 +12,8 @@ from PIL import Image, ImageFile
 from PIL.Image import Resampling, Transpose
 
 from models.errors import ImageUnreadable
-from models.image_file import DECODER_ERRORS, JPEG_FORMATS, open_image, reason_of
+from models.formats import JPEG
+from models.image_file import DECODER_ERRORS, open_image, reason_of
 from models.orientation import orientation_of
 from models.spec import Preprocessing
 
@@ -84,7 +85,7 @@ def prepare(
 
 def _draft(image: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:
     """Let libjpeg decode at a reduced scale; returns by what the sides were divided."""
-    if image.format not in JPEG_FORMATS:
+    if image.format != JPEG.name:
         return 1
     if preprocessing.fit == "crop":
         target = (preprocessing.resize, preprocessing.resize)

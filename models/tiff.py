@@ -42,7 +42,8 @@ COMPRESSIONS = {
     1: "none", 2: "CCITT", 3: "CCITT group 3", 4: "CCITT group 4", 5: "LZW", 7: "JPEG", 8: "deflate",
     32773: "PackBits", 32946: "deflate",
 }  # fmt: skip
-# Whose bits may come in the other order. For the rest the standard advises against it, and libtiff copies each strip.
+# Whose bits may come in the other order. For the rest the standard advises against it, and libtiff copies each
+# strip.
 REVERSIBLE = frozenset({1, 2, 3, 4})
 BYTE_TYPES = frozenset({1, 2, 6, 7})  # kept as they are, so that many of them cost no more than their size
 WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
@@ -205,8 +206,8 @@ def _check_segments(directory: _Directory) -> None:
     held = across * down * samples * max(directory.numbers(BITS), default=1) // 8
     if held > max(MOST_SEGMENT_BYTES, BYTES_OF_PIXEL * width * length):
         raise ImageUnreadable(
-            f"each strip or tile of the TIFF picture holds {held:,} bytes of pixels; at most {MOST_SEGMENT_BYTES:,} "
-            "are read: save it with smaller ones"
+            f"each strip or tile of the TIFF picture holds {held:,} bytes of pixels; at most "
+            f"{MOST_SEGMENT_BYTES:,} are read: save it with smaller ones"
         )
     claimed = sum(directory.numbers(STRIP_BYTES)) + sum(directory.numbers(TILE_BYTES))
     if claimed > 2 * len(directory.content) + MOST_SHARED_BYTES:

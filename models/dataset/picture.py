@@ -98,7 +98,7 @@ def _header(content: bytes, max_pixels: int) -> _Header:
         # A TIFF's size is that of the upright picture already.
         if orientation_of(image.info) in SWAPS_SIDES:
             width, height = height, width
-        kind = "JPEG" if image.format == "MPO" else str(image.format)
+        kind = str(image.format)
         return _Header(kind, image.mode, width, height, _frames(content, image, kind))
 
 

@@ -43,6 +43,20 @@ def jpeg_exif(exif: bytes) -> bytes:
     return jpeg_of(b"".join(jpeg_segment(b"Exif\0\0" + part) for part in parts))
 
 
+def jpeg_of_photoshop(settings: int) -> bytes:
+    """Segments full of Photoshop's settings, each of no bytes."""
+    setting = b"8BIM" + struct.pack(">HHI", 7, 0, 0)
+    segment = jpeg_segment(b"Photoshop 3.0\0" + setting * 5_000, 0xED)
+    return jpeg_of(segment * (settings // 5_000))
+
+
+def jpeg_padded_in_its_pixels(count: int) -> bytes:
+    """The second half of its pixels begins with that many bytes that a decoder has to skip."""
+    data = encode(Image.effect_noise((60, 40), 90), "JPEG", progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    return data[:second] + b"\xff" * count + data[second:]
+
+
 def png_of(chunks: bytes) -> bytes:
     data = red("PNG")
     before_pixels = data.index(b"IDAT") - 4
@@ -138,6 +152,9 @@ ATTACKS: Mapping[str, Callable[[], bytes]] = {
     "JPEG, EXIF in a million segments": lambda: jpeg_of(jpeg_segment(b"Exif\0\0x") * 1_000_000),
     "JPEG, bytes of no segment": lambda: jpeg_of(jpeg_segment(b"") + b"\1" * 12_000_000),
     "JPEG, padding": lambda: jpeg_of(jpeg_segment(b"") + b"\xff" * 12_000_000),
+    "JPEG, padding between its scans": lambda: jpeg_padded_in_its_pixels(30_000_000),
+    "JPEG, a million tables": lambda: jpeg_of(jpeg_segment(bytes(65) * 1_000, 0xDB) * 400),
+    "JPEG, millions of settings of Photoshop": lambda: jpeg_of_photoshop(2_500_000),
     "PNG, EXIF of a million fractions": lambda: png_of(png_chunk(b"eXIf", exif_of_many_values(1_000_000))),
     "PNG, a million empty chunks": lambda: png_of(png_chunk(b"abCd", b"") * 1_000_000),
     "PNG, colour profiles that inflate": lambda: png_of(
