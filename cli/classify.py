@@ -67,7 +67,6 @@ def classify(
 
 def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
-    from cli.client import media_type_of
     from cli.errors import ApiError
 
     path, name = Path(file), str(file)
@@ -77,7 +76,7 @@ def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int)
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        answer = client.classify(image, model, top_k, media_type_of(image, path))
+        answer = client.classify(image, model, top_k)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except ApiError as exc:

@@ -1,12 +1,10 @@
 """A client of Fovea's REST API. Knows the calls and their errors; nothing of terminals."""
 
 import contextlib
-import mimetypes
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -70,14 +68,14 @@ class ApiClient:
         _raise_for_problem(response, self.url)
         raise Unreachable(f"what answers at {self.url} is not Fovea: its /readyz has no status")
 
-    def classify(self, image: bytes, model: str, top_k: int = 5, media_type: str | None = None) -> Json:
+    def classify(self, image: bytes, model: str, top_k: int = 5) -> Json:
         """Classify one image; the answer's `predictions` has one element."""
         return self._call(
             "POST",
             f"/v1/models/{_path(model)}/classify",
             params={"top_k": top_k},
             content=image,
-            headers={"Content-Type": media_type or media_type_of(image)},
+            headers={"Content-Type": media_type_of(image)},
         )
 
     def list_models(self) -> Iterator[Json]:
@@ -256,10 +254,9 @@ def is_over(job: Json) -> bool:
     return job.get("state") in TERMINAL_STATES
 
 
-def media_type_of(image: bytes, path: Path | None = None) -> str:
-    """The media type by the first bytes, else by the file's name."""
-    guess, _ = mimetypes.guess_type(path.name) if path else (None, None)
-    return media_type(image[:BEGIN_BYTES]) or guess or "application/octet-stream"
+def media_type_of(image: bytes) -> str:
+    """By the first bytes alone: a file called photo.json is no JSON request."""
+    return media_type(image[:BEGIN_BYTES]) or "application/octet-stream"
 
 
 def _path(part: str) -> str:

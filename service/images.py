@@ -13,7 +13,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from models.formats import ACCEPTED_MEDIA_TYPES, BEGIN_BYTES, HEIF_MEDIA_TYPES, MEDIA_TYPES, image_format, no_image
 from service.errors import Problem
 
-UNTYPED = frozenset({"", "application/octet-stream", "image/*"})
+# The form's type is what curl sends with `--data-binary` when it is told no other.
+UNTYPED = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded", "image/*"})
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _not_taken(content_type: str) -> str:
     if content_type in HEIF_MEDIA_TYPES:
         return f"The body is {content_type}, which is not read: convert the picture to JPEG."
     return (
-        f"The body is {content_type}; send one image as {', '.join(MEDIA_TYPES)} (with curl: -H 'Content-Type: "
-        "image/jpeg' --data-binary @photo.jpg), files as multipart/form-data (-F file=@photo.jpg), or "
+        f"The body is {content_type}; send one image as {', '.join(MEDIA_TYPES)} (with curl: "
+        "--data-binary @photo.jpg), files as multipart/form-data (-F file=@photo.jpg), or "
         'application/json {"images": ["<base64>", ...]}.'
     )
