@@ -12,8 +12,9 @@ from models.spec import Preprocessing
 from models.weights.loading import LoadReport, default_preprocessing, fit
 from models.weights.published import sources
 from models.weights.reading import read_state
+from models.weights.record import write_record
 from models.weights.source import WeightsSource
-from models.weights.store import WeightsStore, write_record
+from models.weights.store import WeightsStore
 from models.weights.user_weights import imported_filename, source_of
 from models.zoo import registry
 from models.zoo.layout import classifiers, first_convolution

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import WeightsError
+from models.weights.record import RECORD_SUFFIX, read_record
 from models.weights.source import WeightsSource
-from models.weights.store import RECORD_SUFFIX, WeightsStore, read_record
+from models.weights.store import WeightsStore
 from models.weights.user_weights import FOLDER, imported_sources
 from models.zoo.catalogue import catalogue, describe
 from system.files import sha256_of

@@ -1,21 +1,17 @@
 """The weights folder: files by the publishers' own names, fetched once, never used unverified. Knows no torch."""
 
-import contextlib
-import json
 import urllib.parse
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from models.errors import WeightsCorrupt, WeightsNotFound
 from models.weights.download import Downloaded, DownloadFailed, Progress, discard, download
+from models.weights.record import read_record, write_record
 from models.weights.source import Checksum, WeightsSource
-from system.files import sha256_of, sync, write_whole
-
-RECORD_SUFFIX = ".record.json"
+from system.files import sha256_of, sync
 
 
 @dataclass(frozen=True)
@@ -147,24 +143,6 @@ def _expected(checksum: Checksum, stated: str | None, recorded: str | None) -> t
 
 def _written(expected: str) -> str:
     return expected if len(expected) == 64 else f"{expected}..."
-
-
-def record_path(path: Path) -> Path:
-    """The small JSON file beside a weights file that says where it came from."""
-    return path.with_name(path.name + RECORD_SUFFIX)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """The record beside `path`, or {} where there is none."""
-    with contextlib.suppress(FileNotFoundError):
-        record = json.loads(record_path(path).read_text("utf-8"))
-        if isinstance(record, dict):
-            return record
-    return {}
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    write_whole(record_path(path), json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False))
 
 
 def _recorded_sha256(path: Path) -> str | None:

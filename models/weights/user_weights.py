@@ -7,8 +7,8 @@ from typing import Any
 
 from models.errors import WeightsError
 from models.spec import Preprocessing
+from models.weights.record import RECORD_SUFFIX, read_record
 from models.weights.source import Checksum, WeightsSource
-from models.weights.store import RECORD_SUFFIX, read_record
 
 FOLDER = "imported"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

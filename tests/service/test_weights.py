@@ -10,7 +10,7 @@ from support.postgres import PostgresServer
 from support.stack import Stack
 
 from models.spec import Preprocessing
-from models.weights.store import RECORD_SUFFIX
+from models.weights.record import RECORD_SUFFIX
 from storage.database import migrate
 
 MODEL = {"model": "mine", "dataset": "builtin:digits", "validation": {"fraction": 0.2}}

@@ -9,8 +9,9 @@ import pytest
 from models.errors import WeightsCorrupt, WeightsNotFound
 from models.spec import Preprocessing
 from models.weights import download as downloading
+from models.weights.record import read_record
 from models.weights.source import Checksum, WeightsSource
-from models.weights.store import WeightsStore, read_record
+from models.weights.store import WeightsStore
 
 CONTENT = random.Random(1).randbytes(400_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
