@@ -2,6 +2,7 @@
 
 FOVEA_STACK=required makes a machine that cannot run a Docker engine a failure; else it is told and passed over.
 FOVEA_STACK_ENGINE=host takes the engine of DOCKER_HOST and the public base images instead of making both.
+FOVEA_STACK_FROM is the commit to upgrade from, by default the last one before what the working tree holds.
 FOVEA_STACK_FOLDER keeps tools, images and build cache for the next run; FOVEA_STACK_PORT is the gateway's.
 """
 
@@ -98,9 +99,9 @@ def build(project: Project) -> None:
 
 
 def previous_commit() -> str | None:
-    """The last commit before what the working tree holds, if it has images."""
+    """The commit to upgrade from, if it has images."""
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, check=False).returncode
-    name = "HEAD" if changed else "HEAD~1"
+    name = os.environ.get("FOVEA_STACK_FROM") or ("HEAD" if changed else "HEAD~1")
     found = subprocess.run(
         ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"],
         cwd=ROOT,
