@@ -69,16 +69,12 @@ def wait_for_epoch(project: Project, job: str, epoch: int) -> None:
 
 def first_epoch(project: Project, job: str, attempt: int) -> int:
     """The first epoch that the attempt ended, by the log of the training worker."""
-    taken = False
     (container,) = project.containers("worker-training")
     for line in project.run("docker", "logs", container["Id"]).stderr.splitlines():
         if not line.startswith("{"):
             continue
         said = json.loads(line)
-        if said.get("job") != job:
-            continue
-        taken = taken or (said["event"] == "training.taken" and said["attempt"] == attempt)
-        if taken and said["event"] == "training.epoch":
+        if (said.get("job"), said.get("attempt"), said["event"]) == (job, attempt, "training.epoch"):
             return int(said["epoch"])
     raise StepFailed(f"attempt {attempt} of {job} ended no epoch")
 
