@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
 from support.colours import picture
 from support.past import let_pass
+from support.paused import paused
 from support.stack import Stack
 
 from service.metrics import MOST_MODELS, OTHER_MODELS, GatewayMetrics
@@ -127,20 +127,16 @@ def test_what_cannot_be_asked_has_no_figures(lone_stack: Stack) -> None:
 def test_a_part_that_hangs_holds_up_neither_the_scrape_nor_anybody_else(lone_stack: Stack) -> None:
     lone_stack.start("gateway")
     assert lone_stack.redis.process
-    lone_stack.redis.process.send_signal(signal.SIGSTOP)
-    try:
-        with ThreadPoolExecutor(1) as scraper:
-            started = time.monotonic()
-            scrape = scraper.submit(sample, lone_stack, "fovea_part_up", part="broker")
-            time.sleep(0.5)
-            asked = time.monotonic()
-            assert lone_stack.alive()
-            assert time.monotonic() - asked < 1
-            assert not scrape.done()
-            assert scrape.result() == 0
-            assert time.monotonic() - started < 8
-    finally:
-        lone_stack.redis.process.send_signal(signal.SIGCONT)
+    with paused(lone_stack.redis.process), ThreadPoolExecutor(1) as scraper:
+        started = time.monotonic()
+        scrape = scraper.submit(sample, lone_stack, "fovea_part_up", part="broker")
+        time.sleep(0.5)
+        asked = time.monotonic()
+        assert lone_stack.alive()
+        assert time.monotonic() - asked < 1
+        assert not scrape.done()
+        assert scrape.result() == 0
+        assert time.monotonic() - started < 8
     lone_stack.wait_until(
         lambda: sample(lone_stack, "fovea_part_up", part="broker") == 1, "the broker's return", 40
     )

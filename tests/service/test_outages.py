@@ -11,6 +11,7 @@ import httpx
 import pytest
 from support.colours import LABELS, picture
 from support.load import Load, post, send_all
+from support.paused import paused
 from support.stack import Stack
 
 from service.settings import GatewaySettings
@@ -74,13 +75,10 @@ def test_with_the_worker_stopped_the_answer_is_503_long_before_the_deadline_and_
 
 
 def test_a_worker_that_hangs_is_told_from_one_that_works(service: Stack) -> None:
-    service.processes["inference"].send_signal(signal.SIGSTOP)
-    try:
+    with paused(service.processes["inference"]):
         answer = classify(service)
         assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
         assert answer.elapsed.total_seconds() < TOLD_S
-    finally:
-        service.processes["inference"].send_signal(signal.SIGCONT)
     service.wait_until(lambda: works(service), "the worker to be seen again")
 
 
@@ -140,11 +138,8 @@ def set_revision(service: Stack, revision: str) -> None:
 
 
 def test_a_deadline_that_passes_is_a_504(long_remembered: Stack) -> None:
-    long_remembered.processes["inference"].send_signal(signal.SIGSTOP)
-    try:
+    with paused(long_remembered.processes["inference"]):
         answer = classify(long_remembered, prefer="wait=0.3")
-    finally:
-        long_remembered.processes["inference"].send_signal(signal.SIGCONT)
     assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
 
 
@@ -152,15 +147,12 @@ def test_a_clients_leave_is_noticed(long_remembered: Stack) -> None:
     """Nothing but the leave can end the wait: the worker is stopped, and counts as alive."""
     service = long_remembered
     service.wait_until(lambda: works(service), "a classification")
-    service.processes["inference"].send_signal(signal.SIGSTOP)
-    try:
+    with paused(service.processes["inference"]):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
             connection.sendall(post(PATH, picture("red"), "image/png"))
             service.wait_until(lambda: waiting(service) == 1, "the image to arrive")
         service.wait_until(lambda: waiting(service) == 0, "the image to be forgotten", DEADLINE_S / 2)
         service.wait_until(lambda: '"status": 499' in service.log("gateway"), "the log of it")
-    finally:
-        service.processes["inference"].send_signal(signal.SIGCONT)
 
 
 def waiting(stack: Stack) -> float:

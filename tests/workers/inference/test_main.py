@@ -1,10 +1,8 @@
 """The inference worker's process on a real Redis: two of them, one paused; and what its exit code says."""
 
-import contextlib
 import io
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,6 +13,7 @@ import pytest
 from celery import Celery
 from PIL import Image
 from redis import Redis
+from support.paused import paused_between_transactions
 from support.redis import RedisServer
 from support.world import World, archive_of
 
@@ -107,19 +106,6 @@ def at_work(world: World) -> bool:
     return any((world.folder / "cache" / "ingest").glob("*/content/archive"))
 
 
-def pause(worker: Worker, world: World) -> None:
-    """Stop the process where it holds no lock on the database, which on SQLite would stop everybody else too."""
-    while True:
-        worker.process.send_signal(signal.SIGSTOP)
-        with contextlib.closing(sqlite3.connect(world.folder / "fovea.db", timeout=0.2)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError:
-                worker.process.send_signal(signal.SIGCONT)
-                time.sleep(0.01)
-
-
 def photographs(count: int) -> bytes:
     """Photographs large enough that their check takes seconds."""
     files = {}
@@ -138,17 +124,16 @@ def test_a_worker_paused_in_the_middle_of_an_ingest_changes_nothing_that_its_hei
     job, dataset = world.upload(photographs(120))
     send(celery, job)
     until(lambda: at_work(world), "the check to begin", zombie)
-    pause(zombie, world)
-    until(lambda: [found.id for found in world.ledger.to_requeue(1000)] == [job.id], "the lease to end", zombie)
+    with paused_between_transactions(zombie.process, world.folder / "fovea.db"):
+        until(lambda: bool(world.ledger.to_requeue(1000)), "the lease to end", zombie)
 
-    heir = start_worker("heir")
-    send(celery, job)
-    until(lambda: "job.ended" in heir.log, "the heir to end the job", heir)
-    ended, ready = world.ledger.get(job.id), world.datasets.get(dataset.id)
-    assert ended.state == JobState.SUCCEEDED
-    files = set(world.blobs.list())
-    assert ready.state == DatasetState.READY
-    zombie.process.send_signal(signal.SIGCONT)
+        heir = start_worker("heir")
+        send(celery, job)
+        until(lambda: "job.ended" in heir.log, "the heir to end the job", heir)
+        ended, ready = world.ledger.get(job.id), world.datasets.get(dataset.id)
+        assert ended.state == JobState.SUCCEEDED
+        files = set(world.blobs.list())
+        assert ready.state == DatasetState.READY
     until(lambda: "job.lease_lost" in zombie.log, "the zombie to notice", zombie)
 
     assert zombie.end(signal.SIGTERM) == 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.paused import paused_between_transactions
 from support.trainer import QUICK, Trainer, end
 
 from storage.job_ledger import JobState
@@ -101,10 +102,9 @@ def test_cancelled_it_is_gone_within_seconds_and_leaves_nothing(trainer: Trainer
 def test_a_zombie_writes_nothing(trainer: Trainer, digits: Path, unbroken: str) -> None:
     """Stopped while it trains, overtaken by another attempt, and woken: its work is void."""
     job_id, process = begun(trainer, digits, 2)
-    process.send_signal(signal.SIGSTOP)
-    trainer.wait_until(lambda: bool(trainer.ledger.to_requeue(1000)), "the lease to run out", 20)
-    ended = trainer.run(trainer.ledger.get(job_id))
-    process.send_signal(signal.SIGCONT)
+    with paused_between_transactions(process, trainer.settings.data / "fovea.db"):
+        trainer.wait_until(lambda: bool(trainer.ledger.to_requeue(1000)), "the lease to run out", 20)
+        ended = trainer.run(trainer.ledger.get(job_id))
     assert process.wait(60) == 0
     assert ended.state == JobState.SUCCEEDED
     assert trainer.trained_sha256() == unbroken
