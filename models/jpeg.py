@@ -2,7 +2,7 @@
 
 Pillow reads a header in Python: it looks at every byte between two segments, joins EXIF segments one by one, makes
 objects of every table, of the settings that Photoshop leaves, and of the index of a phone's several pictures. Of a
-file of 30 MB that takes it many seconds. (ITU-T T.81, annex B.)
+file of 30 MB that takes it seconds. (ITU-T T.81, annex B.)
 """
 
 from models.errors import ImageUnreadable
