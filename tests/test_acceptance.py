@@ -29,6 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Iterat
         service.stop()
 
 
+@pytest.mark.slow
 def test_published_mobilenet_names_61_of_100_photographs_first_and_81_among_five(
     service: Stack, test_data: Path
 ) -> None:

@@ -187,6 +187,7 @@ def test_ctrl_c_detaches_and_says_how_to_go_on(stack: Stack, client: ApiClient) 
     client.cancel_job(job["id"])
 
 
+@pytest.mark.slow
 def test_watching_survives_a_restart_of_the_gateway(stack: Stack, client: ApiClient) -> None:
     job = client.finetune({"model": "m", "dataset": "builtin:digits", "architecture": "lenet5", "weights": "none"})
     seen: list[str] = []

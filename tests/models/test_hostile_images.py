@@ -54,6 +54,7 @@ def test_a_damaged_fax_does_not_fill_the_log(capfd: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+@pytest.mark.slow
 def test_the_largest_pictures_take_bounded_memory() -> None:
     """Each is decoded by a process of its own, which has never had another in its memory."""
     for name, data in large_pictures():

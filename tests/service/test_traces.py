@@ -187,6 +187,7 @@ def test_probes_and_scrapes_are_not_traced(traced: Stack, collector: Collector) 
     assert not any(span.name.startswith("GET") for span in collector.spans)
 
 
+@pytest.mark.slow
 def test_without_a_collector_everything_works_and_a_stop_does_not_wait_long(tmp_path: Path) -> None:
     service = Stack(tmp_path, {"FOVEA_TRACES_URL": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "100"})
     try:

@@ -117,6 +117,7 @@ def photographs(count: int) -> bytes:
     return archive_of(files)
 
 
+@pytest.mark.slow
 def test_a_worker_paused_in_the_middle_of_an_ingest_changes_nothing_that_its_heir_has_done(
     world: World, celery: Celery, start_worker: StartWorker
 ) -> None:

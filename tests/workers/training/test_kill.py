@@ -88,6 +88,7 @@ def test_cancelled_it_keeps_its_best_if_asked(trainer: Trainer, digits: Path) ->
     assert 1 <= len(version.metrics["history"]) < EPOCHS
 
 
+@pytest.mark.slow
 def test_cancelled_it_is_gone_within_seconds_and_leaves_nothing(trainer: Trainer, digits: Path) -> None:
     job_id, process = begun(trainer, digits, 1)
     trainer.ledger.request_cancel(job_id)
