@@ -1,5 +1,6 @@
 """The gateway's process: `python -m service.main` reads the environment, builds the real parts and listens."""
 
+import socket
 import sys
 from contextlib import suppress
 from datetime import timedelta
@@ -15,6 +16,7 @@ from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
+from service.draining import DrainingServer, answered_when_cut_off
 from service.exchange import CeleryExchange, uncopied_values
 from service.metrics import GatewayMetrics
 from service.parts import Parts
@@ -28,6 +30,7 @@ from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
+from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import Queue
 from workers.logs import configure_logging
@@ -35,8 +38,6 @@ from workers.redis_url import InvalidRedisUrl, connect, connect_async
 from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
-# A restart must not wait for an event stream that a browser holds open.
-GRACE_S = 5
 
 
 def main() -> int:
@@ -54,29 +55,51 @@ def main() -> int:
             "Make one with `fovea keys create --scope admin`, or listen on 127.0.0.1.",
         )
         return 2
-    return serve(parts)
+    try:
+        sockets = given_sockets(settings)
+    except OSError as error:
+        log.error("gateway.refused", reason=f"FOVEA_LISTEN_FDS={settings.listen_fds}: {error}")
+        return 2
+    return serve(parts, sockets)
 
 
-def serve(parts: Parts) -> int:
-    """Listen until a signal, or until background work fails; the process's exit code."""
-    server = uvicorn.Server(
+def given_sockets(settings: GatewaySettings) -> list[socket.socket]:
+    """The sockets in `listen_fds`.
+
+    Raises OSError for what is no socket, and for one that strangers reach while no key is asked for.
+    """
+    sockets = [socket.socket(fileno=number) for number in settings.listening]
+    addresses = [found.getsockname()[0] for found in sockets if found.family != socket.AF_UNIX]
+    for address in addresses:
+        if not settings.requires_key and not is_loopback(address):
+            raise OSError(f"it listens on {address}, where keys are required; name that in FOVEA_HOST")
+    return sockets
+
+
+def serve(parts: Parts, sockets: list[socket.socket] | None = None) -> int:
+    """Listen until a signal, or until background work fails; the process's exit code.
+
+    On `sockets` where there are any, which whoever started this process holds too.
+    """
+    settings = parts.settings
+    server = DrainingServer(
         uvicorn.Config(
-            create_app(parts),
-            host=parts.settings.host,
-            port=parts.settings.port,
+            answered_when_cut_off(create_app(parts)),
+            host=settings.host,
+            port=settings.port,
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=GRACE_S,
             server_header=False,
-        )
+        ),
+        parts.draining,
+        drain_s=settings.drain_s,
+        grace_s=settings.classify_timeout_s,
+        shared=bool(sockets),
     )
 
-    def stop() -> None:
-        server.should_exit = True
-
-    parts.background.stop = stop
+    parts.background.stop = server.stop_quickly
     with suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets or None)
     if parts.background.failure:
         log.critical("gateway.failed", reason=parts.background.failure)
         return 1

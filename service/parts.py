@@ -9,6 +9,7 @@ from service.background import Background
 from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
+from service.draining import Draining
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
 from service.metrics import GatewayMetrics
@@ -43,6 +44,7 @@ class Parts:
     stats: StatsCollector
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
+    draining: Draining = field(default_factory=Draining)
 
     @property
     def image_limits(self) -> ImageLimits:

@@ -16,6 +16,16 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    listen_fds: str = Field(
+        "",
+        pattern=r"^(\d+(,\d+)*)?$",
+        description="Sockets to accept from instead, held by who starts the gateway: descriptors, `3` or `3,4`.",
+    )
+    drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="How long a gateway that was told to end still answers, until nobody sends to it.",
+    )
 
     weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
 
@@ -53,6 +63,11 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     def is_one_machine(self) -> bool:
         """Whether the workers must be on this machine too, since they share a file with the gateway."""
         return self.database.startswith("sqlite")
+
+    @property
+    def listening(self) -> tuple[int, ...]:
+        """The descriptors in `listen_fds`."""
+        return tuple(int(number) for number in self.listen_fds.split(",") if number)
 
     @property
     def requires_key(self) -> bool:

@@ -1,22 +1,36 @@
-"""Where the gateway will listen, checked before anything is started. Knows no gateway."""
+"""Where the gateway will listen: sockets that are open before it is, and stay open while it is replaced."""
 
 import errno
 import socket
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 
 from cli.errors import AddressUnusable
 
+_BACKLOG = 2048
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
 
 
-def claim_port(host: str, port: int) -> int:
-    """The port to listen on: `port`, or a free one when it is 0.
+def claim_sockets(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on `port` of every address of the host, or on a free port when it is 0.
+
+    Whoever connects before a gateway takes them, or between two gateways, waits in their queue.
 
     Raises AddressUnusable when the port is taken, may not be used, or the host is not an address of this machine.
     """
     try:
-        return _bind(host, port)
+        return _listen(host, port)
     except OSError as exc:
         raise AddressUnusable(_explain(exc, host, port)) from exc
+
+
+def claim_port(host: str, port: int) -> int:
+    """As `claim_sockets`, but only the port, which nobody holds afterwards."""
+    return _close(claim_sockets(host, port))
+
+
+def port_of(sockets: Sequence[socket.socket]) -> int:
+    return int(sockets[0].getsockname()[1])
 
 
 def local_url(host: str, port: int) -> str:
@@ -25,16 +39,22 @@ def local_url(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _bind(host: str, port: int) -> int:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # A port whose last connections are in TIME_WAIT is free: the gateway binds it in the same way.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        probe.listen(1)
-        return int(probe.getsockname()[1])
+def _listen(host: str, port: int) -> list[socket.socket]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with ExitStack() as opened:
+        sockets: list[socket.socket] = []
+        for family, kind, protocol, _, address in found:
+            listening = opened.enter_context(socket.socket(family, kind, protocol))
+            # A port whose last connections are in TIME_WAIT is free.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # Its IPv4 half is a socket of its own.
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind((address[0], port_of(sockets) if sockets else port, *address[2:]))
+            listening.listen(_BACKLOG)
+            sockets.append(listening)
+        opened.pop_all()
+        return sockets
 
 
 def _explain(error: OSError, host: str, port: int) -> str:
@@ -49,8 +69,13 @@ def _explain(error: OSError, host: str, port: int) -> str:
 
 def _free(host: str) -> int:
     for candidate in range(8001, 8100):
-        try:
-            return _bind(host, candidate)
-        except OSError:
-            continue
-    return _bind(host, 0)
+        with suppress(OSError):
+            return _close(_listen(host, candidate))
+    return _close(_listen(host, 0))
+
+
+def _close(sockets: Sequence[socket.socket]) -> int:
+    port = port_of(sockets)
+    for listening in sockets:
+        listening.close()
+    return port

@@ -38,6 +38,7 @@ class ChildSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     quiet: bool = False
     pass_fds: tuple[int, ...] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 class Child:

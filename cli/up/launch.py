@@ -1,8 +1,9 @@
 """Which children make a Fovea on one machine, with which environment. Knows nothing of how they are kept alive."""
 
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +78,25 @@ def child_environment(options: UpOptions, folder: DataFolder, brokers: Brokers) 
     }
 
 
-def children(environment: Mapping[str, str]) -> tuple[ChildSpec, ...]:
-    """The gateway, one inference worker and one training worker."""
+def children(environment: Mapping[str, str], listening: Sequence[int]) -> tuple[ChildSpec, ...]:
+    """The gateway, which accepts from the sockets `listening`, one inference worker and one training worker."""
     return (
-        _python("gateway", "service.main", {**environment, **GATEWAY_ENVIRONMENT}, Stage.GATEWAY),
+        _gateway({**environment, **GATEWAY_ENVIRONMENT}, tuple(listening)),
         _python("inference", "workers.inference.main", environment),
         _python("training", "workers.training.main", {**environment, **_training_environment()}),
+    )
+
+
+def _gateway(environment: Mapping[str, str], listening: tuple[int, ...]) -> ChildSpec:
+    """One that dies leaves those who connect in the sockets' queue, where the next one finds them."""
+    return ChildSpec(
+        "gateway",
+        (sys.executable, "-m", "service.main"),
+        Stage.GATEWAY,
+        {**environment, "FOVEA_LISTEN_FDS": ",".join(map(str, listening))},
+        pass_fds=listening,
+        # Where everything ends, nobody can be sent elsewhere meanwhile.
+        stop_signal=signal.SIGINT,
     )
 
 
@@ -103,8 +117,8 @@ def samples_child(environment: Mapping[str, str], folder: DataFolder) -> ChildSp
     return ChildSpec("samples", command, Stage.WORKER, environment, quiet=True)
 
 
-def _python(name: str, module: str, environment: Mapping[str, str], stage: Stage = Stage.WORKER) -> ChildSpec:
-    return ChildSpec(name, (sys.executable, "-m", module), stage, environment)
+def _python(name: str, module: str, environment: Mapping[str, str]) -> ChildSpec:
+    return ChildSpec(name, (sys.executable, "-m", module), Stage.WORKER, environment)
 
 
 def _redis(name: str, command: list[str], pass_fds: tuple[int, ...] = ()) -> ChildSpec:

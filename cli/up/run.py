@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from cli.client import ApiClient, Json
 from cli.errors import ApiError, CliError, JobFailed
 from cli.job_progress import JobProgress
-from cli.up.address import claim_port, local_url
+from cli.up.address import claim_sockets, local_url, port_of
 from cli.up.banner import Banner, curl_lines, summary
 from cli.up.data_folder import DataFolder, claim_data_folder
 from cli.up.journal import Journal
@@ -39,17 +40,21 @@ def run_up(options: UpOptions) -> int:
     """Run until a signal ends it; returns the exit code. Raises CliError when it cannot start or go on."""
     journal = Journal(options.log_format)
     with claim_data_folder(options.data) as folder:
-        port = claim_port(options.host, options.port)
+        sockets = claim_sockets(options.host, options.port)
+        port = port_of(sockets)
         folder.announce(local_url(options.host, port))
-        return asyncio.run(Up(dataclasses.replace(options, port=port), folder, journal).run())
+        return asyncio.run(Up(dataclasses.replace(options, port=port), folder, sockets, journal).run())
 
 
 class Up:
     """One run: children are started, readiness is awaited, the starter model is trained, a signal is awaited."""
 
-    def __init__(self, options: UpOptions, folder: DataFolder, journal: Journal) -> None:
+    def __init__(
+        self, options: UpOptions, folder: DataFolder, sockets: Sequence[socket.socket], journal: Journal
+    ) -> None:
         self._options = options
         self._folder = folder
+        self._sockets = sockets
         self._journal = journal
         self._url = local_url(options.host, options.port)
         self._needs_key = not is_loopback(options.host)
@@ -75,6 +80,9 @@ class Up:
         finally:
             self._stop.set()
             starting.cancel()
+            # From here on nobody would answer those who wait in their queue.
+            for listening in self._sockets:
+                listening.close()
             await self._supervisor.stop()
             await asyncio.gather(starting, return_exceptions=True)
             failed.cancel()
@@ -104,7 +112,7 @@ class Up:
         for server in brokers.servers:
             self._supervisor.start(server)
         await asyncio.gather(self._redis_ready(brokers), self._prepare_database(environment))
-        for child in children(environment):
+        for child in children(environment, [listening.fileno() for listening in self._sockets]):
             self._supervisor.start(child)
         with ApiClient(self._url, self._keys.get("session")) as client:
             await self._all_ready(client)

@@ -4,7 +4,6 @@ Knows nothing of what the children do.
 """
 
 import asyncio
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -151,7 +150,7 @@ class Supervisor:
     def _terminate(self, stage: Stage) -> None:
         for child in self._children():
             if child.spec.stage == stage:
-                child.send(signal.SIGTERM)
+                child.send(child.spec.stop_signal)
 
     def _kill(self, chosen: Callable[[Stage], bool]) -> None:
         for child in self._children():

@@ -29,6 +29,8 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 when database, broker and a worker of each kind answer; else 503, what is missing and in which way.
 
+    A gateway that is about to end is `draining`, 503 too, although it still answers: send elsewhere.
+
     Where the missing part should be is for the log: no key is needed here.
     """
     parts = parts_of(request)
@@ -42,7 +44,7 @@ async def readyz(request: Request) -> JSONResponse:
         *(["training"] if not parts.workforce.on(Queue.TRAINING) else []),
     ]
     body = {
-        "status": "starting" if missing else "ready",
+        "status": "draining" if parts.draining.has_begun else "starting" if missing else "ready",
         "missing": missing,
         "database": database,
         "broker": broker,
@@ -60,7 +62,7 @@ async def readyz(request: Request) -> JSONResponse:
             for worker in parts.workforce.workers
         ],
     }
-    return JSONResponse(body, 503 if missing else 200)
+    return JSONResponse(body, 200 if body["status"] == "ready" else 503)
 
 
 @router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(may_read_metrics)])

@@ -70,7 +70,7 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, description="Resume after this event.")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Every event since `Last-Event-ID`, then new ones as they come; ends with the job's last event."""
-    ledger = parts_of(request).ledger
+    ledger, draining = parts_of(request).ledger, parts_of(request).draining
     seen = last_event_id or 0
     until = time.monotonic() + LONGEST_STREAM_S
     while time.monotonic() < until:
@@ -82,7 +82,10 @@ async def events(
             yield _sent(event)
         if job.state.is_terminal and not fresh:
             return
-        await asyncio.sleep(0 if fresh else POLL_S)
+        if draining.has_begun:
+            # The client comes back with the id of the last event that it has seen.
+            return
+        await draining.sleep(0 if fresh else POLL_S)
 
 
 def _sent(event: Event) -> ServerSentEvent:

@@ -30,6 +30,7 @@ class Stack:
     redis: RedisServer = field(default_factory=RedisServer)
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    listening: socket.socket | None = None
 
     @property
     def url(self) -> str:
@@ -51,16 +52,24 @@ class Stack:
         migrate(self.database_url)
         self.port = free_port()
 
-    def start_process(self, role: str) -> None:
+    def start_process(self, name: str) -> None:
+        """By its role, after which a number may stand where there are several: `gateway-2`."""
+        role = name.partition("-")[0]
         module = {"gateway": "service.main"}.get(role, f"workers.{role}.main")
-        with (self.folder / f"{role}.log").open("ab") as log:
-            self.processes[role] = subprocess.Popen(
+        shared = [self.listening.fileno()] if self.listening and role == "gateway" else []
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", module],
-                env=self.process_environment(),
+                env={**self.process_environment(), "FOVEA_LISTEN_FDS": ",".join(map(str, shared))},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=shared,
             )
+
+    def hold_port(self) -> None:
+        """Listen for the gateways, which share the socket and may come and go."""
+        self.listening = socket.create_server(("127.0.0.1", self.port), backlog=2048)
 
     def process_environment(self) -> dict[str, str]:
         return {
@@ -79,11 +88,14 @@ class Stack:
         return process.wait(20)
 
     def stop(self) -> None:
-        for role in list(self.processes):
+        for name, process in list(self.processes.items()):
             try:
-                self.stop_process(role)
+                self.stop_process(name)
             except subprocess.TimeoutExpired:
-                os.killpg(self.processes[role].pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(20)
+        if self.listening:
+            self.listening.close()
         self.redis.remove()
 
     def log(self, role: str) -> str:
