@@ -4,6 +4,8 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from math import ceil
+from typing import Any
 
 import structlog
 import uvicorn
@@ -14,6 +16,7 @@ from service.app import create_app
 from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
+from service.connections import ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange, uncopied_values
 from service.metrics import GatewayMetrics
@@ -28,6 +31,7 @@ from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
+from system.descriptors import raise_descriptor_limit
 from workers.celery_app import make_celery
 from workers.contract.queues import Queue
 from workers.logs import configure_logging
@@ -37,6 +41,8 @@ from workers.traces import TracingUnavailable, open_tracer
 log = structlog.get_logger()
 # A restart must not wait for an event stream that a browser holds open.
 GRACE_S = 5
+# Databases, Redis, files, and refused connections that linger.
+OWN_DESCRIPTORS = 300
 
 
 def main() -> int:
@@ -68,6 +74,7 @@ def serve(parts: Parts) -> int:
             access_log=False,
             timeout_graceful_shutdown=GRACE_S,
             server_header=False,
+            **connection_options(parts),
         )
     )
 
@@ -81,6 +88,27 @@ def serve(parts: Parts) -> int:
         log.critical("gateway.failed", reason=parts.background.failure)
         return 1
     return 0 if server.started else STARTUP_FAILURE
+
+
+def connection_options(parts: Parts) -> dict[str, Any]:
+    """What uvicorn is told about connections; files and sockets of our own need descriptors too."""
+    settings = parts.settings
+    descriptors = raise_descriptor_limit(settings.max_connections + OWN_DESCRIPTORS)
+    if settings.max_connections + OWN_DESCRIPTORS > descriptors:
+        log.warning(
+            "gateway.few_descriptors", limit=descriptors, wanted=settings.max_connections + OWN_DESCRIPTORS
+        )
+    limits = ConnectionLimits(
+        connections=max(1, min(settings.max_connections, descriptors - OWN_DESCRIPTORS)),
+        per_address=settings.max_connections_per_address,
+        header_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+        body_bytes_s=settings.body_min_bytes_s,
+        idle_s=settings.keep_alive_s,
+    )
+    connections = Connections(limits, on_refused=lambda code: parts.metrics.failures.labels(code).inc())
+    # Idle connections are closed by ours, so uvicorn's own timer only has to come later.
+    return {"http": connections.protocol, "ws": "none", "timeout_keep_alive": ceil(settings.keep_alive_s) + 2}
 
 
 def build_parts(settings: GatewaySettings) -> Parts:
