@@ -248,8 +248,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._since, self._body_bytes = now, 0
         elif waited > self._limits.body_s:
             if self._body_bytes < self._limits.body_bytes_s * waited:
-                least = self._limits.body_bytes_s
-                detail = f"{self._body_bytes} bytes of the body came in {waited:.0f} s; expected {least} a second or more."
+                least, got = self._limits.body_bytes_s, self._body_bytes
+                detail = f"{got} bytes of the body came in {waited:.0f} s; expected {least} a second or more."
                 self._refuse(Problem(408, "request_timeout", detail))
             else:
                 self._since, self._body_bytes = now, 0

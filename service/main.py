@@ -19,6 +19,7 @@ from service.cleanup import Cleanup
 from service.connections import ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange, uncopied_values
+from service.intake import ImageLimits, Intake
 from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
@@ -160,6 +161,9 @@ def build_parts(settings: GatewaySettings) -> Parts:
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         workforce=workforce,
         exchange=exchange,
+        intake=Intake(
+            exchange, ImageLimits(settings.max_images, settings.max_image_bytes), settings.max_waiting_bytes
+        ),
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
         dispatcher=JobDispatcher(celery, ledger),

@@ -10,7 +10,7 @@ from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
-from service.images import ImageLimits
+from service.intake import Intake
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
 from service.stats import StatsCollector
@@ -35,6 +35,7 @@ class Parts:
     auth: Authenticator
     workforce: Workforce
     exchange: CeleryExchange
+    intake: Intake
     batcher: Batcher
     versions: VersionCache
     dispatcher: JobDispatcher
@@ -43,10 +44,6 @@ class Parts:
     stats: StatsCollector
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
-
-    @property
-    def image_limits(self) -> ImageLimits:
-        return ImageLimits(self.settings.max_images, self.settings.max_image_bytes)
 
 
 def parts_of(request: Request) -> Parts:

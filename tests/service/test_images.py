@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from collections.abc import Sequence
 
 import pytest
 from fastapi import FastAPI, Request
@@ -9,9 +10,30 @@ from fastapi.testclient import TestClient
 from support.colours import picture
 
 from service.errors import install_error_handlers
-from service.images import ImageLimits, read_images
+from service.images import read_images
+from service.intake import ImageLimits, Intake
 
 PNG, JPEG, WEBP = (picture("red", form=form) for form in ("PNG", "JPEG", "WEBP"))
+
+
+class MemoryStore:
+    """Large images, and which of them were dropped."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, bytes] = {}
+
+    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        self.images[key] = self.images.get(key, b"") + data
+        assert len(self.images[key]) == size
+        assert key in keep
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self.images[key]
+
+
+def intake(store: MemoryStore | None = None, max_image_bytes: int = 50_000, max_bytes: int = 2**30) -> Intake:
+    return Intake(store or MemoryStore(), ImageLimits(3, max_image_bytes), max_bytes)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +43,9 @@ def client() -> TestClient:
 
     @app.post("/")
     async def count(request: Request) -> list[list[str | int | None]]:
-        images = await read_images(request, ImageLimits(max_images=3, max_image_bytes=50_000))
-        return [[image.name, len(image.data), image.problem and image.problem.code] for image in images]
+        async with intake().reception() as reception:
+            images = await read_images(request, reception)
+        return [[image.name, len(image.content), image.problem and image.problem.code] for image in images]
 
     return TestClient(app)
 
@@ -111,7 +134,8 @@ def test_what_is_no_image_is_named(said: str, data: bytes) -> None:
 
     @app.post("/")
     async def first(request: Request) -> str:
-        (image,) = await read_images(request, ImageLimits(max_images=3, max_image_bytes=50_000))
+        async with intake().reception() as reception:
+            (image,) = await read_images(request, reception)
         assert image.problem
         return image.problem.detail
 
