@@ -1,7 +1,7 @@
 """A client's connection before any route sees it: how much may come, how slowly, and how many there may be.
 
 httptools, which uvicorn parses with, keeps a header for as long as it grows, and uvicorn has a timeout for idle
-connections only. The rest is here. One timer for all connections looks at each of them every `LOOK_EVERY_S`, so
+connections only. The rest is here. One timer for all connections looks at each of them twice a second, so
 that a request on the hot path starts and cancels none.
 """
 
@@ -59,6 +59,7 @@ class Connections:
 
     limits: ConnectionLimits
     on_refused: Callable[[str], object] = lambda _code: None
+    look_every_s: float = LOOK_EVERY_S
     everyone: set["BoundedConnection"] = field(default_factory=set)
     # Those without a request to answer, the longest without one first.
     unoccupied: dict["BoundedConnection", None] = field(default_factory=dict)
@@ -82,7 +83,7 @@ class Connections:
         connections and sends nothing keeps nobody out.
         """
         if not self.everyone:
-            connection.loop.call_later(LOOK_EVERY_S, self._look, connection.loop)
+            connection.loop.call_later(self.look_every_s, self._look, connection.loop)
         full = len(self.everyone) >= self.limits.connections
         self.everyone.add(connection)
         self._of_address[address] += 1
@@ -116,7 +117,7 @@ class Connections:
             log.warning("connections.refused", **self._refused)
             self._refused.clear()
         if self.everyone:
-            loop.call_later(LOOK_EVERY_S, self._look, loop)
+            loop.call_later(self.look_every_s, self._look, loop)
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -172,7 +173,7 @@ class BoundedConnection(HttpToolsProtocol):
             detail = f"More than {PIPELINED} requests were sent ahead; wait for their answers first."
             self._give_up(Problem(429, "too_many_requests", detail, {"Retry-After": "1"}))
         self._reading, self._since = Reading.HEAD, self.loop.time()
-        self._kept = self._fields = self._head_bytes = 0
+        self._fields = self._head_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

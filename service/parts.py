@@ -13,6 +13,7 @@ from service.exchange import CeleryExchange
 from service.intake import Intake
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
+from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
@@ -42,6 +43,8 @@ class Parts:
     cleanup: Cleanup
     metrics: GatewayMetrics
     stats: StatsCollector
+    uploads: Slots
+    event_streams: Slots
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
 
