@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import structlog
 
-from service.exchange import BrokerUnavailable, Exchange, ReplyInterrupted
+from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted
 from service.metrics import GatewayMetrics
 from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
@@ -62,7 +62,7 @@ class Answer:
 class PendingImage:
     """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
 
-    data: bytes
+    content: ImageContent
     top_k: int
     deadline: float
     request_id: str
@@ -109,7 +109,7 @@ class Batcher:
     async def classify(
         self,
         version: VersionKey,
-        images: Sequence[bytes],
+        images: Sequence[ImageContent],
         *,
         top_k: int,
         timeout_s: float,
@@ -126,12 +126,12 @@ class Batcher:
         loop = asyncio.get_running_loop()
         lane = self._lanes.setdefault(version, Lane())
         mine = [
-            PendingImage(data, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
-            for data in images
+            PendingImage(content, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
+            for content in images
         ]
         for waiting in mine:
             self._under_way.add(waiting)
-            self._bytes += len(waiting.data)
+            self._bytes += len(waiting.content)
             waiting.answered.add_done_callback(partial(self._remove, waiting))
         lane.waiting.extend(mine)
         self._pump(version, lane)
@@ -176,7 +176,7 @@ class Batcher:
         """Images admitted and not yet answered."""
         return len(self._under_way)
 
-    def _admit(self, images: Sequence[bytes]) -> None:
+    def _admit(self, images: Sequence[ImageContent]) -> None:
         if not self._anybody_lives():
             raise NoLiveWorker("No inference worker is alive.")
         too_many = len(self._under_way) + len(images) > self.max_waiting
@@ -192,7 +192,7 @@ class Batcher:
 
     def _remove(self, waiting: PendingImage, _answered: asyncio.Future[Answer]) -> None:
         self._under_way.discard(waiting)
-        self._bytes -= len(waiting.data)
+        self._bytes -= len(waiting.content)
 
     def _pump(self, version: VersionKey, lane: Lane) -> None:
         while lane.waiting and lane.in_flight < max(1, self.slots()):
@@ -210,7 +210,7 @@ class Batcher:
         while lane.waiting and len(batch) < self.max_batch:
             waiting = lane.waiting[0]
             if not waiting.answered.done():
-                size += len(waiting.data)
+                size += len(waiting.content)
                 if batch and size > self.max_batch_bytes:
                     break
                 batch.append(waiting)
@@ -269,7 +269,7 @@ class Batcher:
     ) -> ClassifyReply:
         deadline = max(waiting.deadline for waiting in batch)
         message = self._message(version, batch, sent_at, deadline, span.traceparent if span else None)
-        return await self.exchange.ask(message, [waiting.data for waiting in batch])
+        return await self.exchange.ask(message, [waiting.content for waiting in batch])
 
     def _message(
         self,
@@ -279,7 +279,7 @@ class Batcher:
         deadline: float,
         traceparent: str | None = None,
     ) -> ClassifyBatch:
-        reply_to, names = self.exchange.names(len(batch))
+        reply_to, names = self.exchange.names([waiting.content for waiting in batch])
         return ClassifyBatch(
             batch=uuid4().hex,
             reply_to=reply_to,

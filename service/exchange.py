@@ -1,11 +1,14 @@
 """A batch out, its reply back: image bytes to Redis, a reference by Celery, the reply from a list of our own.
 
+Large images are in Redis before their batch is (see `service/intake.py`).
+
 Celery's result backend is not used: a result costs a subscription per task, and waiting for it blocks.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
@@ -22,6 +25,8 @@ from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
 
 log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000
+# A body that comes at the least permitted rate brings a piece of a large image every four minutes.
+RECEIVING_MS = 600_000
 
 
 class BrokerUnavailable(Exception):
@@ -32,18 +37,32 @@ class ReplyInterrupted(Exception):
     """The connection that replies come by broke; whether the batch was classified is unknown."""
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """An image whose bytes lie in the transit Redis already; its length is theirs."""
+
+    key: str
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+ImageContent = bytes | StoredImage
+
+
 class Exchange(Protocol):
     """Where the batcher sends its batches."""
 
-    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
-        """The worker's reply to `batch`, whose images' bytes are given in its order.
+    async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
+        """The worker's reply to `batch`, whose images are given in its order.
 
         Raises BrokerUnavailable or ReplyInterrupted. Waits without an end: the caller has the deadline.
         """
         ...
 
-    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
-        """Where the reply to a batch is to go, and fresh names for its images."""
+    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
+        """Where the reply to a batch is to go, and names for its images."""
         ...
 
 
@@ -78,11 +97,32 @@ class CeleryExchange:
     def __post_init__(self) -> None:
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
 
-    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
+    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
         stem = f"{IMAGE_PREFIX}{uuid4().hex}:"
-        return self._reply_to, tuple(f"{stem}{n}" for n in range(count))
+        return self._reply_to, tuple(
+            image.key if isinstance(image, StoredImage) else f"{stem}{n}" for n, image in enumerate(images)
+        )
 
-    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
+        await asyncio.get_running_loop().run_in_executor(self._senders, self._append, key, data, size, keep)
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Forget images, as far as they are there. While Redis is away nothing happens: they expire."""
+        with suppress(RedisError, OSError):
+            await asyncio.get_running_loop().run_in_executor(self._senders, self.transit.unlink, *keys)
+
+    def fetch(self, image: StoredImage) -> bytes:
+        """The image's bytes, for whoever keeps it. Raises BrokerUnavailable, also when it is gone."""
+        try:
+            data = self.transit.get(image.key)
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+        if not isinstance(data, bytes) or len(data) != len(image):
+            raise BrokerUnavailable(f"{image.key} is gone.")
+        return data
+
+    async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[ClassifyReply] = loop.create_future()
         self._pending[batch.batch] = reply
@@ -92,11 +132,27 @@ class CeleryExchange:
         finally:
             del self._pending[batch.batch]
 
-    def _send(self, batch: ClassifyBatch, images: Sequence[bytes]) -> None:
+    def _append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
         try:
             with self.transit.pipeline(transaction=False) as pipe:
-                for key, data in zip(batch.images, images, strict=True):
-                    pipe.set(key, data, px=int(self.ttl_s * 1e3))
+                pipe.append(key, data)
+                for other in keep:
+                    pipe.pexpire(other, RECEIVING_MS)
+                length, *_ = pipe.execute()
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(str(error)) from error
+        if length != size:
+            raise BrokerUnavailable(f"{key} has {length} bytes, not {size}: a part of it was lost.")
+
+    def _send(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> None:
+        expires = int(self.ttl_s * 1e3)
+        try:
+            with self.transit.pipeline(transaction=False) as pipe:
+                for key, image in zip(batch.images, images, strict=True):
+                    if isinstance(image, StoredImage):
+                        pipe.pexpire(key, expires)
+                    else:
+                        pipe.set(key, image, px=expires)
                 pipe.execute()
             self.celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),), argsrepr="", kwargsrepr="")
         except (RedisError, OperationalError, OSError) as error:

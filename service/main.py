@@ -5,6 +5,8 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from math import ceil
+from typing import Any
 
 import structlog
 import uvicorn
@@ -15,12 +17,15 @@ from service.app import create_app
 from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
+from service.connections import ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
 from service.exchange import CeleryExchange, uncopied_values
+from service.intake import ImageLimits, Intake
 from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
+from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
@@ -30,6 +35,7 @@ from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
+from system.descriptors import raise_descriptor_limit
 from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import Queue
@@ -38,6 +44,8 @@ from workers.redis_url import InvalidRedisUrl, connect, connect_async
 from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
+# Databases, Redis, files, and refused connections that linger.
+OWN_DESCRIPTORS = 300
 
 
 def main() -> int:
@@ -90,6 +98,7 @@ def serve(parts: Parts, sockets: list[socket.socket] | None = None) -> int:
             log_config=None,
             access_log=False,
             server_header=False,
+            **connection_options(parts),
         ),
         parts.draining,
         drain_s=settings.drain_s,
@@ -104,6 +113,27 @@ def serve(parts: Parts, sockets: list[socket.socket] | None = None) -> int:
         log.critical("gateway.failed", reason=parts.background.failure)
         return 1
     return 0 if server.started else STARTUP_FAILURE
+
+
+def connection_options(parts: Parts) -> dict[str, Any]:
+    """What uvicorn is told about connections; files and sockets of our own need descriptors too."""
+    settings = parts.settings
+    descriptors = raise_descriptor_limit(settings.max_connections + OWN_DESCRIPTORS)
+    if settings.max_connections + OWN_DESCRIPTORS > descriptors:
+        log.warning(
+            "gateway.few_descriptors", limit=descriptors, wanted=settings.max_connections + OWN_DESCRIPTORS
+        )
+    limits = ConnectionLimits(
+        connections=max(1, min(settings.max_connections, descriptors - OWN_DESCRIPTORS)),
+        per_address=settings.max_connections_per_address,
+        header_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+        body_bytes_s=settings.body_min_bytes_s,
+        idle_s=settings.keep_alive_s,
+    )
+    connections = Connections(limits, on_refused=lambda code: parts.metrics.failures.labels(code).inc())
+    # Idle connections are closed by ours, so uvicorn's own timer only has to come later.
+    return {"http": connections.protocol, "ws": "none", "timeout_keep_alive": ceil(settings.keep_alive_s) + 2}
 
 
 def build_parts(settings: GatewaySettings) -> Parts:
@@ -155,6 +185,9 @@ def build_parts(settings: GatewaySettings) -> Parts:
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         workforce=workforce,
         exchange=exchange,
+        intake=Intake(
+            exchange, ImageLimits(settings.max_images, settings.max_image_bytes), settings.max_waiting_bytes
+        ),
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
         dispatcher=JobDispatcher(celery, ledger),
@@ -169,6 +202,8 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ),
         metrics=metrics,
         stats=StatsCollector(ledger, celery, settings.data),
+        uploads=Slots(settings.max_uploads, "uploads", retry_after_s=10),
+        event_streams=Slots(settings.max_event_streams, "event streams", retry_after_s=10),
         tracer=tracer,
     )
 

@@ -11,9 +11,10 @@ from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.draining import Draining
 from service.exchange import CeleryExchange
-from service.images import ImageLimits
+from service.intake import Intake
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
+from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
@@ -36,19 +37,18 @@ class Parts:
     auth: Authenticator
     workforce: Workforce
     exchange: CeleryExchange
+    intake: Intake
     batcher: Batcher
     versions: VersionCache
     dispatcher: JobDispatcher
     cleanup: Cleanup
     metrics: GatewayMetrics
     stats: StatsCollector
+    uploads: Slots
+    event_streams: Slots
     tracer: Tracer | None = None
     background: Background = field(default_factory=Background)
     draining: Draining = field(default_factory=Draining)
-
-    @property
-    def image_limits(self) -> ImageLimits:
-        return ImageLimits(self.settings.max_images, self.settings.max_image_bytes)
 
 
 def parts_of(request: Request) -> Parts:

@@ -33,10 +33,30 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     max_body_bytes: int = Field(128 * 2**20, gt=0, description="Largest body of a classify request, all images.")
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest archive of a dataset.")
     max_images: int = Field(64, gt=0, description="Most images in one classify request.")
+    max_connections: int = Field(
+        1000, gt=0, description="Open connections; then an idle one is closed for a new one, else 503."
+    )
+    max_connections_per_address: int = Field(
+        0, ge=0, description="Those from one address, before 503; 0: no limit, as it must be behind a proxy."
+    )
+    max_event_streams: int = Field(200, gt=0, description="Event streams open at once before 429.")
+    max_uploads: int = Field(8, gt=0, description="Archives received at once before 429.")
+    header_timeout_s: float = Field(10.0, gt=0, description="How long a request's header may take; then 408.")
+    body_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="How long a body may come too slowly (then 408), or an answer not be taken.",
+    )
+    body_min_bytes_s: int = Field(
+        1024, ge=0, description="Bytes a second that a body must bring on average of `body_timeout_s`."
+    )
+    keep_alive_s: float = Field(60.0, gt=0, description="How long a connection may be idle before it is closed.")
     max_batch: int = Field(16, gt=0, description="Most images in one queue message.")
     max_batch_bytes: int = Field(64 * 2**20, gt=0, description="A batch closes when its images reach this size.")
     max_waiting: int = Field(256, gt=0, description="Images waiting or in flight before 429.")
-    max_waiting_bytes: int = Field(512 * 2**20, gt=0, description="Their bytes before 429.")
+    max_waiting_bytes: int = Field(
+        512 * 2**20, gt=0, description="Bytes of those, and of those being received, before 429."
+    )
     classify_timeout_s: float = Field(30.0, gt=0, description="Deadline of a classify request.")
     version_cache_s: float = Field(1.0, ge=0, description="How long a model reference may be remembered.")
 

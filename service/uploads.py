@@ -15,7 +15,7 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from service.errors import Problem
 from system.scratch import scratch_folder
 
-CHUNK = 4 * 2**20
+CHUNK = 2**20
 # What stays free, so that a full disk stops uploads before it stops the database.
 SPARE_BYTES = 512 * 2**20
 
@@ -57,7 +57,7 @@ async def _receive(
     size = 0
     async for chunk in _chunks(request):
         if size == 0:
-            check_begin(chunk)
+            check_begin(bytes(chunk))
         size += len(chunk)
         if size > max_bytes:
             raise _too_large(max_bytes)
@@ -70,16 +70,16 @@ async def _receive(
     return Upload(Path(file.name), size, digest.hexdigest())
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces large enough that a thread for each costs nothing."""
+async def _chunks(request: Request) -> AsyncIterator[bytearray]:
+    """The body in pieces large enough that a thread for each costs little, and small enough for many uploads."""
     gathered = bytearray()
     async for chunk in request.stream():
         gathered += chunk
         if len(gathered) >= CHUNK:
-            yield bytes(gathered)
-            gathered.clear()
+            yield gathered
+            gathered = bytearray()
     if gathered:
-        yield bytes(gathered)
+        yield gathered
 
 
 def _check_space(folder: Path, wanted: int) -> None:

@@ -1,6 +1,7 @@
 """`POST /v1/models/{ref}/classify`: images in, classes out, at once or (`Prefer: respond-async`) as a job."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ from starlette.requests import ClientDisconnect
 from service.auth import requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
-from service.idempotency import idempotency
-from service.images import SentImage, read_images
+from service.exchange import StoredImage
+from service.idempotency import idempotency_of
+from service.images import read_images
+from service.intake import SentImage
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
 from service.routes.jobs import accepted, create_job
@@ -46,12 +49,16 @@ async def classify(
     started = time.perf_counter()
     parts = parts_of(request)
     version = await parts.versions.resolve(reference)
-    images = await read_images(request, parts.image_limits)
-    if len(images) == 1 and images[0].problem:
-        raise images[0].problem
-    if preferred.respond_async:
-        return await _start_classify_job(parts, request, version, images, top_k)
-    answers = await _answers(parts, request, version, images, top_k, preferred)
+    async with parts.intake.reception() as reception:
+        if preferred.respond_async and "idempotency-key" in request.headers:
+            reception.digest = hashlib.sha256()
+        images = await read_images(request, reception)
+        if len(images) == 1 and images[0].problem:
+            raise images[0].problem
+        if preferred.respond_async:
+            return await _start_classify_job(parts, request, version, images, top_k, reception.digest)
+        answers = await _answers(parts, request, version, images, top_k, preferred)
+        reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
         status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
         raise Problem(status, error["code"], error["detail"], {"Retry-After": "1"} if status == 503 else {})
@@ -80,7 +87,7 @@ async def _answers(
     preferred: Preferences,
 ) -> list[dict[str, Any]]:
     """What each image's prediction is made of, in the order sent."""
-    sendable = [image.data for image in images if image.problem is None]
+    sendable = [image.content for image in images if image.problem is None]
     timeout_s = min(preferred.wait_s or parts.settings.classify_timeout_s, parts.settings.classify_timeout_s)
     classifying = asyncio.create_task(
         parts.batcher.classify(
@@ -157,13 +164,18 @@ def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
 
 
 async def _start_classify_job(
-    parts: Parts, request: Request, version: Version, images: Sequence[SentImage], top_k: int
+    parts: Parts,
+    request: Request,
+    version: Version,
+    images: Sequence[SentImage],
+    top_k: int,
+    digest: "hashlib._Hash | None",
 ) -> Response:
     """Keep the images as blobs, then make the job that classifies them; of a refused request nothing is kept."""
     refused = next((image.problem for image in images if image.problem), None)
     if refused:
         raise refused
-    key = await idempotency(request)
+    key = idempotency_of(request, digest.hexdigest()) if digest else None
     job_id = new_id("job")
     blobs = tuple(f"jobs/{job_id}/images/{n:04d}" for n in range(len(images)))
     asked = ClassifyRequest(
@@ -176,7 +188,9 @@ async def _start_classify_job(
 
     def store() -> None:
         for blob, image in zip(blobs, images, strict=True):
-            parts.blobs.put_bytes(blob, image.data)
+            content = image.content
+            data = parts.exchange.fetch(content) if isinstance(content, StoredImage) else content
+            parts.blobs.put_bytes(blob, data)
 
     def discard() -> None:
         parts.blobs.delete_prefix(f"jobs/{job_id}")

@@ -44,10 +44,11 @@ async def create(
     manifest (`file,label[,split]`), whatever its content type says. A job decodes every image once; then the
     report lists every fault."""
     parts = parts_of(request)
-    async with received(
-        request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
-    ) as upload:
-        dataset, job = await _keep(parts, request, upload, name, on_fault)
+    with parts.uploads.one():
+        async with received(
+            request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
+        ) as upload:
+            dataset, job = await _keep(parts, request, upload, name, on_fault)
     body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
     return JSONResponse(
         body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}

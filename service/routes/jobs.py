@@ -61,12 +61,19 @@ async def existing_job(request: Request, job_id: str) -> Job:
     return await asyncio.to_thread(parts_of(request).ledger.get, job_id)
 
 
+async def stream_slot(request: Request) -> AsyncIterator[None]:
+    """Held until the stream's end; refused before it begins."""
+    with parts_of(request).event_streams.one():
+        yield
+
+
 @router.get(
     "/{job_id}/events", summary="State and progress as Server-Sent Events", response_class=EventSourceResponse
 )
 async def events(
     request: Request,
     job: Annotated[Job, Depends(existing_job)],
+    _slot: Annotated[None, Depends(stream_slot)],
     last_event_id: Annotated[int | None, Header(ge=0, description="Resume after this event.")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Every event since `Last-Event-ID`, then new ones as they come; ends with the job's last event."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
-from service.exchange import BrokerUnavailable, ReplyInterrupted
+from service.exchange import BrokerUnavailable, ImageContent, ReplyInterrupted
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -24,16 +24,17 @@ class MemoryExchange:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[Exception] = field(default_factory=list)
 
-    def names(self, count: int) -> tuple[str, tuple[str, ...]]:
-        return "reply", tuple(f"image:{n}" for n in range(count))
+    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
+        return "reply", tuple(f"image:{n}" for n in range(len(images)))
 
-    async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
+    async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
         self.sent.append(batch)
-        self.contents.append(list(images))
+        contents = [data for data in images if isinstance(data, bytes)]
+        self.contents.append(contents)
         if self.failures:
             raise self.failures.pop(0)
         await self.gate.wait()
-        outcomes = tuple(ImageOutcome((ClassScore(0, data.decode(), 1.0),)) for data in images)
+        outcomes = tuple(ImageOutcome((ClassScore(0, data.decode(), 1.0),)) for data in contents)
         return ClassifyReply(batch.batch, "worker", "CPUExecutionProvider", outcomes)
 
 

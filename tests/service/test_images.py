@@ -1,17 +1,45 @@
 """How bodies become images: content types, counts, sizes and magic bytes, over real requests."""
 
+import asyncio
 import base64
+import json
+import random
+import tracemalloc
 import zlib
+from collections.abc import Callable, Sequence
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from support.colours import picture
 
-from service.errors import install_error_handlers
-from service.images import ImageLimits, read_images
+from service.errors import Problem, install_error_handlers
+from service.exchange import StoredImage
+from service.images import read_images
+from service.intake import PIECE_BYTES, ImageLimits, Intake, SentImage
 
 PNG, JPEG, WEBP = (picture("red", form=form) for form in ("PNG", "JPEG", "WEBP"))
+
+
+class MemoryStore:
+    """Large images, and which of them were dropped."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, bytes] = {}
+
+    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        self.images[key] = self.images.get(key, b"") + data
+        assert len(self.images[key]) == size
+        assert key in keep
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self.images[key]
+
+
+def intake(store: MemoryStore | None = None, max_image_bytes: int = 50_000, max_bytes: int = 2**30) -> Intake:
+    return Intake(store or MemoryStore(), ImageLimits(3, max_image_bytes), max_bytes)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +49,9 @@ def client() -> TestClient:
 
     @app.post("/")
     async def count(request: Request) -> list[list[str | int | None]]:
-        images = await read_images(request, ImageLimits(max_images=3, max_image_bytes=50_000))
-        return [[image.name, len(image.data), image.problem and image.problem.code] for image in images]
+        async with intake().reception() as reception:
+            images = await read_images(request, reception)
+        return [[image.name, len(image.content), image.problem and image.problem.code] for image in images]
 
     return TestClient(app)
 
@@ -111,9 +140,150 @@ def test_what_is_no_image_is_named(said: str, data: bytes) -> None:
 
     @app.post("/")
     async def first(request: Request) -> str:
-        (image,) = await read_images(request, ImageLimits(max_images=3, max_image_bytes=50_000))
+        async with intake().reception() as reception:
+            (image,) = await read_images(request, reception)
         assert image.problem
         return image.problem.detail
 
     answer = TestClient(app).post("/", content=data, headers={"content-type": "image/png"})
     assert said in answer.json()
+
+
+async def received(body: Sequence[bytes], content_type: str, whole: Intake) -> list[SentImage]:
+    """The images of a body that comes in these pieces."""
+    waiting = [{"type": "http.request", "body": piece, "more_body": True} for piece in body]
+    waiting.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> dict[str, object]:
+        return waiting.pop(0)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
+    async with whole.reception() as reception:
+        images = await read_images(Request(scope, receive), reception)
+        assert reception.held >= sum(len(image.content) for image in images)
+        return images
+
+
+def in_pieces(body: bytes, size: int) -> list[bytes]:
+    return [body[at : at + size] for at in range(0, len(body), size)]
+
+
+def form(*images: bytes) -> tuple[bytes, str]:
+    request = httpx.Request("POST", "http://x", files=[("f", (f"{n}.png", data)) for n, data in enumerate(images)])
+    return request.read(), request.headers["content-type"]
+
+
+def listed(*images: bytes) -> tuple[bytes, str]:
+    return json.dumps(
+        {"images": [base64.b64encode(data).decode() for data in images]}
+    ).encode(), "application/json"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 4096, 2**20])
+@pytest.mark.parametrize("sender", [form, listed])
+def test_images_come_out_whole_however_their_body_is_cut(
+    sender: Callable[..., tuple[bytes, str]], size: int
+) -> None:
+    """Base64 with the escapes that some encoders make, long and short strings, a boundary across two pieces."""
+    sent = [PNG[:100], JPEG, PNG + bytes(range(256)) * 20]
+    body, content_type = sender(*sent)
+    if sender is listed:
+        body = body.replace(b"/", b"\\/").replace(b"+", b"\\u002B").replace(b"=", b"\\u003d")
+    images = asyncio.run(received(in_pieces(body, size), content_type, intake()))
+    assert [image.content for image in images] == sent
+
+
+@pytest.mark.parametrize("sender", [form, listed])
+def test_a_large_image_is_passed_on_in_pieces_and_forgotten_when_nobody_answers(
+    sender: Callable[..., tuple[bytes, str]],
+) -> None:
+    kept: list[bytes] = []
+    large = PNG + random.Random(0).randbytes(3 * PIECE_BYTES)
+    body, content_type = sender(large, PNG)
+
+    class Watched(MemoryStore):
+        async def drop(self, keys: Sequence[str]) -> None:
+            kept.extend(self.images[key] for key in keys)
+            await super().drop(keys)
+
+    store = Watched()
+    whole = intake(store, max_image_bytes=2**22)
+    images = asyncio.run(received(in_pieces(body, 100_000), content_type, whole))
+    assert [type(image.content) for image in images] == [StoredImage, bytes]
+    assert (kept, len(images[0].content)) == ([large], len(large))
+    assert (store.images, whole.held) == ({}, 0)
+
+
+def test_what_a_worker_has_answered_for_is_not_dropped_again_but_the_rest_is() -> None:
+    async def scenario() -> None:
+        store = MemoryStore()
+        async with intake(store, max_image_bytes=2 * PIECE_BYTES).reception() as reception:
+            images = [reception.image("a"), reception.image("b")]
+            await images[0].write(PNG + bytes(PIECE_BYTES))
+            await images[1].write(PNG + bytes(PIECE_BYTES))
+            await images[1].write(bytes(PIECE_BYTES))
+            sent = [await image.finish() for image in images]
+            assert [image.problem and image.problem.code for image in sent] == [None, "too_large"]
+            assert len(store.images) == 2
+            reception.answered(sent)
+        assert isinstance(sent[0].content, StoredImage)
+        assert list(store.images) == [sent[0].content.key]
+
+    asyncio.run(scenario())
+
+
+def test_all_bodies_together_are_bounded_and_one_alone_is_not() -> None:
+    async def scenario() -> None:
+        whole = intake(max_bytes=1000)
+        async with whole.reception() as first:
+            first.hold(5000)
+            async with whole.reception() as second:
+                with pytest.raises(Problem) as caught:
+                    second.hold(1)
+                assert (caught.value.status, caught.value.code) == (429, "too_many_waiting")
+                assert "Retry-After" in caught.value.headers
+        assert whole.held == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("begin", "repeated", "status", "code"),
+    [
+        (b'{"x":[', b"[],", 413, "too_large"),
+        (b'{"images":[', b'"",', 413, "too_large"),
+        (b'{"images":' + b"[" * 900, b" ", 413, "too_large"),
+        (b"[" * 2000 + b"]" * 2000, b"", 400, "malformed_body"),
+        (b'{"images":[', b'"' + b"A" * 300 + b'",', 413, "too_many_images"),
+        (b'{"images":["' + b"A" * 300, b"\\u12", 400, "malformed_body"),
+        (b'{"images":["' + b"A" * 300, b'\\"', 400, "malformed_body"),
+        (b'{"images":["data:' + b"A" * 300, b"A", 400, "malformed_body"),
+        (b'{"images":["' + b"A" * 301 + b"===" + b"A" * 400 + b'"]}', b"", 400, "malformed_body"),
+        (b'{"images":["' + b"A" * 301 + b'"]}', b"", 400, "malformed_body"),
+    ],
+)
+def test_hostile_json_ends_early_and_is_never_in_memory(
+    begin: bytes, repeated: bytes, status: int, code: str
+) -> None:
+    pieces = [begin, *[repeated * 10_000] * 300]
+
+    async def scenario() -> tuple[int, str]:
+        try:
+            await received(pieces, "application/json", intake())
+        except Problem as problem:
+            return problem.status, problem.code
+        raise AssertionError("it was taken")
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(scenario()) == (status, code)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_string_elsewhere_in_the_json_does_no_harm(client: TestClient) -> None:
+    encoded = base64.b64encode(PNG).decode()
+    note = 'a "quoted" \\ note, ' * 100
+    answer = client.post("/", json={"note": note, note: [], "images": [encoded, encoded]})
+    assert answer.json() == [[None, len(PNG), None]] * 2

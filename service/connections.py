@@ -1,0 +1,315 @@
+"""A client's connection before any route sees it: how much may come, how slowly, and how many there may be.
+
+httptools, which uvicorn parses with, keeps a header for as long as it grows, and uvicorn has a timeout for idle
+connections only. The rest is here. One timer for all connections looks at each of them twice a second, so
+that a request on the hot path starts and cancels none.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.errors import Problem, problem_response
+
+log = structlog.get_logger()
+# Of a request line with its headers, of the trailers of a chunked body, of what stands between two chunks.
+HEAD_BYTES = 64 * 2**10
+HEAD_FIELDS = 128
+# Requests that a client may send before it has the first one's answer; each costs memory as soon as it is read.
+PIPELINED = 16
+LOOK_EVERY_S = 0.5
+# What a refused client still sends is read and dropped for so long: a reset would take the answer from it.
+LINGER_S = 2.0
+# Refused connections that linger count too; from here on nobody is told anything.
+LINGERING = 100
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """`per_address` 0 is without a limit of its own. A body must bring `body_bytes_s` on average of `body_s`."""
+
+    connections: int = 1000
+    per_address: int = 0
+    header_s: float = 10.0
+    body_s: float = 20.0
+    body_bytes_s: int = 1024
+    idle_s: float = 60.0
+
+
+class Reading(Enum):
+    """Where in a request the parser stands."""
+
+    HEAD = auto()
+    BODY = auto()
+    NOTHING = auto()
+
+
+@dataclass
+class Connections:
+    """All connections of a server. `on_refused` is told the code of each refusal."""
+
+    limits: ConnectionLimits
+    on_refused: Callable[[str], object] = lambda _code: None
+    look_every_s: float = LOOK_EVERY_S
+    everyone: set["BoundedConnection"] = field(default_factory=set)
+    # Those without a request to answer, the longest without one first.
+    unoccupied: dict["BoundedConnection", None] = field(default_factory=dict)
+    _of_address: Counter[str] = field(default_factory=Counter, init=False)
+    _refused: Counter[str] = field(default_factory=Counter, init=False)
+
+    def protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> "BoundedConnection":
+        """What uvicorn calls for each accepted connection."""
+        return BoundedConnection(self, config, server_state, app_state, _loop)
+
+    def enter(self, connection: "BoundedConnection", address: str) -> Problem | None:
+        """Count a new connection; the problem is why it cannot stay.
+
+        When all are taken, the one that has had nothing to answer for longest makes room: whoever opens
+        connections and sends nothing keeps nobody out.
+        """
+        if not self.everyone:
+            connection.loop.call_later(self.look_every_s, self._look, connection.loop)
+        full = len(self.everyone) >= self.limits.connections
+        self.everyone.add(connection)
+        self._of_address[address] += 1
+        if self.limits.per_address and self._of_address[address] > self.limits.per_address:
+            return _too_many(self.limits.per_address, "from one address")
+        if full:
+            longest = next(iter(self.unoccupied), None)
+            if longest is None:
+                return _too_many(self.limits.connections, "open")
+            longest.leave()
+        self.unoccupied[connection] = None
+        return None
+
+    def leave(self, connection: "BoundedConnection", address: str) -> None:
+        self.everyone.discard(connection)
+        self.unoccupied.pop(connection, None)
+        self._of_address[address] -= 1
+        if self._of_address[address] <= 0:
+            del self._of_address[address]
+
+    def count(self, code: str) -> None:
+        self._refused[code] += 1
+        self.on_refused(code)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self.everyone):
+            connection.look(now)
+        if self._refused:
+            # One line for all of them: a line for each would let anybody fill the log.
+            log.warning("connections.refused", **self._refused)
+            self._refused.clear()
+        if self.everyone:
+            loop.call_later(self.look_every_s, self._look, loop)
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """One connection within the limits; a client beyond them gets a problem where an answer is still possible."""
+
+    def __init__(
+        self,
+        table: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self._table = table
+        self._limits = table.limits
+        self._address = ""
+        self._reading = Reading.HEAD
+        # When what is being read began, or its last window of `body_s`.
+        self._since = self.loop.time()
+        self._body_bytes = 0
+        # Bytes that neither belonged to a body nor ended a head: what the parser may be keeping.
+        self._kept = 0
+        self._fields = self._head_bytes = 0
+        self._refusal: Problem | None = None
+        self._refused = False
+        self._unsent, self._unsent_since = 0, self._since
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        if problem := self._table.enter(self, self._address):
+            self._refuse(problem)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._table.leave(self, self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._kept += len(data)
+        super().data_received(data)
+        if self._kept > HEAD_BYTES and not self._refused:
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def send_400_response(self, msg: str) -> None:
+        """The parser has given up: it found no HTTP, or a callback below raised."""
+        self._refuse(self._refusal or Problem(400, "bad_request", f"{msg} Expected HTTP/1.1."))
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= PIPELINED:
+            detail = f"More than {PIPELINED} requests were sent ahead; wait for their answers first."
+            self._give_up(Problem(429, "too_many_requests", detail, {"Retry-After": "1"}))
+        self._reading, self._since = Reading.HEAD, self.loop.time()
+        self._fields = self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._fields > HEAD_FIELDS:
+            detail = f"The request has more than the {HEAD_FIELDS} header fields that are taken."
+            self._give_up(Problem(431, "header_too_large", detail))
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._reading, self._since = Reading.BODY, self.loop.time()
+        self._kept = self._body_bytes = 0
+        self._table.unoccupied.pop(self, None)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._kept = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._reading, self._since = Reading.NOTHING, self.loop.time()
+        self._kept = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+        if not self._answering:
+            self._table.unoccupied[self] = None
+
+    def look(self, now: float) -> None:
+        """End what has taken too long."""
+        waited = now - self._since
+        if self._refused:
+            if waited > LINGER_S:
+                self.transport.abort()
+        elif self._reading is Reading.BODY:
+            self._look_at_body(now, waited)
+        elif not self._answering:
+            if self._reading is Reading.HEAD and waited > self._limits.header_s:
+                if self._kept:
+                    detail = f"The header was not complete after {self._limits.header_s:g} s."
+                    self._refuse(Problem(408, "request_timeout", detail))
+                else:
+                    self.leave()
+            elif self._reading is Reading.NOTHING and waited > self._limits.idle_s:
+                self.leave()
+        self._look_at_answer(now)
+
+    def leave(self) -> None:
+        """Close without a word: nothing was asked."""
+        self._table.unoccupied.pop(self, None)
+        self.transport.close()
+
+    @property
+    def _answering(self) -> bool:
+        """Whether a request is not answered yet."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _look_at_body(self, now: float, waited: float) -> None:
+        if not self._answering:
+            # Answered before the body was whole: what still comes is dropped, but not for ever.
+            if waited > self._limits.body_s:
+                self.transport.close()
+        elif self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            # It is we who keep the client waiting.
+            self._since, self._body_bytes = now, 0
+        elif waited > self._limits.body_s:
+            if self._body_bytes < self._limits.body_bytes_s * waited:
+                least, got = self._limits.body_bytes_s, self._body_bytes
+                detail = f"{got} bytes of the body came in {waited:.0f} s; expected {least} a second or more."
+                self._refuse(Problem(408, "request_timeout", detail))
+            else:
+                self._since, self._body_bytes = now, 0
+
+    def _look_at_answer(self, now: float) -> None:
+        """A client that takes nothing of its answer keeps the answer's memory and files."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent or not unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since > self._limits.body_s:
+            self._table.count("answer_not_taken")
+            self.transport.abort()
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            self._give_up(_HEAD_TOO_LARGE)
+
+    def _give_up(self, problem: Problem) -> None:
+        """Stop the parser from within one of its callbacks."""
+        self._refusal = problem
+        raise ValueError(problem.code)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with the problem, where an answer is due, and read no request of this connection any more."""
+        self._table.count(problem.code)
+        head_only = self._reading is not Reading.BODY
+        under_way = self._answering
+        self._refused, self._since = True, self.loop.time()
+        self._table.unoccupied.pop(self, None)
+        self._unset_keepalive_if_required()
+        if self.cycle is not None:
+            # The application sees its client gone; what it still sends goes nowhere.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        silent = len(self._table.everyone) > self._limits.connections + LINGERING
+        if silent or (under_way and (head_only or self.pipeline or self.cycle.response_started)):
+            # Where another request's answer is due or has begun, this one would be taken for a part of it.
+            self.transport.close()
+            return
+        self.transport.write(_bare_answer(problem))
+        self.flow.resume_reading()
+        self.transport.write_eof()
+
+
+_HEAD_TOO_LARGE = Problem(
+    431, "header_too_large", f"The request line and headers have more than the {HEAD_BYTES} bytes that are taken."
+)
+
+
+def _too_many(limit: int, what: str) -> Problem:
+    detail = f"All {limit} connections {what} are taken; try again in a moment."
+    return Problem(503, "too_many_connections", detail, {"Retry-After": "2"})
+
+
+def _bare_answer(problem: Problem) -> bytes:
+    """The problem as it goes over the wire, for there is no application around it."""
+    request_id = uuid4().hex
+    response = problem_response(problem, request_id)
+    fields = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+    head = b"".join(b"%b: %b\r\n" % pair for pair in fields)
+    return b"%b%b\r\n%b" % (STATUS_LINE[problem.status], head, bytes(response.body))

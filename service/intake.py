@@ -1,0 +1,165 @@
+"""Images while the body of their request arrives: small ones in memory, large ones on to the transit Redis.
+
+So a request holds at most `PIECE_BYTES` and what one read of its socket brings, however large its images are.
+Nothing is decoded here.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import uuid4
+
+from models.formats import BEGIN_BYTES, image_format, no_image
+from service.errors import Problem
+from service.exchange import ImageContent, StoredImage
+from workers.contract.queues import IMAGE_PREFIX
+
+# Most photographs as classifiers like them are smaller, and travel with their batch in one round trip.
+PIECE_BYTES = 256 * 2**10
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    max_images: int
+    max_image_bytes: int
+
+
+@dataclass(frozen=True)
+class SentImage:
+    """One image of a request, or why it is not one. `name` is the client's, if it gave one."""
+
+    name: str | None
+    content: ImageContent
+    problem: Problem | None = None
+
+
+class ImageStore(Protocol):
+    """Where large images lie until a worker takes them."""
+
+    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
+        ...
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        """Forget images, as far as they are there."""
+        ...
+
+
+@dataclass
+class Intake:
+    """The bodies of all requests together hold at most `max_bytes`; a body alone may have any permitted size."""
+
+    store: ImageStore
+    limits: ImageLimits
+    max_bytes: int
+    held: int = field(default=0, init=False)
+
+    @asynccontextmanager
+    async def reception(self) -> AsyncIterator["Reception"]:
+        """For one request, from its body's first byte to its answer."""
+        reception = Reception(self)
+        try:
+            yield reception
+        finally:
+            try:
+                if reception.keys:
+                    await self.store.drop(reception.keys)
+            finally:
+                self.held -= reception.held
+
+
+@dataclass
+class Reception:
+    """The images of one request. `digest`, where it is set, gets the body as it was sent."""
+
+    intake: Intake
+    digest: "hashlib._Hash | None" = None
+    keys: list[str] = field(default_factory=list, init=False)
+    held: int = field(default=0, init=False)
+    _stem: str = field(default_factory=lambda: f"{IMAGE_PREFIX}{uuid4().hex}:", init=False)
+
+    @property
+    def limits(self) -> ImageLimits:
+        return self.intake.limits
+
+    def image(self, name: str | None = None) -> "IncomingImage":
+        return IncomingImage(self, name)
+
+    def new_key(self) -> str:
+        self.keys.append(f"{self._stem}{len(self.keys)}")
+        return self.keys[-1]
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the body. Raises Problem 429 when all bodies together are too many."""
+        if self.intake.held + size > self.intake.max_bytes and self.held < self.intake.held:
+            detail = f"The images being received and waiting have {self.intake.held} bytes; try again in a moment."
+            raise Problem(429, "too_many_waiting", detail, {"Retry-After": "2"})
+        self.held += size
+        self.intake.held += size
+
+    def answered(self, images: Sequence[SentImage]) -> None:
+        """A worker has answered for these, and with its answer it has removed them."""
+        gone = {image.content.key for image in images if isinstance(image.content, StoredImage)}
+        self.keys = [key for key in self.keys if key not in gone]
+
+
+class IncomingImage:
+    """One image on its way in. Of what is no image or too large only the size is kept."""
+
+    def __init__(self, reception: Reception, name: str | None) -> None:
+        self.reception = reception
+        self.name = name
+        self.size = 0
+        self._key: str | None = None
+        self._gathered = bytearray()
+        self._is_begun = False
+        self._problem: Problem | None = None
+
+    async def write(self, data: bytes) -> None:
+        """The next bytes. Raises Problem 429, BrokerUnavailable."""
+        self.size += len(data)
+        if self._problem:
+            return
+        if self.size > self.reception.limits.max_image_bytes:
+            self._refuse(Problem(413, "too_large", ""))
+            return
+        self.reception.hold(len(data))
+        self._gathered += data
+        if not self._is_begun and self.size >= BEGIN_BYTES:
+            self._check_begin()
+        if len(self._gathered) > PIECE_BYTES:
+            await self._pass_on()
+
+    async def finish(self) -> SentImage:
+        """The whole image. Raises BrokerUnavailable."""
+        if not self._is_begun and not self._problem:
+            self._check_begin()
+        if self._problem:
+            if self._problem.code == "too_large":
+                most = self.reception.limits.max_image_bytes
+                self._problem.detail = f"The image has {self.size} bytes; at most {most} are taken."
+            return SentImage(self.name, b"", self._problem)
+        if self._key is None:
+            return SentImage(self.name, bytes(self._gathered))
+        if self._gathered:
+            await self._pass_on()
+        return SentImage(self.name, StoredImage(self._key, self.size))
+
+    def _check_begin(self) -> None:
+        self._is_begun = True
+        begin = bytes(self._gathered[:BEGIN_BYTES])
+        if image_format(begin) is None:
+            reason = no_image(begin)
+            self._refuse(Problem(400, "not_an_image", f"{reason[0].upper()}{reason[1:]}."))
+
+    def _refuse(self, problem: Problem) -> None:
+        self._problem = problem
+        self._gathered.clear()
+
+    async def _pass_on(self) -> None:
+        self._key = self._key or self.reception.new_key()
+        data = bytes(self._gathered)
+        self._gathered.clear()
+        await self.reception.intake.store.append(self._key, data, self.size, self.reception.keys)

@@ -1,0 +1,61 @@
+"""So many uploads and event streams at once, and room again as soon as one of them ends, however it ends."""
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from support.load import post
+from support.stack import Stack
+from support.world import colours_archive
+
+from storage.database import open_database
+from storage.job_ledger import JobLedger
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    limits = {"FOVEA_MAX_UPLOADS": "2", "FOVEA_MAX_EVENT_STREAMS": "2"}
+    service = Stack(tmp_path_factory.mktemp("slots"), limits)
+    try:
+        yield service.start("gateway")
+    finally:
+        service.stop()
+
+
+def test_more_event_streams_than_the_limit_are_a_429_until_one_ends(service: Stack) -> None:
+    database = open_database(service.database_url)
+    job = JobLedger(database).create("ingest", {})
+    database.close()
+    path = f"/v1/jobs/{job.id}/events"
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        with client.stream("GET", path) as first, client.stream("GET", path) as second:
+            assert (first.status_code, second.status_code) == (200, 200)
+            refused = client.get(path)
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_event_streams")
+            assert int(refused.headers["retry-after"]) > 0
+            assert client.get("/v1/jobs/job_none/events").status_code == 404
+
+        def taken() -> bool:
+            with client.stream("GET", path) as another:
+                return another.status_code == 200
+
+        service.wait_until(taken, "a stream's place", 10)
+
+
+def test_more_uploads_than_the_limit_are_a_429_until_one_is_broken_off(service: Stack) -> None:
+    archive = colours_archive()
+    begun = post("/v1/datasets?name=x", archive, "application/zip")[: -len(archive) // 2]
+    path = service.url + "/v1/datasets?name=y"
+    uploads = service.folder / "uploads"
+    connections = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2)]
+    for connection in connections:
+        connection.sendall(begun)
+    service.wait_until(lambda: len(list(uploads.glob("scratch-*"))) == 2, "the uploads to begin", 10)
+    refused = httpx.post(path, content=archive)
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_uploads")
+    assert int(refused.headers["retry-after"]) > 0
+    for connection in connections:
+        connection.close()
+    service.wait_until(lambda: httpx.post(path, content=archive).status_code == 202, "an upload's place", 10)
+    assert list(uploads.iterdir()) == []
