@@ -8,6 +8,9 @@ from importlib.metadata import version
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
+from service.browsers import BrowserGuard, KnownHosts, install_cors
+from service.description import DescribedApp
+from service.documentation import install_documentation
 from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
@@ -41,20 +44,27 @@ def create_app(parts: Parts) -> FastAPI:
         if parts.tracer:
             await asyncio.to_thread(parts.tracer.close)
 
-    app = FastAPI(
+    app = DescribedApp(
         dependencies=[Depends(refuse_unknown_parameters)],
         title="Fovea",
         version=version("fovea"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
         telemetry=_telemetry(parts.tracer),
     )
+    app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     app.include_router(classify.router, max_body_size=parts.settings.max_body_bytes)
     for routes in (models, jobs, finetunes, architectures, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
+    install_documentation(app)
     install_error_handlers(app)
+    # The last one is the outermost: what is refused is logged, measured and has its id, too.
+    install_cors(app, parts.settings.origins)
+    app.add_middleware(BrowserGuard, hosts=KnownHosts.of(parts.settings), origins=parts.settings.origins)
     app.add_middleware(RequestContext, metrics=parts.metrics, tracer=parts.tracer)
     return app
 

@@ -17,14 +17,16 @@ from pydantic import BaseModel, create_model
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Scope
 
 from models import errors as model_errors
-from models.validation import InvalidFields, invalid_fields
+from models.validation import InvalidFields, invalid_fields, shortened
 from service.exchange import BrokerUnavailable
 from storage import errors as storage_errors
 
 PROBLEM_JSON = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 log = structlog.get_logger()
 
@@ -138,7 +140,7 @@ def install_error_handlers(app: FastAPI) -> None:
     async def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         if problem.status == 500:
-            log.error("request.failed", exc_info=error)
+            log.error("request.failed", request_id=request_id_of(request), exc_info=error)
         elif type(error) in WORDS:
             log.warning("request.failed", code=problem.code, reason=str(error))
         return _respond(problem, request)
@@ -149,8 +151,9 @@ def install_error_handlers(app: FastAPI) -> None:
         if error.status_code == 413:
             return _respond(body_too_large(request.scope), request)
         code = PHRASES[error.status_code].lower().replace(" ", "_")
-        detail = f"{request.method} {request.url.path}: {error.detail}"
-        return _respond(Problem(error.status_code, code, detail, error.headers or {}), request)
+        detail = f"{request.method} {shortened(request.url.path)}: {error.detail}"
+        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+        return _respond(Problem(error.status_code, code, detail, headers or {}), request)
 
     async def answer_validation(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
@@ -164,6 +167,16 @@ def install_error_handlers(app: FastAPI) -> None:
     ):  # fmt: skip
         app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, answer)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of the path: each may be a route of its own, and the framework names those of the first only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _body_model(request: Request) -> type[BaseModel] | None:

@@ -25,12 +25,18 @@ def idempotency_of(request: Request, body_sha256: str) -> Idempotency | None:
 
     A key counts for its caller, method and path; the fingerprint is of query and body. Raises Problem 400.
     """
-    key = request.headers.get("idempotency-key")
+    key = key_of(request)
     if key is None:
         return None
-    if not 0 < len(key) <= LONGEST_KEY:
-        detail = f"The Idempotency-Key has {len(key)} characters; expected 1 to {LONGEST_KEY}."
-        raise Problem(400, "bad_idempotency_key", detail)
     caller = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
     fingerprint = hashlib.sha256(f"{request.url.query}\0{body_sha256}".encode()).hexdigest()
     return Idempotency(f"{caller} {request.method} {request.url.path}", key, fingerprint)
+
+
+def key_of(request: Request) -> str | None:
+    """The header's value. Raises Problem 400."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= LONGEST_KEY:
+        detail = f"The Idempotency-Key has {len(key)} characters; expected 1 to {LONGEST_KEY}."
+        raise Problem(400, "bad_idempotency_key", detail)
+    return key

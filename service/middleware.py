@@ -1,4 +1,7 @@
-"""Around every request: its id, its log line and its metrics. Plain ASGI, for it runs on the hot path."""
+"""Around every request: its id, its log line, its metrics, and the headers that no answer goes without.
+
+Plain ASGI, for it runs on the hot path.
+"""
 
 import re
 import time
@@ -7,7 +10,8 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import CODE, body_too_large, problem_of, problem_response
+from service.browsers import protected
+from service.errors import CODE, METHODS, body_too_large, problem_of, problem_response
 from service.metrics import GatewayMetrics
 from workers.traces import Tracer
 
@@ -38,7 +42,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = protected([*message["headers"], (b"x-request-id", request_id.encode())])
             await send(message)
 
         async def send_problem(message: Message) -> None:
@@ -59,9 +63,11 @@ class RequestContext:
             try:
                 await self.app(scope, receive, send_problem)
             except Exception as error:
-                # It is answered outside of here.
+                # The framework logs it outside of here, where an answer would get neither id nor headers.
                 problem = problem_of(error)
-                status, scope[CODE] = status or problem.status, problem.code
+                scope[CODE] = problem.code
+                if not status:
+                    await problem_response(problem, request_id)(scope, receive, send_with_id)
                 raise
             finally:
                 self._record(scope, status, time.perf_counter() - started)
@@ -77,9 +83,6 @@ class RequestContext:
         # Status 0: the client left before its answer.
         level = log.debug if scope["path"] in QUIET_PATHS or 0 < status < 400 else log.info
         level("request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1e3, 1))
-
-
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def _is_bare_413(message: Message) -> bool:

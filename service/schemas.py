@@ -155,6 +155,34 @@ class Listing(BaseModel, Generic[Item]):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last.")
 
 
+class WorkerOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    worker: str = Field(description="Its kind and a part of its name; the whole one is in logs and jobs.")
+    queues: list[str]
+    device: str
+    providers: list[str]
+    slots: int = Field(description="Messages that it works on at once.")
+    models: list[str]
+    started_at: float = Field(description="Seconds since 1970.")
+
+
+class PartOut(BaseModel):
+    ok: bool
+    reason: str | None = Field(None, description="In which way it is not.")
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "starting"]
+    missing: list[str] = Field(
+        description="Of `database`, `broker`, `transit`, `inference`, `training`: what is not there."
+    )
+    database: PartOut
+    broker: PartOut
+    transit: PartOut
+    workers: list[WorkerOut]
+
+
 class AliasRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": 2}})
 
@@ -218,26 +246,26 @@ class CancelRequest(BaseModel):
     )
 
 
-def _problem(text: str) -> dict[str, Any]:
-    return {
-        "model": ProblemBody,
-        "description": text,
-        "content": {"application/problem+json": {}},
-    }
-
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem("Not an image, or a malformed body."),
-    404: _problem("Unknown model or version."),
-    413: _problem("Too large, or too many images."),
-    415: _problem("Another content type than the three taken."),
-    422: _problem("The image cannot be decoded (with the decoder's reason), or a parameter is wrong."),
-    429: _problem("Too many images wait; `Retry-After` says when to come again."),
-    503: _problem("No live worker, or the queue cannot be reached."),
-    504: _problem("The deadline passed."),
-}
-
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def content(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a call that answers with bytes or text of these types."""
+    return {200: {"description": "The content.", "content": dict.fromkeys(media_types, _BINARY)}}
+
+
+CLASSIFY_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"model": JobAccepted, "description": "With `Prefer: respond-async`: the job that classifies them."},
+    400: {"description": "Not an image, or a malformed body."},
+    404: {"description": "Unknown model or version."},
+    413: {"description": "Too large, or too many images."},
+    415: {"description": "Another content type than those taken."},
+    504: {"description": "The deadline passed."},
+}
+UPLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
+    415: {"description": "The bytes are no archive that is taken."},
+    507: {"description": "The upload would fill the disk."},
+}
 ARCHIVE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -259,7 +287,9 @@ CLASSIFY_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "byte"}}},
+                    "properties": {
+                        "images": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "byte"}}
+                    },
                     "required": ["images"],
                 },
                 "example": {

@@ -1,14 +1,17 @@
 """What the gateway reads from its environment (`FOVEA_...`)."""
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from storage.settings import StorageSettings
 from system.loopback import is_loopback
 from workers.celery_app import QueueSettings
 from workers.logs import LogFormat
 from workers.traces import TraceSettings
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#*]+")
 
 
 class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
@@ -69,10 +72,33 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     cleanup_interval_s: float = Field(300.0, gt=0, description="How often what nobody needs any more is deleted.")
     heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
 
+    allowed_hosts: str = Field(
+        "", description="Names that browsers call the gateway by, with commas between; `*.NAME` for all below one."
+    )
+    cors_origins: str = Field(
+        "", description="Origins whose pages may use the API, with commas between: `https://lab.example.org`."
+    )
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
     log_level: str = Field("INFO", description="Lowest level that is logged.")
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        """`*` is none: then any page could use a gateway that asks for no key."""
+        for origin in _listed(text):
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; expected SCHEME://HOST or SCHEME://HOST:PORT")
+        return text
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        return _listed(self.allowed_hosts)
+
+    @property
+    def origins(self) -> frozenset[str]:
+        return _listed(self.cors_origins)
 
     @property
     def uploads(self) -> Path:
@@ -93,3 +119,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     def requires_key(self) -> bool:
         """True unless only this machine can reach the gateway."""
         return not is_loopback(self.host)
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(filter(None, (part.strip().lower().rstrip("/") for part in text.split(","))))

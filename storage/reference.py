@@ -9,8 +9,9 @@ LATEST = "latest"
 PRODUCTION = "production"
 
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
+ALIAS = r"[a-z][a-z0-9_-]{0,31}"
 _MODEL = re.compile(MODEL_NAME)
-_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_ALIAS = re.compile(ALIAS)
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 

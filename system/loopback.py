@@ -9,3 +9,11 @@ def is_loopback(host: str) -> bool:
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
+
+
+def is_ip_address(host: str) -> bool:
+    """True for an address itself, IPv4 or IPv6; a name, and what is neither, is none."""
+    with suppress(ValueError):
+        ip_address(host)
+        return True
+    return False

@@ -14,13 +14,13 @@ from service.auth import requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.exchange import StoredImage
-from service.idempotency import idempotency_of
+from service.idempotency import idempotency_of, key_of
 from service.images import read_images
 from service.intake import SentImage
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
 from service.routes.jobs import accepted, create_job
-from service.schemas import CLASSIFY_BODY, PROBLEMS, Classification
+from service.schemas import CLASSIFY_BODY, CLASSIFY_RESPONSES, Classification
 from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.registry import Version
@@ -35,7 +35,7 @@ router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify")
     "/v1/models/{reference}/classify",
     summary="Classify one image or many",
     response_model=Classification,
-    responses=PROBLEMS,
+    responses=CLASSIFY_RESPONSES,
     openapi_extra=CLASSIFY_BODY,
 )
 async def classify(
@@ -48,6 +48,7 @@ async def classify(
     failed image has its own `error` in its place and the others are classified."""
     started = time.perf_counter()
     parts = parts_of(request)
+    key_of(request)
     version = await parts.versions.resolve(reference)
     async with parts.intake.reception() as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:

@@ -1,21 +1,31 @@
 """`/v1/datasets`: labelled images, uploaded as an archive, checked by a job, immutable afterwards."""
 
 import asyncio
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from models.formats import archive_kind, no_archive
+from models.validation import shortened
 from service.auth import requires
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency_of
 from service.parts import Parts, parts_of, traceparent_of
 from service.routes.jobs import job_out
-from service.schemas import ARCHIVE_BODY, DatasetAccepted, DatasetDetail, DatasetOut, Listing
+from service.schemas import (
+    ARCHIVE_BODY,
+    UPLOAD_RESPONSES,
+    DatasetAccepted,
+    DatasetDetail,
+    DatasetOut,
+    Listing,
+    content,
+)
 from service.uploads import Upload, received
 from storage.datasets import Dataset
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, NotFound
 from storage.ids import new_id
 from storage.job import Job
 from workers.contract.jobs import IngestRequest
@@ -23,6 +33,7 @@ from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])
 
+SHA256 = re.compile("[0-9a-f]{64}")
 OnFault = Literal["skip", "refuse"]
 
 
@@ -31,6 +42,7 @@ OnFault = Literal["skip", "refuse"]
     summary="Upload a dataset",
     status_code=202,
     response_model=DatasetAccepted,
+    responses=UPLOAD_RESPONSES,
     openapi_extra=ARCHIVE_BODY,
 )
 async def create(
@@ -72,7 +84,11 @@ async def get_dataset(request: Request, dataset_id: str) -> DatasetDetail:
     return DatasetDetail.model_validate(dataset)
 
 
-@router.get("/{dataset_id}/report", summary="What the check found: every fault with file and reason")
+@router.get(
+    "/{dataset_id}/report",
+    summary="What the check found: every fault with file and reason",
+    responses={409: {"description": "The dataset is still being checked."}},
+)
 async def report(request: Request, dataset_id: str) -> JSONResponse:
     dataset = await asyncio.to_thread(parts_of(request).datasets.get, dataset_id)
     if dataset.state == "checking":
@@ -81,9 +97,17 @@ async def report(request: Request, dataset_id: str) -> JSONResponse:
     return JSONResponse(dataset.report)
 
 
-@router.get("/{dataset_id}/thumbnails/{sha256}", summary="A small picture of one sample (WEBP)")
+@router.get(
+    "/{dataset_id}/thumbnails/{sha256}",
+    summary="A small picture of one sample (WEBP)",
+    response_class=Response,
+    responses=content("image/webp"),
+)
 async def thumbnail(request: Request, dataset_id: str, sha256: str) -> Response:
     parts = parts_of(request)
+    if not SHA256.fullmatch(sha256):
+        # Never a part of a blob's key: it may hold what no key can.
+        raise NotFound("file", shortened(sha256))
     dataset = await asyncio.to_thread(parts.datasets.get, dataset_id)
     data = await asyncio.to_thread(parts.blobs.get_bytes, f"{dataset.prefix}/thumbnails/{sha256}.webp")
     return Response(

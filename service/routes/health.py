@@ -1,22 +1,28 @@
 """`/livez`, `/readyz`, `/metrics`: what an orchestrator and Prometheus ask."""
 
 import asyncio
+import hashlib
+import re
 from typing import Any
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.auth import may_read_metrics
 from service.errors import WORDS, problem_of
 from service.exchange import BrokerUnavailable
 from service.parts import Parts, parts_of
+from service.schemas import Readiness
 from storage.errors import StorageError
 from workers.contract.queues import Queue
 
 router = APIRouter(tags=["health"])
 log = structlog.get_logger()
+ROLES = frozenset({"inference", "training"})
+# What makes the name of a worker's process its own.
+DRAWN = re.compile("[0-9a-f]{6}")
 NO_TRANSIT = "The Redis of images and replies cannot be reached."
 
 
@@ -25,13 +31,18 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", summary="Everything a request needs is there, and what each worker really runs")
+@router.get(
+    "/readyz",
+    summary="Everything a request needs is there, and what each worker really runs",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "Something is missing."}},
+)
 async def readyz(request: Request) -> JSONResponse:
     """200 when database, broker and a worker of each kind answer; else 503, what is missing and in which way.
 
     A gateway that is about to end is `draining`, 503 too, although it still answers: send elsewhere.
 
-    Where the missing part should be is for the log: no key is needed here.
+    Where the missing part should be, and on which host a worker runs, is for the log: no key is needed here.
     """
     parts = parts_of(request)
     await parts.workforce.refresh()
@@ -51,7 +62,7 @@ async def readyz(request: Request) -> JSONResponse:
         "transit": {"ok": True} if parts.workforce.reachable else {"ok": False, "reason": NO_TRANSIT},
         "workers": [
             {
-                "worker": worker.worker,
+                "worker": public_name(worker.worker),
                 "queues": worker.queues,
                 "device": worker.device,
                 "providers": worker.providers,
@@ -65,7 +76,12 @@ async def readyz(request: Request) -> JSONResponse:
     return JSONResponse(body, 200 if body["status"] == "ready" else 503)
 
 
-@router.get("/metrics", summary="Prometheus' text format", dependencies=[Depends(may_read_metrics)])
+@router.get(
+    "/metrics",
+    summary="Prometheus' text format",
+    response_class=PlainTextResponse,
+    dependencies=[Depends(may_read_metrics)],
+)
 async def metrics(request: Request) -> Response:
     """Every metric of this gateway, its workers, its queues and its jobs."""
     parts = parts_of(request)
@@ -74,6 +90,15 @@ async def metrics(request: Request) -> Response:
     found.set_workers(parts.workforce.workers, reachable=parts.workforce.reachable)
     found.waiting.set(parts.batcher.waiting)
     return Response(found.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def public_name(worker: str) -> str:
+    """`inference@HOST:PROCESS:3f2a91` without host and process: what is left still tells workers apart."""
+    role, _, rest = worker.partition("@")
+    drawn = rest.rpartition(":")[2]
+    if not DRAWN.fullmatch(drawn):
+        drawn = hashlib.sha256(worker.encode()).hexdigest()[:6]
+    return f"{role if role in ROLES else 'worker'}@{drawn}"
 
 
 async def _database(parts: Parts) -> dict[str, Any]:
