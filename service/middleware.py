@@ -7,7 +7,7 @@ from uuid import uuid4
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import CODE, body_too_large, problem_of, problem_response
+from service.errors import ANSWER_HEADERS, CODE, body_too_large, problem_of, problem_response
 from service.metrics import GatewayMetrics
 from workers.traces import Tracer
 
@@ -38,7 +38,8 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                more = scope.get(ANSWER_HEADERS, ())
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *more]
             await send(message)
 
         async def send_problem(message: Message) -> None:

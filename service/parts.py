@@ -11,11 +11,13 @@ from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange
 from service.images import ImageLimits
+from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
+from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.datasets import DatasetRegistry
@@ -33,6 +35,8 @@ class Parts:
     datasets: DatasetRegistry
     blobs: BlobStore
     auth: Authenticator
+    limiter: KeyLimiter
+    audit: AuditLog
     workforce: Workforce
     exchange: CeleryExchange
     batcher: Batcher

@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.auth import requires
+from service.auth import key_of, requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.idempotency import idempotency
@@ -51,7 +51,8 @@ async def classify(
         raise images[0].problem
     if preferred.respond_async:
         return await _start_classify_job(parts, request, version, images, top_k)
-    answers = await _answers(parts, request, version, images, top_k, preferred)
+    async with parts.limiter.in_flight(key_of(request), len(images)):
+        answers = await _answers(parts, request, version, images, top_k, preferred)
     if len(images) == 1 and (error := answers[0]["error"]):
         status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
         raise Problem(status, error["code"], error["detail"], {"Retry-After": "1"} if status == 503 else {})
