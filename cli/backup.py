@@ -70,12 +70,14 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Bring everything back into an empty Fovea that is stopped. Every checksum is compared first."""
+    from cli.actor import act_as_user
     from cli.up.data_folder import claim_data_folder
     from storage.backup import read_record, restore_backup
     from storage.blobs import BlobStore
 
     settings = _settings(data, database_url, blobs_url)
     read_record(file)
+    act_as_user()
     with claim_data_folder(data), _transfer_shown("restore") as progress:
         summary = restore_backup(settings.database, BlobStore(settings.blobs), file, progress, force=force)
     _print_summary(summary, file, "restored from", as_json)

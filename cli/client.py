@@ -214,6 +214,10 @@ class ApiClient:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         return self._call("POST", path, json=request, headers=headers)
 
+    def list_audit(self, **filters: str | None) -> Iterator[Json]:
+        """Who did what, the newest first. `filters` are `actor`, `action`, `subject` and `since`."""
+        return self._pages("/v1/audit", {name: value for name, value in filters.items() if value})
+
     def _pages(self, path: str, params: Mapping[str, str] | None = None) -> Iterator[Json]:
         cursor: str | None = None
         while True:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from cli import architectures, datasets, jobs, keys, models, weights
+from cli.audit import audit
 from cli.backup import backup, restore
 from cli.classify import classify
 from cli.demo import demo
@@ -80,6 +81,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(architectures.app, name="architectures")
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
+app.command()(audit)
 app.command()(doctor)
 app.command()(init)
 app.command()(migrate)

@@ -16,6 +16,7 @@ def migrate(
     ] = None,
 ) -> None:
     """Bring the database (FOVEA_DATABASE_URL) up to this release. Safe while the previous one still serves."""
+    from cli.actor import act_as_user
     from storage import database
     from storage.keys import KeyRing
     from storage.settings import StorageSettings
@@ -23,6 +24,7 @@ def migrate(
     url = StorageSettings().database
     database.migrate(url)
     print("the database is up to date")
+    act_as_user()
     opened = database.open_database(url)
     try:
         ring = KeyRing(opened)

@@ -16,7 +16,7 @@ from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
 from service.query import refuse_unknown_parameters
-from service.routes import architectures, classify, datasets, finetunes, health, jobs, models
+from service.routes import architectures, audit, classify, datasets, finetunes, health, jobs, models
 from workers.traces import Tracer
 
 SMALL_BODY_BYTES = 2**20
@@ -39,6 +39,7 @@ def create_app(parts: Parts) -> FastAPI:
         await parts.background.close()
         await parts.workforce.transit.aclose()
         await parts.exchange.replies.aclose()
+        await parts.limiter.aclose()
         parts.exchange.close()
         parts.database.close()
         if parts.tracer:
@@ -58,7 +59,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     app.include_router(classify.router, max_body_size=parts.settings.max_body_bytes)
-    for routes in (models, jobs, finetunes, architectures, health):
+    for routes in (models, jobs, finetunes, architectures, audit, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)
@@ -81,6 +82,7 @@ def _start_background(parts: Parts) -> None:
         ),
     )
     start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
+    start("auth.record_uses", parts.auth.record_uses())
     start("memory.keep_heap_trimmed", keep_heap_trimmed())
 
 

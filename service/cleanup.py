@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import NotFound, StorageError
@@ -28,7 +29,8 @@ log = structlog.get_logger()
 
 @dataclass
 class Cleanup:
-    """`keep_jobs` is how long the record of an ended job stays, `keep_images` the images of an ended classify job.
+    """`keep_jobs` is how long the record of an ended job stays, `keep_images` the images of an ended classify job,
+    `keep_audit` an entry of the audit log.
 
     `uploads` is the folder that bodies are received in.
     """
@@ -40,12 +42,15 @@ class Cleanup:
     uploads: Path
     keep_jobs: timedelta
     keep_images: timedelta
+    audit: AuditLog
+    keep_audit: timedelta
     _unnamed: set[str] = field(default_factory=set, init=False)
 
     async def run(self, interval_s: float) -> None:
         """Again and again until cancelled; what cannot be reached is left for the next time."""
         steps = (
             self.prune_jobs,
+            self.prune_audit,
             self.delete_job_files,
             self.delete_files_of_the_first_release,
             self.refuse_abandoned_datasets,
@@ -62,6 +67,10 @@ class Cleanup:
 
     def prune_jobs(self) -> None:
         self.ledger.prune(self.keep_jobs)
+
+    def prune_audit(self) -> None:
+        if pruned := self.audit.prune(self.keep_audit):
+            log.info("cleanup.audit_pruned", entries=pruned)
 
     def delete_job_files(self) -> None:
         """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was.

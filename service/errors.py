@@ -55,6 +55,8 @@ STATUS_AND_CODE: Mapping[type[Exception], tuple[int, str]] = {
     storage_errors.Conflict: (409, "conflict"),
     storage_errors.InUse: (409, "in_use"),
     storage_errors.NoEarlierVersion: (409, "no_earlier_version"),
+    storage_errors.TooManyJobs: (429, "too_many_jobs"),
+    storage_errors.StorageQuota: (429, "storage_quota"),
     storage_errors.DatabaseUnavailable: (503, "database_unavailable"),
     storage_errors.SchemaMismatch: (503, "schema_mismatch"),
     storage_errors.BlobsUnavailable: (503, "blobs_unavailable"),
@@ -89,8 +91,9 @@ WORDS: Mapping[type[Exception], str] = {
     BrokerUnavailable: "The queue cannot be reached; try again in a moment.",
 }
 
-# In a request's scope: the code of the error that it was answered with.
+# In a request's scope: the code of the error that it was answered with, and headers for whatever it is answered.
 CODE = "fovea.code"
+ANSWER_HEADERS = "fovea.answer_headers"
 
 
 def problem_of(error: Exception) -> Problem:
@@ -105,8 +108,15 @@ def problem_of(error: Exception) -> Problem:
         if kind in STATUS_AND_CODE:
             status, code = STATUS_AND_CODE[kind]
             detail = WORDS.get(kind) or str(error)
-            return Problem(status, code, detail, {"Retry-After": "1"} if status == 503 else {})
+            return Problem(status, code, detail, _retry_after(kind, status))
     return Problem(500, "internal", "Something went wrong inside Fovea; the log has it under the request id.")
+
+
+def _retry_after(kind: type[Exception], status: int) -> Mapping[str, str]:
+    """None for what no time heals: bytes stay stored until somebody deletes them."""
+    if kind is storage_errors.TooManyJobs:
+        return {"Retry-After": "10"}
+    return {"Retry-After": "1"} if status == 503 else {}
 
 
 def invalid_request(invalid: InvalidFields) -> Problem:

@@ -25,7 +25,7 @@ def idempotency_of(request: Request, body_sha256: str) -> Idempotency | None:
 
     A key counts for its caller, method and path; the fingerprint is of query and body. Raises Problem 400.
     """
-    key = key_of(request)
+    key = idempotency_key_of(request)
     if key is None:
         return None
     caller = hashlib.sha256(request.headers.get("authorization", "").encode()).hexdigest()[:16]
@@ -33,7 +33,7 @@ def idempotency_of(request: Request, body_sha256: str) -> Idempotency | None:
     return Idempotency(f"{caller} {request.method} {request.url.path}", key, fingerprint)
 
 
-def key_of(request: Request) -> str | None:
+def idempotency_key_of(request: Request) -> str | None:
     """The header's value. Raises Problem 400."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= LONGEST_KEY:

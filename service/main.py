@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 import uvicorn
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from uvicorn.config import STARTUP_FAILURE
 
 from service.app import create_app
@@ -22,6 +24,7 @@ from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
 from service.exchange import CeleryExchange, uncopied_values
 from service.intake import ImageLimits, Intake
+from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
@@ -29,6 +32,7 @@ from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
+from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.database import open_database
 from storage.datasets import DatasetRegistry
@@ -142,6 +146,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     registry = ModelRegistry(database)
     ledger = JobLedger(database)
     datasets = DatasetRegistry(database)
+    audit = AuditLog(database)
     metrics = GatewayMetrics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
@@ -183,6 +188,13 @@ def build_parts(settings: GatewaySettings) -> Parts:
         datasets=datasets,
         blobs=blobs,
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
+        limiter=KeyLimiter(
+            _limits_redis(settings),
+            settings.key_limits,
+            hold_s=settings.classify_timeout_s + 5,
+            on_uncounted=metrics.uncounted.inc,
+        ),
+        audit=audit,
         workforce=workforce,
         exchange=exchange,
         intake=Intake(
@@ -199,6 +211,8 @@ def build_parts(settings: GatewaySettings) -> Parts:
             settings.uploads,
             keep_jobs=timedelta(days=settings.keep_jobs_days),
             keep_images=timedelta(hours=settings.keep_images_hours),
+            audit=audit,
+            keep_audit=timedelta(days=settings.keep_audit_days),
         ),
         metrics=metrics,
         stats=StatsCollector(ledger, celery, settings.data),
@@ -210,6 +224,12 @@ def build_parts(settings: GatewaySettings) -> Parts:
 
 def _async_redis(settings: GatewaySettings) -> AsyncRedis:
     return connect_async(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15)
+
+
+def _limits_redis(settings: GatewaySettings) -> AsyncRedis:
+    """One that does not answer must not hold up the requests: they pass uncounted then."""
+    once_more = Retry(NoBackoff(), 1)
+    return connect_async(settings.transit, socket_timeout=1, socket_connect_timeout=1, retry=once_more)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ class GatewayMetrics:
             ["kind"],
             registry=self.registry,
         )
+        self.uncounted = Counter(
+            "fovea_uncounted_by_limits",
+            "Requests and groups of images that passed a key's limit because Redis did not count them.",
+            registry=self.registry,
+        )
         self.part_up = gauge("part_up", "1 when the part answered at the last look, else 0.", "part")
         self.queue_length = gauge("queue_length", "Messages that wait in the broker.", "queue")
         self.queue_age = gauge("queue_age_seconds", "How long the oldest message or queued job waits.", "queue")

@@ -11,7 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.browsers import protected
-from service.errors import CODE, METHODS, body_too_large, problem_of, problem_response
+from service.errors import ANSWER_HEADERS, CODE, METHODS, body_too_large, problem_of, problem_response
 from service.metrics import GatewayMetrics
 from workers.traces import Tracer
 
@@ -42,7 +42,10 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = protected([*message["headers"], (b"x-request-id", request_id.encode())])
+                more = scope.get(ANSWER_HEADERS, ())
+                message["headers"] = protected(
+                    [*message["headers"], (b"x-request-id", request_id.encode()), *more]
+                )
             await send(message)
 
         async def send_problem(message: Message) -> None:

@@ -12,12 +12,14 @@ from service.dispatch import JobDispatcher
 from service.draining import Draining
 from service.exchange import CeleryExchange
 from service.intake import Intake
+from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
 from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
+from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.datasets import DatasetRegistry
@@ -35,6 +37,8 @@ class Parts:
     datasets: DatasetRegistry
     blobs: BlobStore
     auth: Authenticator
+    limiter: KeyLimiter
+    audit: AuditLog
     workforce: Workforce
     exchange: CeleryExchange
     intake: Intake

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from storage.keys import KeyLimits
 from storage.settings import StorageSettings
 from system.loopback import is_loopback
 from workers.celery_app import QueueSettings
@@ -69,6 +70,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     keep_images_hours: float = Field(
         0.0, ge=0, description="How long the images of an ended asynchronous classify job are kept."
     )
+    keep_audit_days: float = Field(365.0, gt=0, description="How long an entry of the audit log is kept.")
     cleanup_interval_s: float = Field(300.0, gt=0, description="How often what nobody needs any more is deleted.")
     heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
 
@@ -78,6 +80,18 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     cors_origins: str = Field(
         "", description="Origins whose pages may use the API, with commas between: `https://lab.example.org`."
     )
+
+    key_requests_per_second: int = Field(
+        0, ge=0, description="Requests a second with one key before 429; 0: any number."
+    )
+    key_images_in_flight: int = Field(
+        0, ge=0, description="Images of one key on their way before 429; 0: any number."
+    )
+    key_jobs_waiting: int = Field(0, ge=0, description="Queued jobs of one key before 429; 0: any number.")
+    key_bytes_stored: int = Field(
+        0, ge=0, description="Bytes of the datasets uploaded with one key before 429; 0: any number."
+    )
+
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
@@ -104,6 +118,13 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     def uploads(self) -> Path:
         """Where bodies are received that do not fit into memory."""
         return self.data / "uploads"
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """Those of a key without limits of its own."""
+        return KeyLimits(
+            self.key_requests_per_second, self.key_images_in_flight, self.key_jobs_waiting, self.key_bytes_stored
+        )
 
     @property
     def is_one_machine(self) -> bool:

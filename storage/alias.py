@@ -44,8 +44,8 @@ def read_alias(session: Session, model: str, name: str) -> Alias | None:
     return Alias(model, name, current, previous, tuple(reversed(moves)))
 
 
-def record_move(session: Session, model: str, name: str, number: int) -> None:
-    """Note that the alias is about to point at the version; nothing where it does already.
+def record_move(session: Session, model: str, name: str, number: int) -> int | None:
+    """Note that the alias is about to point at the version; nothing where it does. Where it pointed so far.
 
     Whoever calls it holds the lock on the model's row, and changes the alias in the same transaction.
     """
@@ -54,6 +54,7 @@ def record_move(session: Session, model: str, name: str, number: int) -> None:
         _record_unrecorded(session, model, name, current)
     if number != current:
         _append(session, model, name, number, now())
+    return current
 
 
 def record_rollback(session: Session, model: str, name: str, number: int) -> None:

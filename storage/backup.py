@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from storage import audit
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.errors import BackupUnusable, NotEmpty, NotFound, StorageError
@@ -87,6 +88,9 @@ def restore_backup(
         if counts != {table: count for table, count in record["rows"].items() if count}:
             raise BackupUnusable(f"{file} holds other rows than its own record says: {counts}")
         migrate(url)
+        with database.session() as session:
+            detail = {"created_at": record["created_at"], "force": force}
+            audit.record(session, "backup.restore", "backup", file.name, detail)
     if force:
         for stray in set(blobs.list()) - kept:
             blobs.delete(stray)

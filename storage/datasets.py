@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy import delete, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
+from storage.audit import record
 from storage.clock import from_now, now
 from storage.database import Database, Transaction
 from storage.errors import Conflict, InUse, NotFound
 from storage.ids import new_id
 from storage.job_rows import ACTIVE, names_dataset
+from storage.owner import Owner, check_bytes
 from storage.page import Page, bounded, decode_cursor, encode_cursor
 from storage.tables import DatasetRow, JobRow
 from storage.text import check_title, contains, equals, is_text
@@ -72,6 +74,7 @@ class DatasetRegistry:
         report: Mapping[str, Any] | None = None,
         size_bytes: int = 0,
         job_id: str | None = None,
+        owner: Owner | None = None,
         within: Transaction | None = None,
     ) -> Dataset:
         """A new dataset. `dataset_id` is for a caller whose prefix contains it: `new_id("ds")`.
@@ -92,12 +95,24 @@ class DatasetRegistry:
             size_bytes=size_bytes,
             job_id=job_id,
             created_at=now(),
+            owner=owner and owner.key,
         )
         try:
             with self._database.session(within=within) as session:
-                return _dataset(session.scalars(row.returning(DatasetRow)).one())
+                added = session.scalars(row.returning(DatasetRow)).one()
+                record(session, "dataset.create", "dataset", added.id, {"name": name})
+                return _dataset(added)
         except IntegrityError as error:
             raise _twice(content_hash) from error
+
+    def check_quota(self, owner: Owner, *, added: int = 0, within: Transaction | None = None) -> None:
+        """Raises StorageQuota where the owner's datasets, and `added` bytes more, are more than it may store.
+
+        `within` the transaction that adds one, whose bytes count already, two at once do not both find room.
+        """
+        if owner.most_bytes:
+            with self._database.session(read_only=within is None, within=within) as session:
+                check_bytes(session, owner, added, lock=within is not None)
 
     def record_check(
         self,
@@ -211,13 +226,17 @@ class DatasetRegistry:
                 )
             same = or_(DatasetRow.id == dataset_id, DatasetRow.duplicate_of == dataset_id)
             session.execute(delete(DatasetRow).where(same))
+            record(session, "dataset.delete", "dataset", dataset_id, {"name": row.name})
         return _dataset(row)
 
     def _record(self, dataset_id: str, values: Mapping[str, Any], within: Transaction | None) -> Dataset:
-        record = update(DatasetRow).where(equals(DatasetRow.id, dataset_id)).values(**values)
+        change = update(DatasetRow).where(equals(DatasetRow.id, dataset_id)).values(**values)
         try:
             with self._database.session(within=within) as session:
-                row = session.scalars(record.returning(DatasetRow)).one_or_none()
+                row = session.scalars(change.returning(DatasetRow)).one_or_none()
+                if row is not None:
+                    found = {"duplicate_of": row.duplicate_of} if row.duplicate_of else {"state": row.state}
+                    record(session, "dataset.check", "dataset", dataset_id, found)
         except IntegrityError as error:
             raise _twice(values.get("content_hash")) from error
         if row is None:

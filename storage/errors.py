@@ -8,6 +8,8 @@ StorageError
 ├── InvalidName          a name for something new that breaks the rules for names
 ├── InvalidReference     text that is no model reference
 ├── InvalidCursor        text that is no cursor of this listing
+├── TooManyJobs          a key has as many jobs waiting as it may
+├── StorageQuota         a key's datasets would have more bytes than they may
 ├── LeaseLost            the attempt no longer holds its job; whatever it made is void
 ├── SchemaMismatch       the database's tables are not those this release knows
 ├── DatabaseUnavailable  the database cannot be reached, is full, or gave up waiting
@@ -65,6 +67,34 @@ class InvalidReference(StorageError):
 
 class InvalidCursor(StorageError):
     """The cursor was not made by this listing."""
+
+
+class TooManyJobs(StorageError):
+    """The key that makes the job has as many waiting as it may."""
+
+    def __init__(self, waiting: int, most: int) -> None:
+        super().__init__(waiting, most)
+        self.waiting, self.most = waiting, most
+
+    def __str__(self) -> str:
+        return (
+            f"{self.waiting} jobs of this key are waiting already, and it may have {self.most}. Wait until one "
+            "begins, or cancel one."
+        )
+
+
+class StorageQuota(StorageError):
+    """The dataset's bytes and those that its key stores already are more than it may have."""
+
+    def __init__(self, wanted: int, most: int) -> None:
+        super().__init__(wanted, most)
+        self.wanted, self.most = wanted, most
+
+    def __str__(self) -> str:
+        return (
+            f"With this one the key's datasets would have {self.wanted} bytes, and it may store {self.most}. "
+            "Delete a dataset that was uploaded with this key."
+        )
 
 
 class LeaseLost(StorageError):

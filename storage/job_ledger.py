@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, not_, null, or_, select, update
 
+from storage.audit import record
 from storage.clock import from_now, now
 from storage.database import Database, Transaction
 from storage.errors import LeaseLost, NotFound
@@ -34,6 +35,7 @@ from storage.job_rows import (
     state_changed,
     update_job,
 )
+from storage.owner import Owner, check_waiting
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.tables import EventRow, JobRow
 from storage.text import contains, equals, is_text
@@ -62,12 +64,14 @@ class JobLedger:
         traceparent: str | None = None,
         max_attempts: int = 3,
         job_id: str | None = None,
+        owner: Owner | None = None,
         within: Transaction | None = None,
     ) -> Job:
         """A new queued job; with an idempotency key seen in the last 24 hours, the job it made then.
 
         `job_id` is for a caller who names something after the job: `new_id("job")`. Raises Conflict when that key
-        came with another request, and NotFound when the request names an uploaded dataset (`ds_...`) that is gone.
+        came with another request, NotFound when the request names an uploaded dataset (`ds_...`) that is gone, and
+        TooManyJobs where its owner has as many jobs waiting as it may.
         """
         if max_attempts < 1:
             raise ValueError(f"max_attempts is {max_attempts}; a job needs at least one attempt")
@@ -77,7 +81,9 @@ class JobLedger:
                 earlier = claim(self._database, session, idempotency, job_id)
                 if earlier is not None:
                     return earlier
-            dataset = _text(request.get("dataset"))
+            if owner:
+                check_waiting(session, owner)
+            dataset, model = _text(request.get("dataset")), _text(request.get("model"))
             lock_dataset(session, dataset)
             row = session.scalars(
                 insert(JobRow)
@@ -86,7 +92,7 @@ class JobLedger:
                     kind=kind,
                     state=JobState.QUEUED,
                     request=dict(request),
-                    model=_text(request.get("model")),
+                    model=model,
                     dataset=dataset,
                     progress={},
                     attempt=0,
@@ -97,10 +103,13 @@ class JobLedger:
                     events=1,
                     created_at=now(),
                     queued_at=now(),
+                    owner=owner and owner.key,
                 )
                 .returning(JobRow)
             ).one()
             state_changed(session, row)
+            named = {"model": model, "dataset": dataset}
+            record(session, "job.create", "job", row.id, {"kind": kind, **{k: v for k, v in named.items() if v}})
             return Job.from_row(row)
 
     def get(self, job_id: str) -> Job:
@@ -173,11 +182,12 @@ class JobLedger:
                 finished_at=case((queued, now()), else_=null()),
             )
             if row is None:
-                row = require_job(session, job_id)
-            elif row.state == JobState.CANCELLED:
+                return Job.from_row(require_job(session, job_id))
+            if row.state == JobState.CANCELLED:
                 state_changed(session, row)
             else:
                 record_event(session, row, "cancel_requested", {"on_cancel": row.on_cancel})
+            record(session, "job.cancel", "job", row.id, {"on_cancel": row.on_cancel})
             return Job.from_row(row)
 
     # A worker takes a job, and writes only while it holds it.

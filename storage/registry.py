@@ -8,6 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from storage.alias import Alias, read_alias, record_move, record_rollback
+from storage.audit import record
 from storage.clock import now
 from storage.database import Database, Transaction
 from storage.errors import Conflict, InUse, NoEarlierVersion, NotFound
@@ -63,6 +64,7 @@ class ModelRegistry:
                         )
                     )
                     published = read_version(session, VersionRow.model == model, VersionRow.number == given)
+                    record(session, "version.register", "model", model, {"version": given})
         except IntegrityError:
             # Two calls of one job met: the other one won, and its version is the answer. That cannot be in a
             # transaction in which the caller holds the job.
@@ -147,6 +149,7 @@ class ModelRegistry:
                 )
             session.execute(delete(AliasRow).where(AliasRow.model == model, AliasRow.number == number))
             session.execute(delete(VersionRow).where(VersionRow.model == model, VersionRow.number == number))
+            record(session, "version.delete", "model", model, {"version": number, "aliases": version.aliases})
         return version
 
     def delete_model(self, model: str, *, force: bool = False) -> tuple[Version, ...]:
@@ -167,6 +170,7 @@ class ModelRegistry:
             session.execute(delete(AliasRow).where(AliasRow.model == model))
             session.execute(delete(VersionRow).where(VersionRow.model == model))
             session.execute(delete(ModelRow).where(ModelRow.name == model))
+            record(session, "model.delete", "model", model, {"versions": len(versions), "aliases": aliases})
         return versions
 
     def set_alias(self, model: str, alias: str, number: int, *, within: Transaction | None = None) -> Model:
@@ -176,8 +180,10 @@ class ModelRegistry:
         with self._database.session(within=within) as session:
             _touch(session, model)
             _require_version(session, model, number)
-            record_move(session, model, alias, number)
+            present = record_move(session, model, alias, number)
             session.execute(move.on_conflict_do_update(index_elements=["model", "alias"], set_={"number": number}))
+            if present != number:
+                record(session, "alias.set", "model", model, {"alias": alias, "from": present, "to": number})
             return _model(session, model)
 
     def get_alias(self, model: str, alias: str) -> Alias:
@@ -208,6 +214,7 @@ class ModelRegistry:
             session.execute(
                 update(AliasRow).where(AliasRow.model == model, AliasRow.alias == alias).values(number=to)
             )
+            record(session, "alias.rollback", "model", model, {"alias": alias, "from": present, "to": to})
             return _model(session, model)
 
     def delete_alias(self, model: str, alias: str) -> Model:
@@ -216,8 +223,10 @@ class ModelRegistry:
         with self._database.session() as session:
             _touch(session, model)
             gone = delete(AliasRow).where(AliasRow.model == model, AliasRow.alias == alias)
-            if session.scalar(gone.returning(AliasRow.alias)) is None:
+            number = session.scalar(gone.returning(AliasRow.number))
+            if number is None:
                 raise NotFound("alias", f"{model}@{alias}")
+            record(session, "alias.delete", "model", model, {"alias": alias, "from": number})
             return _model(session, model)
 
     def _next_number(self, session: Session, model: str, number: int | None) -> int:

@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 from storage.columns import Utc
 from storage.database import Database
 from storage.errors import StorageError
-from storage.tables import Base, DatasetRow, JobRow, ModelRow
+from storage.tables import AuditRow, Base, DatasetRow, JobRow, KeyRow, ModelRow
 
 _AT_ONCE = 500
+# Where these are restored into, they may be already.
+_KEPT = {KeyRow.__tablename__, AuditRow.__tablename__}
 
 
 def dump_rows(database: Database, target: IO[bytes]) -> tuple[str, dict[str, int]]:
@@ -35,12 +37,11 @@ def dump_rows(database: Database, target: IO[bytes]) -> tuple[str, dict[str, int
 
 
 def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
-    """Insert the rows of a dump in their order; a key that is there already stays. Rows by table.
+    """Insert the rows of a dump in their order; of keys and the audit log, what is there stays. Rows by table.
 
     Raises StorageError for a table or column that this release does not have.
     """
     counts: dict[str, int] = {}
-    keys = {str(prefix) for prefix in session.scalars(select(Base.metadata.tables["keys"].c.prefix))}
     for name, rows in _batches(source):
         table = Base.metadata.tables.get(name)
         unknown = set() if table is None else {column for row in rows for column in row} - set(table.c.keys())
@@ -50,7 +51,8 @@ def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
                 f"The backup has {what}, which this release lacks. Restore it with the release that made it, "
                 "then upgrade."
             )
-        values = [_typed(table, row) for row in rows if name != "keys" or row["prefix"] not in keys]
+        known = _known(session, table, rows) if name in _KEPT else set()
+        values = [_typed(table, row) for row in rows if not known or row[_only_key(table)] not in known]
         if values:
             session.execute(table.insert(), values)
         counts[name] = counts.get(name, 0) + len(rows)
@@ -58,8 +60,11 @@ def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
 
 
 def clear_rows(connection: Connection) -> None:
-    """Delete every row of every table that is there: a database may wait at the revision of an older backup."""
-    present = set(inspect(connection).get_table_names())
+    """Delete every row of every table that is there: a database may wait at the revision of an older backup.
+
+    But those of the audit log, or a restore would hide what was done before it.
+    """
+    present = set(inspect(connection).get_table_names()) - {AuditRow.__tablename__}
     for table in reversed(Base.metadata.sorted_tables):
         if table.name in present:
             connection.execute(delete(table))
@@ -70,6 +75,17 @@ def is_empty(session: Session) -> bool:
     return not any(
         session.scalar(select(func.count()).select_from(row).limit(1)) for row in (ModelRow, DatasetRow, JobRow)
     )
+
+
+def _known(session: Session, table: Table, rows: list[Mapping[str, Any]]) -> set[Any]:
+    """Which of the rows are there, by their keys."""
+    key = _only_key(table)
+    return set(session.scalars(select(table.c[key]).where(table.c[key].in_([row[key] for row in rows]))))
+
+
+def _only_key(table: Table) -> str:
+    (column,) = table.primary_key.columns
+    return column.name
 
 
 def _batches(source: IO[bytes]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:

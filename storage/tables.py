@@ -138,8 +138,10 @@ class JobRow(Base):
     started_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # The prefix of the key that made it; not a foreign key, as keys and jobs are restored apart.
+    owner: Mapped[str | None]
 
-    __table_args__ = (Index(None, "state", "id"), Index(None, "dataset"))
+    __table_args__ = (Index(None, "state", "id"), Index(None, "dataset"), Index(None, "owner", "state"))
 
 
 class EventRow(Base):
@@ -184,6 +186,8 @@ class DatasetRow(Base):
     # The ready dataset of the same content, which this id leads to.
     duplicate_of: Mapped[str | None] = mapped_column(NAME, index=True)
     created_at: Mapped[datetime]
+    # As in `jobs`.
+    owner: Mapped[str | None] = mapped_column(index=True)
 
     # The same images are kept once; a refused upload may be tried again.
     __table_args__ = (
@@ -207,3 +211,26 @@ class KeyRow(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    # Those that differ from the defaults.
+    limits: Mapped[dict[str, Any] | None]
+
+
+class AuditRow(Base):
+    """Refers to nothing by a foreign key: it outlives what it tells of."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    actor: Mapped[str]
+    actor_name: Mapped[str | None] = mapped_column(Text)
+    job_id: Mapped[str | None]
+    action: Mapped[str]
+    kind: Mapped[str]
+    subject: Mapped[str] = mapped_column(NAME)
+    detail: Mapped[dict[str, Any]]
+    request_id: Mapped[str | None]
+    client: Mapped[str | None]
+
+    __table_args__ = (Index(None, "subject", "id"),)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.gateways import Gateways, running_gateways
 from support.postgres import PostgresServer, running_postgres
 from support.redis import RedisServer
 from support.s3 import S3Server, running_s3
@@ -53,6 +54,13 @@ def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return s3_server.make_bucket()
+
+
+@pytest.fixture(scope="session")
+def gateways() -> Iterator[Gateways]:
+    """Two that need keys, without a worker; a test makes its own keys."""
+    with running_gateways(2) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

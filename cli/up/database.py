@@ -9,6 +9,7 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 
+from cli.actor import act_as_user
 from storage.database import migrate, open_database
 from storage.keys import KeyRing
 
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _make_keys(url: str) -> dict[str, str | None]:
+    act_as_user()
     database = open_database(url)
     try:
         ring = KeyRing(database)

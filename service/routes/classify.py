@@ -10,11 +10,11 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from service.auth import requires
+from service.auth import key_of, requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.exchange import StoredImage
-from service.idempotency import idempotency_of, key_of
+from service.idempotency import idempotency_key_of, idempotency_of
 from service.images import read_images
 from service.intake import SentImage
 from service.parts import Parts, parts_of, traceparent_of
@@ -48,7 +48,7 @@ async def classify(
     failed image has its own `error` in its place and the others are classified."""
     started = time.perf_counter()
     parts = parts_of(request)
-    key_of(request)
+    idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
     async with parts.intake.reception() as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
@@ -58,7 +58,8 @@ async def classify(
             raise images[0].problem
         if preferred.respond_async:
             return await _start_classify_job(parts, request, version, images, top_k, reception.digest)
-        answers = await _answers(parts, request, version, images, top_k, preferred)
+        async with parts.limiter.in_flight(key_of(request), len(images)):
+            answers = await _answers(parts, request, version, images, top_k, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
         status = STATUS_OF_WORKER_CODE.get(error["code"], 500)

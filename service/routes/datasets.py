@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from models.formats import archive_kind, no_archive
 from models.validation import shortened
-from service.auth import requires
+from service.auth import key_of, requires
 from service.errors import Problem, request_id_of
 from service.idempotency import idempotency_of
 from service.parts import Parts, parts_of, traceparent_of
@@ -56,6 +56,7 @@ async def create(
     manifest (`file,label[,split]`), whatever its content type says. A job decodes every image once; then the
     report lists every fault."""
     parts = parts_of(request)
+    await _check_quota(parts, request)
     with parts.uploads.one():
         async with received(
             request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
@@ -124,22 +125,34 @@ async def delete(request: Request, dataset_id: str) -> Response:
     return Response(status_code=204)
 
 
+class _RepeatedRequest(Exception):
+    """The `Idempotency-Key` made a job before; what was about to be written is not."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
 async def _keep(
     parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault
 ) -> tuple[Dataset, Job]:
     """Keep the archive as a blob, then write the dataset and its job in one transaction, and send the job."""
     job_id, dataset_id = new_id("job"), new_id("ds")
+    owner = parts.limiter.owner(key_of(request))
     key = f"jobs/{job_id}/upload"
     asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault)
     idempotency = idempotency_of(request, upload.sha256)
 
     def write() -> tuple[Dataset, Job]:
+        """Raises _RepeatedRequest where another request with the key was the first; then nothing is written."""
         with parts.database.session() as transaction:
             dataset = parts.datasets.add(
                 name,
                 dataset_id=dataset_id,
                 prefix=f"datasets/{dataset_id}",
+                size_bytes=upload.size,
                 job_id=job_id,
+                owner=owner,
                 within=transaction,
             )
             job = parts.ledger.create(
@@ -149,16 +162,22 @@ async def _keep(
                 request_id=request_id_of(request),
                 traceparent=traceparent_of(request),
                 job_id=job_id,
+                owner=owner,
                 within=transaction,
             )
             if job.id != job_id:
-                # A repeated request: the first one's dataset is the answer.
-                parts.datasets.delete(dataset_id, within=transaction)
-        return (dataset, job) if job.id == job_id else (parts.datasets.get(job.request["dataset"]), job)
+                raise _RepeatedRequest(job)
+            if owner:
+                parts.datasets.check_quota(owner, within=transaction)
+        return dataset, job
 
     await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
     try:
         dataset, job = await asyncio.to_thread(write)
+    except _RepeatedRequest as repeated:
+        await asyncio.to_thread(parts.blobs.delete, key)
+        dataset = await asyncio.to_thread(parts.datasets.get, repeated.job.request["dataset"])
+        return dataset, repeated.job
     except DatabaseUnavailable:
         # The commit may have arrived although its answer did not: then the job needs the archive, and if it did
         # not, the clean-up deletes it.
@@ -166,11 +185,16 @@ async def _keep(
     except Exception:
         await asyncio.to_thread(parts.blobs.delete, key)
         raise
-    if job.id == job_id:
-        await parts.dispatcher.dispatch(job)
-    else:
-        await asyncio.to_thread(parts.blobs.delete, key)
+    await parts.dispatcher.dispatch(job)
     return dataset, job
+
+
+async def _check_quota(parts: Parts, request: Request) -> None:
+    """Before gigabytes are received for nothing, unless it may be a repeated request. Raises StorageQuota."""
+    owner = parts.limiter.owner(key_of(request))
+    if owner and owner.most_bytes and "idempotency-key" not in request.headers:
+        declared = int(request.headers.get("content-length", 0))
+        await asyncio.to_thread(parts.datasets.check_quota, owner, added=declared)
 
 
 def _check_is_archive(begin: bytes) -> None:

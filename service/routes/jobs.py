@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from service.auth import requires
+from service.auth import key_of, requires
 from service.errors import request_id_of
 from service.parts import parts_of, traceparent_of
 from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
@@ -125,6 +125,7 @@ async def create_job(
         request_id=request_id_of(request),
         traceparent=traceparent_of(request),
         job_id=job_id,
+        owner=parts_of(request).limiter.owner(key_of(request)),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from service.cleanup import Cleanup
+from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.database import Database, migrate, open_database
@@ -38,6 +39,8 @@ def cleanup_of(database: Database, tmp_path: Path, keep_images_h: float = 0) -> 
         tmp_path / "uploads",
         keep_jobs=timedelta(days=90),
         keep_images=timedelta(hours=keep_images_h),
+        audit=AuditLog(database),
+        keep_audit=timedelta(days=365),
     )
 
 

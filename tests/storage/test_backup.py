@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from support.postgres import PostgresServer
 from support.s3 import S3Server
 
+from storage.audit import Actor, AuditEntry, AuditLog, acting
 from storage.backup import read_record, restore_backup, write_backup
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
@@ -27,6 +28,7 @@ from storage.registry import ModelRegistry
 from storage.tables import Base
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
+SINCE = ("alias_history", "audit")
 _number = count(1)
 
 
@@ -108,6 +110,14 @@ def furnish(place: Place) -> str:
     return ring.create("laptop", ["admin"])[1]
 
 
+def but_audit(place: Place) -> dict[str, list[tuple[object, ...]]]:
+    return {table: rows for table, rows in place.rows().items() if table != "audit"}
+
+
+def entries(place: Place) -> list[AuditEntry]:
+    return [*AuditLog(place.database).list(1000).items]
+
+
 def nothing(_count: int, _total: int) -> None:
     pass
 
@@ -122,11 +132,15 @@ def test_everything_comes_back_wherever_it_is_restored(
     told: list[tuple[int, int]] = []
     written = write_backup(old.database, old.blobs, tmp_path / "backup.tar", lambda *told_: told.append(told_))
 
-    restored = restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing)
+    with acting(Actor("cli")):
+        restored = restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing)
 
     assert restored == written
     assert sum(count for count, _ in told) == told[-1][1] == sum(old.blobs.sizes().values())
-    assert new.rows() == old.rows()
+    assert but_audit(new) == but_audit(old)
+    (restored_by, *before) = entries(new)
+    assert (restored_by.actor, restored_by.action) == ("cli", "backup.restore")
+    assert before == entries(old)
     assert new.contents() == old.contents()
     assert KeyRing(new.database).verify(token) is not None
     assert ModelRegistry(new.database).get_alias("ants", "production").previous == 2
@@ -154,10 +168,15 @@ def test_a_fovea_that_holds_something_is_replaced_only_by_force(
         restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing)
     assert (new.rows(), new.contents()) == before
 
+    told = entries(new)
     restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing, force=True)
-    assert new.rows() == old.rows()
+    assert but_audit(new) == but_audit(old)
     assert new.contents() == old.contents()
     assert KeyRing(new.database).verify(token) is None
+    # What was done before is not forgotten with what it was done to, and a second restore tells nothing twice.
+    assert {entry.id for entry in (*told, *entries(old))} < {entry.id for entry in entries(new)}
+    restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing, force=True)
+    assert len(entries(new)) == len(told) + len(entries(old)) + 2
 
 
 def test_keys_that_were_made_before_are_kept(make_place: MakePlace, tmp_path: Path) -> None:
@@ -285,7 +304,7 @@ def test_no_member_leads_out_of_the_blobs(make_place: MakePlace, tmp_path: Path)
 
 
 def as_of_the_first_release(file: Path, old: Path) -> None:
-    """The backup as release 0001 wrote it: without the columns and the table that were added since."""
+    """The backup as release 0001 wrote it: without the columns and the tables that were added since."""
     with tarfile.open(file) as source, tarfile.open(old, "w") as target:
         record = read_record(file)
         for member in source:
@@ -294,14 +313,14 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
             data = content.read()
             if member.name == "rows.jsonl":
                 lines = [json.loads(line) for line in data.splitlines()]
-                lines = [line for line in lines if line["table"] != "alias_history"]
+                lines = [line for line in lines if line["table"] not in SINCE]
                 for line in lines:
-                    for column in ("traceparent", "duplicate_of"):
+                    for column in ("traceparent", "duplicate_of", "owner", "limits", "last_used_at"):
                         line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 record["members"][member.name]["sha256"] = hashlib.sha256(data).hexdigest()
             if member.name == "backup.json":
-                rows = {table: n for table, n in record["rows"].items() if table != "alias_history"}
+                rows = {table: n for table, n in record["rows"].items() if table not in SINCE}
                 data = json.dumps({**record, "revision": "0001", "rows": rows}).encode()
             member.size = len(data)
             target.addfile(member, io.BytesIO(data))
@@ -323,7 +342,9 @@ def test_a_backup_of_an_older_release_is_brought_up_to_this_one(
     # The older release knew no history; each alias begins one where it is.
     history = [move.version for move in ModelRegistry(database).get_alias("ants", "production").history]
     assert history == [1]
-    del there["alias_history"], then["alias_history"]
+    assert [entry[5] for entry in there["audit"]] == ["backup.restore"]
+    for table in SINCE:
+        del there[table], then[table]
     assert there == then
     database.close()
 

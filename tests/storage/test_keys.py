@@ -2,10 +2,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
+from support.past import let_pass
 
 from storage.database import Database
 from storage.errors import Conflict, InvalidName, NotFound, StorageError
-from storage.keys import KeyRing, new_token
+from storage.keys import KeyLimits, KeyRing, new_token
+from storage.tables import KeyRow
 
 
 @pytest.fixture
@@ -128,3 +130,42 @@ def test_another_secret_under_a_known_prefix_is_not_admitted(ring: KeyRing) -> N
 
     assert ring.verify(other) is None
     assert ring.verify(token) == key
+
+
+def test_limits_are_kept_with_the_key_and_stand_before_the_defaults(ring: KeyRing) -> None:
+    key, token = ring.create("laptop", [], limits=KeyLimits(requests_per_second=5, jobs_waiting=0))
+    defaults = KeyLimits(1, 2, 3, 4)
+
+    assert ring.verify(token) == key
+    assert key.limits.or_else(defaults) == KeyLimits(5, 2, 0, 4)
+    assert ring.set_limits(key.prefix, KeyLimits(bytes_stored=9)).limits == KeyLimits(bytes_stored=9)
+    assert ring.get(key.prefix).limits.or_else(defaults) == KeyLimits(1, 2, 3, 9)
+    assert ring.set_limits(key.prefix, KeyLimits()).limits.given() == {}
+    with pytest.raises(NotFound):
+        ring.set_limits("000000000000", defaults)
+
+
+def test_a_limit_that_a_later_release_knows_is_passed_over(ring: KeyRing, database: Database) -> None:
+    key, token = ring.create("laptop", [])
+    with database.session() as session:
+        session.execute(text("""UPDATE keys SET limits = '{"jobs_waiting": 3, "gpus": 1}'"""))
+
+    found = ring.verify(token)
+    assert found is not None
+    assert (found.prefix, found.limits) == (key.prefix, KeyLimits(jobs_waiting=3))
+
+
+def test_a_use_is_written_once_a_minute(ring: KeyRing, database: Database) -> None:
+    used, unused = (ring.create(name, [])[0] for name in ("used", "unused"))
+    ring.record_use([used.prefix, "000000000000"])
+    first = ring.get(used.prefix).last_used_at
+    assert first is not None
+    ring.record_use([used.prefix])
+    assert ring.get(used.prefix).last_used_at == first
+    assert ring.get(unused.prefix).last_used_at is None
+
+    let_pass(database, 120, KeyRow)
+    ring.record_use([used.prefix])
+    last = ring.get(used.prefix).last_used_at
+    assert last is not None
+    assert timedelta() <= last - first < timedelta(minutes=1)

@@ -8,6 +8,9 @@ HEARTBEAT_PREFIX = "fovea:worker:"
 WORKERS_KEY = "fovea:workers"
 REPLY_PREFIX = "fovea:reply:"
 IMAGE_PREFIX = "fovea:image:"
+# What is counted for each API key: requests by the library `limits`, and images on their way.
+RATE_PREFIX = "fovea:rate"
+IN_FLIGHT_PREFIX = "fovea:in_flight:"
 
 
 class Queue(StrEnum):

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from models.training.interruption import Interrupted
+from storage.audit import Actor, acting
 from storage.database import Transaction
 from storage.errors import DatabaseUnavailable, LeaseLost, NotFound, StorageError
 from storage.job import Attempt, Job
@@ -127,7 +128,8 @@ def run_attempt(
     job = attempt.job
     span = tracer.start_attempt(job) if tracer else None
     code: str | None = INTERNAL
-    with structlog.contextvars.bound_contextvars(job=job.id, attempt=job.attempt):
+    actor = Actor("worker", job_id=job.id, request_id=job.request_id)
+    with structlog.contextvars.bound_contextvars(job=job.id, attempt=job.attempt), acting(actor):
         try:
             with Lease(ledger, attempt, lease_s, stop) as lease:
                 code = _run(ledger, attempt, RunningAttempt(ledger, attempt, lease, span), work)

@@ -1,0 +1,129 @@
+"""How much may be done with one key: requests a second and images in flight, counted in Redis so gateways agree.
+
+Jobs waiting and bytes stored are counted by the database, in the transaction that adds one: `storage.owner`.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+from fastapi import Request
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from redis import RedisError
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+
+from service.errors import ANSWER_HEADERS, Problem
+from storage.keys import Key, KeyLimits
+from storage.owner import Owner
+from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
+
+Answer = TypeVar("Answer")
+# After Redis failed, nothing is counted for so long, so that requests do not wait for it one after the other.
+UNCOUNTED_S = 1.0
+# One member for each image, scored by when it is given up: what a killed gateway held is free again then. A key
+# that has nothing in flight may send any number, or a request of more than its limit could never be served.
+HOLD = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local held = redis.call('ZCARD', KEYS[1])
+local wanted = tonumber(ARGV[2])
+if held > 0 and held + wanted > tonumber(ARGV[3]) then
+  return held
+end
+for number = 1, wanted do
+  redis.call('ZADD', KEYS[1], now + ARGV[4], ARGV[1] .. ':' .. number)
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+return -1
+"""
+log = structlog.get_logger()
+
+
+@dataclass
+class KeyLimiter:
+    """`defaults` hold for keys without limits of their own; an image is in flight for at most `hold_s`.
+
+    While Redis is away nothing is refused for what it counts, and `on_uncounted` is told of each.
+    """
+
+    redis: Redis
+    defaults: KeyLimits
+    hold_s: float
+    on_uncounted: Callable[[], None]
+    _rates: SlidingWindowCounterRateLimiter = field(init=False)
+    _hold: AsyncScript = field(init=False)
+    _uncounted_until: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        # The address is in the pool, which knows TLS, passwords and Sentinels as every other client here.
+        pool: dict[str, Any] = {"connection_pool": self.redis.connection_pool}
+        counters = RedisStorage("async+redis://", implementation="redispy", key_prefix=RATE_PREFIX, **pool)
+        # Counts by Redis' own clock; the moving window would count by those of the gateways, which differ.
+        self._rates = SlidingWindowCounterRateLimiter(counters)
+        self._hold = self.redis.register_script(HOLD)
+
+    def owner(self, key: Key | None) -> Owner | None:
+        """Whose the jobs and datasets made with the key are, and how many it may have."""
+        if key is None:
+            return None
+        limits = key.limits.or_else(self.defaults)
+        return Owner(key.prefix, limits.jobs_waiting or 0, limits.bytes_stored or 0)
+
+    async def admit(self, request: Request, key: Key) -> None:
+        """Count the request. Raises Problem 429; what is answered names the policy either way."""
+        most = key.limits.or_else(self.defaults).requests_per_second
+        if not most:
+            return
+        policy = f'"requests";q={most};w=1'
+        rate = RateLimitItemPerSecond(most)
+        if await self._counted(lambda: self._rates.hit(rate, key.prefix), otherwise=True):
+            request.scope[ANSWER_HEADERS] = [(b"ratelimit-policy", policy.encode())]
+            return
+        detail = f"This key may send {most} requests a second, and they are used up; try again in a second."
+        headers = {"Retry-After": "1", "RateLimit": '"requests";r=0;t=1', "RateLimit-Policy": policy}
+        raise Problem(429, "rate_limited", detail, headers)
+
+    @asynccontextmanager
+    async def in_flight(self, key: Key | None, images: int) -> AsyncIterator[None]:
+        """Within the block so many images are on their way. Raises Problem 429 where they are too many."""
+        most = key.limits.or_else(self.defaults).images_in_flight if key else 0
+        if key is None or not most or not images:
+            yield
+            return
+        where, name = f"{IN_FLIGHT_PREFIX}{key.prefix}", uuid4().hex
+        wanted: list[str | int] = [name, images, most, round(self.hold_s * 1e3)]
+        held = await self._counted(lambda: self._hold([where], wanted), otherwise=None)
+        if held is not None and held >= 0:
+            detail = (
+                f"{held} images of this key are on their way and the request has {images}; "
+                f"it may have {most} at once. Try again when some are answered."
+            )
+            raise Problem(429, "too_many_in_flight", detail, {"Retry-After": "1"})
+        try:
+            yield
+        finally:
+            if held is not None:
+                with suppress(RedisError, OSError):
+                    await self.redis.zrem(where, *(f"{name}:{number}" for number in range(1, images + 1)))
+
+    async def aclose(self) -> None:
+        await self.redis.aclose()
+
+    async def _counted(self, count: Callable[[], Awaitable[Answer]], *, otherwise: Answer) -> Answer:
+        """What Redis answers, or `otherwise` while it does not."""
+        if time.monotonic() >= self._uncounted_until:
+            try:
+                return await count()
+            except (RedisError, OSError) as error:
+                self._uncounted_until = time.monotonic() + UNCOUNTED_S
+                log.warning("limits.not_counted", reason=str(error))
+        self.on_uncounted()
+        return otherwise
