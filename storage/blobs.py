@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from storage.errors import BlobsUnavailable, NotFound, StorageError
+from storage.secret_url import redacted
 from system.files import sync
 
 # Files being written lie here, in the root's own file system, so that a rename can put them in their place.
@@ -48,7 +49,7 @@ class BlobStore:
         try:
             self._files, root = fsspec.core.url_to_fs(str(self._folder or url), **options)
         except (ValueError, ImportError) as error:
-            raise StorageError(f"The blobs' URL {url!r} cannot be used: {error}") from error
+            raise StorageError(f"The blobs' URL {redacted(url)!r} cannot be used: {error}") from error
         self._root = str(root).rstrip("/")
         self._failures = _failures(url)
 
@@ -236,7 +237,8 @@ class BlobStore:
         except self._failures as error:
             if not writing and isinstance(error, _MISSING):
                 raise NotFound("file", key) from error
-            raise BlobsUnavailable(f"{key!r} in {self.url!r} cannot be read or written: {error}") from error
+            said = f"{key!r} in {self.url!r} cannot be read or written: {error}"
+            raise BlobsUnavailable(redacted(said)) from error
 
 
 def _checked(key: str) -> str:
