@@ -1,7 +1,7 @@
 """Every row as a line of JSON and back, the same for SQLite and PostgreSQL: one can become the other."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
 
@@ -9,12 +9,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
-from storage.columns import Utc
 from storage.database import Database
-from storage.errors import StorageError
+from storage.row_check import read_row
 from storage.tables import Base, DatasetRow, JobRow, ModelRow
 
 _AT_ONCE = 500
+# The longest that are written, reports of datasets, have some 50 MB.
+_LONGEST_LINE = 256 * 2**20
 
 
 def dump_rows(database: Database, target: IO[bytes]) -> tuple[str, dict[str, int]]:
@@ -37,23 +38,15 @@ def dump_rows(database: Database, target: IO[bytes]) -> tuple[str, dict[str, int
 def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
     """Insert the rows of a dump in their order; a key that is there already stays. Rows by table.
 
-    Raises StorageError for a table or column that this release does not have.
+    Raises BackupUnusable for what is no row of this release's tables.
     """
     counts: dict[str, int] = {}
     keys = {str(prefix) for prefix in session.scalars(select(Base.metadata.tables["keys"].c.prefix))}
-    for name, rows in _batches(source):
-        table = Base.metadata.tables.get(name)
-        unknown = set() if table is None else {column for row in rows for column in row} - set(table.c.keys())
-        if table is None or unknown:
-            what = f"columns {', '.join(sorted(unknown))} in its table {name}" if unknown else f"a table {name}"
-            raise StorageError(
-                f"The backup has {what}, which this release lacks. Restore it with the release that made it, "
-                "then upgrade."
-            )
-        values = [_typed(table, row) for row in rows if name != "keys" or row["prefix"] not in keys]
+    for table, rows in _batches(source):
+        values = [row for row in rows if table.name != "keys" or row["prefix"] not in keys]
         if values:
             session.execute(table.insert(), values)
-        counts[name] = counts.get(name, 0) + len(rows)
+        counts[table.name] = counts.get(table.name, 0) + len(rows)
     return counts
 
 
@@ -72,27 +65,22 @@ def is_empty(session: Session) -> bool:
     )
 
 
-def _batches(source: IO[bytes]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Rows of one table, at most a few hundred at once."""
-    table = ""
-    rows: list[Mapping[str, Any]] = []
-    for line in source:
-        entry = json.loads(line)
-        if rows and (entry["table"] != table or len(rows) == _AT_ONCE):
-            yield table, rows
+def _batches(source: IO[bytes]) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+    """Rows of one table with the same columns, at most a few hundred at once."""
+    name, rows = "", list[dict[str, Any]]()
+    number = 0
+    while line := source.readline(_LONGEST_LINE):
+        number += 1
+        table, row = read_row(line, number)
+        if rows and (table.name != name or row.keys() != rows[0].keys() or len(rows) == _AT_ONCE):
+            yield Base.metadata.tables[name], rows
             rows = []
-        table = entry["table"]
-        rows.append(entry["row"])
+        name = table.name
+        rows.append(row)
     if rows:
-        yield table, rows
+        yield Base.metadata.tables[name], rows
 
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
-
-def _typed(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: datetime.fromisoformat(value) if isinstance(table.c[name].type, Utc) and value is not None else value
-        for name, value in row.items()
-    }
