@@ -211,7 +211,8 @@ def _named(file: Path) -> Iterator[None]:
     try:
         yield
     except BackupUnusable as error:
-        raise BackupUnusable(f"{file} cannot be restored: {error}. Use another backup.") from error
+        said = str(error).removesuffix(".")
+        raise BackupUnusable(f"{file} cannot be restored: {said}. Use another backup.") from error
 
 
 def _members(file: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:

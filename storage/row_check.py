@@ -34,6 +34,8 @@ def read_row(line: bytes, number: int) -> tuple[Table, dict[str, Any]]:
         raise BackupUnusable(
             f"it has the column {min(unknown)[:80]!r} in its table {table.name}, which this release lacks. {_NEWER}"
         )
+    if missing := {column.name for column in table.primary_key} - entry["row"].keys():
+        raise BackupUnusable(f"line {number} of its rows has no {min(missing)} for its table {table.name}")
     values = {column: _checked(table.c[column], value, number) for column, value in entry["row"].items()}
     return table, values
 
