@@ -11,7 +11,7 @@ import typer
 from cli.options import AsJson, Data
 
 if TYPE_CHECKING:
-    from storage.backup import BackupSummary
+    from storage.backup_record import BackupSummary
     from storage.settings import StorageSettings
 
 DatabaseUrl = Annotated[
@@ -69,17 +69,23 @@ def restore(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring everything back into an empty Fovea that is stopped. Every checksum is compared first."""
+    """Bring everything back into an empty Fovea that is stopped. All of it is verified first."""
     from cli.actor import act_as_user
     from cli.up.data_folder import claim_data_folder
-    from storage.backup import read_record, restore_backup
     from storage.blobs import BlobStore
+    from storage.restore import read_record, restore_backup
 
     settings = _settings(data, database_url, blobs_url)
     read_record(file)
     act_as_user()
-    with claim_data_folder(data), _transfer_shown("restore") as progress:
-        summary = restore_backup(settings.database, BlobStore(settings.blobs), file, progress, force=force)
+    with claim_data_folder(data), _transfer_shown("check and restore") as shown:
+
+        def progress(count: int, total: int) -> None:
+            """Everything is read twice."""
+            shown(count, 2 * total)
+
+        blobs = BlobStore(settings.blobs)
+        summary = restore_backup(settings.database, blobs, file, progress, force=force, checking=progress)
     _print_summary(summary, file, "restored from", as_json)
 
 

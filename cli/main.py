@@ -56,7 +56,14 @@ def up(
         Literal["auto", "cpu", "cuda"], typer.Option(envvar="FOVEA_DEVICE", help="What computes.")
     ] = "auto",
     redis_url: Annotated[
-        str | None, typer.Option(help="Use this Redis instead of two private ones.", show_default=False)
+        str | None,
+        typer.Option(
+            envvar="FOVEA_REDIS_URL",
+            show_envvar=True,
+            help="Use this Redis instead of two private ones. A password belongs into the variable: every user of "
+            "the machine sees a command's options.",
+            show_default=False,
+        ),
     ] = None,
     starter: Annotated[
         bool, typer.Option("--starter/--no-starter", help="Train the model `digits` if there is no model.")
@@ -97,7 +104,9 @@ def main() -> None:
     except Exception as exc:
         if not isinstance(exc, _expected()):
             raise
-        print(f"fovea: {exc}", file=sys.stderr)
+        from storage.secret_url import redacted
+
+        print(f"fovea: {redacted(str(exc))}", file=sys.stderr)
         sys.exit(getattr(exc, "exit_code", 1))
 
 

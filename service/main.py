@@ -36,6 +36,7 @@ from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.database import open_database
 from storage.datasets import DatasetRegistry
+from storage.errors import InvalidSettings, StorageError
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
@@ -43,7 +44,7 @@ from system.descriptors import raise_descriptor_limit
 from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import Queue
-from workers.logs import configure_logging
+from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, connect, connect_async
 from workers.traces import TracingUnavailable, open_tracer
 
@@ -53,11 +54,14 @@ OWN_DESCRIPTORS = 300
 
 
 def main() -> int:
-    settings = GatewaySettings()
+    try:
+        settings = GatewaySettings()
+    except InvalidSettings as error:
+        return refuse("gateway", error)
     configure_logging("gateway", form=settings.log_format, level=settings.log_level)
     try:
         parts = build_parts(settings)
-    except (TracingUnavailable, InvalidRedisUrl) as error:
+    except (TracingUnavailable, InvalidRedisUrl, StorageError) as error:
         log.error("gateway.refused", reason=str(error))
         return 2
     if settings.requires_key and not parts.auth.keys.any():

@@ -9,7 +9,7 @@ from storage.keys import KeyLimits
 from storage.settings import StorageSettings
 from system.loopback import is_loopback
 from workers.celery_app import QueueSettings
-from workers.logs import LogFormat
+from workers.logs import LogFormat, LogLevel
 from workers.traces import TraceSettings
 
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#*]+")
@@ -95,7 +95,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
-    log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_level: LogLevel = Field("INFO", description="Lowest level that is logged.")
 
     @field_validator("cors_origins")
     @classmethod

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from storage.errors import BlobsUnavailable, NotFound, StorageError
+from storage.secret_url import redacted
 from system.files import sync
 
 # Files being written lie here, in the root's own file system, so that a rename can put them in their place.
@@ -48,7 +49,7 @@ class BlobStore:
         try:
             self._files, root = fsspec.core.url_to_fs(str(self._folder or url), **options)
         except (ValueError, ImportError) as error:
-            raise StorageError(f"The blobs' URL {url!r} cannot be used: {error}") from error
+            raise StorageError(f"The blobs' URL {redacted(url)!r} cannot be used: {error}") from error
         self._root = str(root).rstrip("/")
         self._failures = _failures(url)
 
@@ -75,8 +76,8 @@ class BlobStore:
         if not (folder / last).is_file():
             raise StorageError(f"{folder} cannot be kept: it has no {last}, which marks it as complete.")
         names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        keys = {f"{_checked(prefix)}/{name}": folder / name for name in names}
-        mark = f"{_checked(prefix)}/{last}"
+        keys = {f"{check_key(prefix)}/{name}": folder / name for name in names}
+        mark = f"{check_key(prefix)}/{last}"
         self.delete(mark)
         for stray in set(self.list(prefix)) - set(keys):
             self.delete(stray)
@@ -155,7 +156,7 @@ class BlobStore:
 
     def folder_of(self, prefix: str) -> Path | None:
         """The folder that holds the prefix's files where they lie on this machine, complete or not; else None."""
-        key = _checked(prefix)
+        key = check_key(prefix)
         return None if self._folder is None else self._folder / key
 
     def get_files(self, files: Iterable[tuple[str, Path]]) -> None:
@@ -226,7 +227,7 @@ class BlobStore:
         return int(found["size"])
 
     def _path(self, key: str) -> str:
-        return f"{self._root}/{_checked(key)}"
+        return f"{self._root}/{check_key(key)}"
 
     @contextmanager
     def _translated(self, key: str, *, writing: bool = False) -> Iterator[None]:
@@ -236,10 +237,11 @@ class BlobStore:
         except self._failures as error:
             if not writing and isinstance(error, _MISSING):
                 raise NotFound("file", key) from error
-            raise BlobsUnavailable(f"{key!r} in {self.url!r} cannot be read or written: {error}") from error
+            said = f"{key!r} in {self.url!r} cannot be read or written: {error}"
+            raise BlobsUnavailable(redacted(said)) from error
 
 
-def _checked(key: str) -> str:
+def check_key(key: str) -> str:
     """The key without a `/` at its end; raises StorageError when it could lead out of the root."""
     parts = key.removesuffix("/").split("/")
     if any(part in ("", ".", "..") for part in parts) or set(key) & {"\x00", "\\"} or parts[0] == _STAGING:

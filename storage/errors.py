@@ -13,6 +13,7 @@ StorageError
 ├── LeaseLost            the attempt no longer holds its job; whatever it made is void
 ├── SchemaMismatch       the database's tables are not those this release knows
 ├── DatabaseUnavailable  the database cannot be reached, is full, or gave up waiting
+├── InvalidSettings      the environment says what no setting can be
 ├── BackupUnusable       a backup is damaged, not whole, or none
 ├── NotEmpty             a backup would be restored over something
 └── BlobsUnavailable     the files cannot be reached, or the disk is full
@@ -118,6 +119,10 @@ class DatabaseUnavailable(StorageError):
 
 class BlobsUnavailable(StorageError):
     """The files cannot be read or written now; the same call may work later."""
+
+
+class InvalidSettings(StorageError):
+    """A setting cannot be what the environment or a secret file says; the text names it and has no secret."""
 
 
 class BackupUnusable(StorageError):

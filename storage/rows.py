@@ -1,7 +1,7 @@
 """Every row as a line of JSON and back, the same for SQLite and PostgreSQL: one can become the other."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import IO, Any
 
@@ -9,12 +9,13 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Table, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
-from storage.columns import Utc
 from storage.database import Database
-from storage.errors import StorageError
+from storage.row_check import read_row
 from storage.tables import AuditRow, Base, DatasetRow, JobRow, KeyRow, ModelRow
 
 _AT_ONCE = 500
+# The longest that are written, reports of datasets, have some 50 MB.
+_LONGEST_LINE = 256 * 2**20
 # Where these are restored into, they may be already.
 _KEPT = {KeyRow.__tablename__, AuditRow.__tablename__}
 
@@ -39,23 +40,15 @@ def dump_rows(database: Database, target: IO[bytes]) -> tuple[str, dict[str, int
 def load_rows(session: Session, source: IO[bytes]) -> dict[str, int]:
     """Insert the rows of a dump in their order; of keys and the audit log, what is there stays. Rows by table.
 
-    Raises StorageError for a table or column that this release does not have.
+    Raises BackupUnusable for what is no row of this release's tables.
     """
     counts: dict[str, int] = {}
-    for name, rows in _batches(source):
-        table = Base.metadata.tables.get(name)
-        unknown = set() if table is None else {column for row in rows for column in row} - set(table.c.keys())
-        if table is None or unknown:
-            what = f"columns {', '.join(sorted(unknown))} in its table {name}" if unknown else f"a table {name}"
-            raise StorageError(
-                f"The backup has {what}, which this release lacks. Restore it with the release that made it, "
-                "then upgrade."
-            )
-        known = _known(session, table, rows) if name in _KEPT else set()
-        values = [_typed(table, row) for row in rows if not known or row[_only_key(table)] not in known]
+    for table, rows in _batches(source):
+        known = _known(session, table, rows) if table.name in _KEPT else set()
+        values = [row for row in rows if not known or row[_only_key(table)] not in known]
         if values:
             session.execute(table.insert(), values)
-        counts[name] = counts.get(name, 0) + len(rows)
+        counts[table.name] = counts.get(table.name, 0) + len(rows)
     return counts
 
 
@@ -77,7 +70,7 @@ def is_empty(session: Session) -> bool:
     )
 
 
-def _known(session: Session, table: Table, rows: list[Mapping[str, Any]]) -> set[Any]:
+def _known(session: Session, table: Table, rows: list[dict[str, Any]]) -> set[Any]:
     """Which of the rows are there, by their keys."""
     key = _only_key(table)
     return set(session.scalars(select(table.c[key]).where(table.c[key].in_([row[key] for row in rows]))))
@@ -88,27 +81,21 @@ def _only_key(table: Table) -> str:
     return column.name
 
 
-def _batches(source: IO[bytes]) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    """Rows of one table, at most a few hundred at once."""
-    table = ""
-    rows: list[Mapping[str, Any]] = []
-    for line in source:
-        entry = json.loads(line)
-        if rows and (entry["table"] != table or len(rows) == _AT_ONCE):
-            yield table, rows
+def _batches(source: IO[bytes]) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+    """Rows of one table with the same columns, at most a few hundred at once."""
+    name, rows = "", list[dict[str, Any]]()
+    number = 0
+    while line := source.readline(_LONGEST_LINE):
+        number += 1
+        table, row = read_row(line, number)
+        if rows and (table.name != name or row.keys() != rows[0].keys() or len(rows) == _AT_ONCE):
+            yield Base.metadata.tables[name], rows
             rows = []
-        table = entry["table"]
-        rows.append(entry["row"])
+        name = table.name
+        rows.append(row)
     if rows:
-        yield table, rows
+        yield Base.metadata.tables[name], rows
 
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
-
-
-def _typed(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: datetime.fromisoformat(value) if isinstance(table.c[name].type, Utc) and value is not None else value
-        for name, value in row.items()
-    }

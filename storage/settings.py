@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
 )
+
+from storage.errors import InvalidSettings
 
 # Where Docker and others mount secrets as files.
 SECRETS_FOLDER = "/run/secrets"
@@ -18,10 +21,17 @@ SECRETS_FOLDER = "/run/secrets"
 class Settings(BaseSettings):
     """Every field is read from the variable `FOVEA_...` of its name, else from a secret file of that name.
 
-    A URL with a password does not belong into a container's environment, which `docker inspect` shows.
+    A URL with a password does not belong into a container's environment, which `docker inspect` shows. Fields that
+    may hold one are left out where settings are printed. Raises InvalidSettings.
     """
 
     model_config = SettingsConfigDict(env_prefix="FOVEA_", extra="ignore")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidSettings(_faults(type(self), error)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -42,9 +52,9 @@ class StorageSettings(Settings):
     """Every field can be set by an environment variable of its name with the prefix `FOVEA_`."""
 
     data: Path = Field(Path("data"), description="Folder of caches and, by default, database, blobs and weights.")
-    database_url: str = Field("", description="SQLAlchemy URL; SQLite under `data` when empty.")
+    database_url: str = Field("", repr=False, description="SQLAlchemy URL; SQLite under `data` when empty.")
     blobs_url: str = Field(
-        "", description="fsspec URL of artifacts and datasets; a folder under `data` when empty."
+        "", repr=False, description="fsspec URL of artifacts and datasets; a folder under `data` when empty."
     )
 
     artifact_cache_bytes: int = Field(
@@ -60,3 +70,13 @@ class StorageSettings(Settings):
     @property
     def blobs(self) -> str:
         return self.blobs_url or (self.data.absolute() / "blobs").as_uri()
+
+
+def _faults(kind: type[Settings], error: ValidationError) -> str:
+    told = []
+    for fault in error.errors(include_url=False, include_context=False):
+        name = ".".join(map(str, fault["loc"]))
+        field = kind.model_fields.get(name)
+        given = f", not {str(fault['input'])[:80]!r}" if field is not None and field.repr else ""
+        told.append(f"FOVEA_{name.upper()}: {fault['msg'].replace('Input should', 'it should')}{given}")
+    return "; ".join(told)

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, SQLColumnExpression, false, or_
 
 from storage.errors import InvalidName
+from system.hidden import hidden_character
 
 _LONGEST_TITLE = 200
 
@@ -27,7 +28,9 @@ def contains(search: str, *columns: SQLColumnExpression[Any]) -> ColumnElement[b
 
 def check_title(title: str) -> None:
     """Raises InvalidName for what cannot name a dataset or a key to people."""
-    if not title.strip() or len(title) > _LONGEST_TITLE or not title.isprintable():
+    hidden = hidden_character(title)
+    if hidden or not title.strip() or len(title) > _LONGEST_TITLE:
         raise InvalidName(
-            f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} printable characters, not only spaces."
+            f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} characters, not only spaces and none that "
+            f"is not seen{f' ({hidden})' if hidden else ''}."
         )

@@ -23,8 +23,12 @@ log = structlog.get_logger()
 class QueueSettings(Settings):
     """The two Redis servers, which may be one: what is queued must survive, what is in transit need not."""
 
-    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis of the queues (append-only).")
-    transit_url: str = Field("", description="Redis of images, replies, heartbeats; the broker's when empty.")
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0", repr=False, description="Redis of the queues (append-only)."
+    )
+    transit_url: str = Field(
+        "", repr=False, description="Redis of images, replies, heartbeats; the broker's when empty."
+    )
 
     task_events: bool = Field(
         False, description="Tell Celery's events and take its commands, for Flower; costs messages for each task."

@@ -128,6 +128,11 @@ def _client(url: str, redis: Any, sentinel: Any, options: dict[str, Any]) -> Any
     if found is not None:
         watchers = sentinel(found.addresses, sentinel_kwargs={**_SENTINEL_TIMEOUTS, **found.own_credentials})
         return watchers.master_for(found.master, db=found.database, **found.credentials, **options)
+    if not url.startswith("unix:") and "@" in url and "@" not in url.split("://", 1)[-1].partition("/")[0]:
+        # Its beginning would be taken for a host and a port, and named as such.
+        raise InvalidRedisUrl(
+            f"The Redis URL {shown(url)} cannot be read: a / in a password is written %2F. {_EXPECTED}"
+        )
     try:
         return redis.from_url(url, **options)
     except ValueError as error:

@@ -8,7 +8,7 @@ from pydantic import Field
 from storage.settings import StorageSettings
 from system.cores import usable_cores
 from workers.celery_app import QueueSettings
-from workers.logs import LogFormat
+from workers.logs import LogFormat, LogLevel
 from workers.traces import TraceSettings
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -27,7 +27,9 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     training_cache_bytes: int = Field(
         10 * 2**30, gt=0, description="Budget of prepared images and features; the longest unused go first."
     )
-    weights_url: str = Field("", description="A mirror that stands for the hosts of published weights.")
+    weights_url: str = Field(
+        "", repr=False, description="A mirror that stands for the hosts of published weights."
+    )
     offline: bool = Field(False, description="Never download weights.")
     inference_threads: int = Field(0, ge=0, description="ONNX Runtime calls at once; 0: one per usable core.")
     intra_op_threads: int = Field(1, ge=1, description="Threads inside one ONNX Runtime call.")
@@ -39,7 +41,7 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     lease_s: float = Field(30.0, gt=0, description="How long a job stays a worker's own without renewal.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
-    log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_level: LogLevel = Field("INFO", description="Lowest level that is logged.")
 
     @property
     def weights(self) -> Path:

@@ -33,7 +33,9 @@ PROTOCOL_PATH = "/v1/traces"
 class TraceSettings(Settings):
     """Headers, certificates and resource attributes are read from OpenTelemetry's own `OTEL_...` variables."""
 
-    traces_url: str = Field("", description="OTLP/HTTP collector of traces, `http://host:4318`; off when empty.")
+    traces_url: str = Field(
+        "", repr=False, description="OTLP/HTTP collector of traces, `http://host:4318`; off when empty."
+    )
     traces_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of the requests traced that bring no `traceparent` of their own."
     )

@@ -12,6 +12,7 @@ from models.dataset.errors import LayoutUnclear
 from models.dataset.names import shown
 from models.dataset.report import Fault, FaultCode
 from models.dataset.sample import SplitName
+from system.hidden import hidden_character
 
 MANIFEST_NAMES = ("manifest.csv", "manifest.jsonl", "labels.csv")
 SPLIT_OF_NAME: Mapping[str, SplitName] = {
@@ -103,8 +104,10 @@ def _row(line: int, record: Any) -> ManifestLine:
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"{shown(file)} has no label")
     label = unicodedata.normalize("NFC", label.strip())
-    if len(label) > LONGEST_LABEL or not label.isprintable():
-        raise ValueError(f"the label {shown(label)} is longer than {LONGEST_LABEL} or holds control characters")
+    if len(label) > LONGEST_LABEL:
+        raise ValueError(f"the label {shown(label)} is longer than {LONGEST_LABEL} characters")
+    if hidden := hidden_character(label):
+        raise ValueError(f"the label {shown(label)} holds a character that is not seen, {hidden}")
     return ManifestLine(line, file.strip(), label, _split(file, split))
 
 

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from models.dataset.errors import LimitExceeded, UnsafeArchive
 from models.dataset.limits import Limits
+from system.hidden import hidden_character
 
 # What operating systems, viewers and network drives leave behind. Whatever begins with a dot is left out too.
 LITTER = frozenset({"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
@@ -19,8 +20,8 @@ PLAIN = re.compile(r"[\w-]+(\.\w+)?")
 def safe_name(raw: str, limits: Limits) -> str:
     """A member's path, relative, with single slashes, in Unicode's composed form (macOS stores the other).
 
-    Raises UnsafeArchive for what could reach out of a folder on any operating system or forge a line of a log, and
-    LimitExceeded for what is too long or too deep.
+    Raises UnsafeArchive for what could reach out of a folder on any operating system, forge a line of a log or look
+    like another name, and LimitExceeded for what is too long or too deep.
     """
     if len(raw) > limits.path_length:
         raise LimitExceeded(
@@ -28,25 +29,25 @@ def safe_name(raw: str, limits: Limits) -> str:
             f"a path of {len(raw)} characters, at most {limits.path_length} are allowed: {shown(raw[:60])}...",
         )
     raw = MACOS_ICON.sub(".Icon", raw)
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in raw):
-        raise UnsafeArchive(f"the path {shown(raw)} holds control characters: rename the file")
+    if hidden := hidden_character(raw):
+        raise UnsafeArchive(f"the path {shown(raw)} holds a character that is not seen, {hidden}: rename the file")
     if "\\" in raw:
         raise UnsafeArchive(
             f"the path {shown(raw)} holds a backslash: pack the folder again with / between folders"
         )
-    if raw.startswith("/") or DRIVE.match(raw):
+    parts = [part for part in unicodedata.normalize("NFC", raw).split("/") if part not in ("", ".")]
+    if raw.startswith("/") or (parts and DRIVE.match(parts[0])):
         raise UnsafeArchive(f"the path {shown(raw)} is absolute: pack the folder with relative paths")
-    path = PurePosixPath(unicodedata.normalize("NFC", raw))
-    if ".." in path.parts:
+    if ".." in parts:
         raise UnsafeArchive(f"the path {shown(raw)} reaches out of its folder by '..'")
-    if not path.parts:
+    if not parts:
         raise UnsafeArchive(f"the path {shown(raw)} names no file")
-    if len(path.parts) > limits.path_depth:
+    if len(parts) > limits.path_depth:
         raise LimitExceeded(
             "path_depth",
-            f"the path {shown(raw)} is {len(path.parts)} folders deep, at most {limits.path_depth} are allowed",
+            f"the path {shown(raw)} is {len(parts)} folders deep, at most {limits.path_depth} are allowed",
         )
-    return str(path)
+    return "/".join(parts)
 
 
 def repaired(raw: bytes, fallback: str) -> tuple[str, bool]:
@@ -62,7 +63,7 @@ def repaired(raw: bytes, fallback: str) -> tuple[str, bool]:
 
 def is_litter(name: str) -> bool:
     """Whether an operating system or a tool left this behind: `__MACOSX`, `.DS_Store`, `._*`, `Thumbs.db`..."""
-    return any(part.startswith(".") or part.casefold() in LITTER for part in PurePosixPath(name).parts)
+    return any(part.startswith(".") or part.casefold() in LITTER for part in name.split("/"))
 
 
 def is_odd(name: str) -> bool:

@@ -48,7 +48,8 @@ def read_zip(source: Path, meter: Meter) -> Generator[Member, None, None]:
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, meter: Meter) -> Member:
     raw, garbled = _name(entry)
-    is_folder = entry.is_dir()
+    # Not `entry.is_dir()`, which an empty name ends with an IndexError.
+    is_folder = raw.endswith("/")
     name = meter.member(raw, is_folder=is_folder)
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -73,6 +74,8 @@ def _name(entry: zipfile.ZipInfo) -> tuple[str, bool]:
 
 
 def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, meter: Meter) -> Iterator[bytes]:
+    if not entry.file_size:
+        return  # as many as a zip has room for cost more to open than all else that is done with them
     try:
         with archive.open(entry) as file:
             while chunk := file.read(CHUNK):

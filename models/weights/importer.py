@@ -19,6 +19,10 @@ from models.weights.user_weights import imported_filename, source_of
 from models.zoo import registry
 from models.zoo.layout import classifiers, first_convolution
 from system.files import sha256_of, written_whole
+from system.hidden import hidden_character
+
+# Five times as many as ImageNet-21k. A file of a few bytes can claim any number, and the network is made for it.
+MOST_CLASSES = 100_000
 
 
 def import_weights(
@@ -47,6 +51,10 @@ def import_weights(
     made = registry.built(network)
     if labels and len(labels) != made.num_classes:
         raise WeightsMismatch(f"{len(labels)} labels for {made.num_classes} classes of {path.name}")
+    for number, label in enumerate(labels, start=1):
+        if not label.strip() or (hidden := hidden_character(label)):
+            fault = f"a character that is not seen, {hidden}" if label.strip() else "only spaces"
+            raise WeightsError(f"label {number}, {label[:80]!r}, holds {fault}: expected a name for each class")
     target = store.folder / filename
     _copy(path, target)
     record = {
@@ -77,8 +85,14 @@ def _network_for(architecture: str, state: dict[str, Tensor], params: dict[str, 
         raise WeightsMismatch(
             f"the file has no {head}.weight, the head of {architecture}: it is for another network"
         )
+    if weight.dim() < 2 or not 0 < weight.shape[0] <= MOST_CLASSES:
+        raise WeightsMismatch(
+            f"{head}.weight is {list(weight.shape)}, expected one row for each class, 1 to {MOST_CLASSES:,} of them"
+        )
     stem = state.get(f"{first_convolution(probe)[0]}.weight")
     channels = int(stem.shape[1]) if stem is not None and stem.dim() == 4 else 3
+    if channels not in (1, 3):
+        raise WeightsMismatch(f"the first layer reads {channels} channels, expected 3 (RGB) or 1 (grey)")
     return registry.build(architecture, int(weight.shape[0]), channels, **params)
 
 

@@ -31,6 +31,9 @@ WIDTHS = {
 # expected of it; the other widths' files have not been seen by the authors.
 KNOWN_SHA256 = {"2_5": "4519e3005c17d74f5f453a75412ebb4b98afc2e31c5038fc85b13997b37ac7bf"}
 
+# What was never written into an HDF5 file takes no room in it, and all of its room in memory.
+MOST_VALUES = 64_000_000
+
 KERNELS = {"kernel:0", "depthwise_kernel:0"}
 NORMS = {
     "gamma:0": "weight",
@@ -75,7 +78,7 @@ def read_keras(path: Path) -> dict[str, Tensor]:
         with h5py.File(path, "r") as file:
             for layer, name, values in _arrays(file):
                 state |= _translated(path, layer, name, values)
-    except (OSError, KeyError, RuntimeError) as exc:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError) as exc:
         raise WeightsCorrupt(f"{path.name} cannot be read as an HDF5 file: {without_folder(exc, path)}") from exc
     if not state:
         raise WeightsCorrupt(f"{path.name} holds no layer of a MobileNet v1 in the layout of Keras Applications")
@@ -85,9 +88,14 @@ def read_keras(path: Path) -> dict[str, Tensor]:
 def _arrays(file: h5py.File) -> Iterator[tuple[str, str, NDArray[np.float32]]]:
     """(layer, array name, values) of every array; the groups are nested twice by the layer's name."""
     found: list[tuple[str, str, NDArray[np.float32]]] = []
+    values = 0
 
     def visit(path: str, item: object) -> None:
+        nonlocal values
         if isinstance(item, h5py.Dataset):
+            values += item.size or 0
+            if values > MOST_VALUES:
+                raise WeightsCorrupt(f"it claims more than {MOST_VALUES:,} values; a MobileNet v1 has 4 million")
             layer, _, name = path.rpartition("/")
             found.append((layer.rpartition("/")[2], name, np.asarray(item[()], dtype=np.float32)))
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.errors import WeightsMismatch
+from models.errors import WeightsCorrupt, WeightsMismatch
 from models.spec import Preprocessing
 from models.weights.published import NONE, resolve
 from models.weights.reading import read_state
@@ -141,7 +141,8 @@ def default_preprocessing(architecture: Architecture, params: Mapping[str, Any] 
 def fit(network: nn.Module, state: Mapping[str, Tensor], what: str, headless: bool = False) -> LoadReport:
     """Loads `state` into the network, in place. `headless` allows the classifier to be absent from the state.
 
-    Raises WeightsMismatch with the names of what is missing, unexpected or of another shape, and both shapes.
+    Raises WeightsMismatch with the names of what is missing, unexpected or of another shape, and both shapes, and
+    WeightsCorrupt for values that are no numbers.
     """
     tensors = {_today(network, name): value for name, value in state.items()}
     wanted = network.state_dict()
@@ -153,6 +154,7 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], what: str, headless: bo
         if name in wanted and value.shape != wanted[name].shape
     ]
     if not faults:
+        _check_finite(tensors, what)
         missing, unexpected = _load(network, tensors, state, what)
         missing = [name for name in missing if name not in new_head and not name.endswith(COUNTER)]
         faults += [f"missing: {_listed(missing)}"] if missing else []
@@ -164,6 +166,17 @@ def fit(network: nn.Module, state: Mapping[str, Tensor], what: str, headless: bo
             f"(classes {made.num_classes}, channels {made.channels}): {_listed(faults, '; ')}"
         )
     return LoadReport(len(tensors), tuple(new_head), tuple(adapted))
+
+
+def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """A network with one such value answers nothing but NaN, and trains to nothing else."""
+    bad = {name: int(value.numel() - value.isfinite().sum()) for name, value in tensors.items()}
+    listed = [f"{name} ({count:,} of {tensors[name].numel():,})" for name, count in bad.items() if count]
+    if listed:
+        raise WeightsCorrupt(
+            f"{what} holds values that are infinite or no numbers (NaN): {_listed(listed)}. It was saved after its "
+            "training had diverged; take an earlier checkpoint."
+        )
 
 
 def _load(
@@ -210,7 +223,8 @@ def _adapt_channels(network: nn.Module, tensors: dict[str, Tensor], wanted: Mapp
     weight = tensors.get(name)
     if weight is None or name not in wanted or weight.dim() != 4:
         return []
-    if weight.shape[1] != 3 or wanted[name].shape[1] != 1:
+    grey = wanted[name].shape
+    if weight.shape[1] != 3 or grey[1] != 1 or (weight.shape[0], *weight.shape[2:]) != (grey[0], *grey[2:]):
         return []
     with torch.no_grad():
         tensors[name] = weight.sum(dim=1, keepdim=True)

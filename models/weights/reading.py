@@ -95,10 +95,19 @@ def _tensors_of(path: Path, content: Any) -> dict[str, Tensor]:
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise WeightsCorrupt(f"{path.name} holds values that are no tensors: {', '.join(others[:5])}")
+    odd = [str(name) for name, value in content.items() if not _is_dense(value)]
+    if odd:
+        raise WeightsCorrupt(
+            f"{path.name} holds tensors that are sparse, quantized, complex or without values: {', '.join(odd[:5])}"
+        )
     names = [str(name) for name in content]
     prefix = PARALLEL if all(name.startswith(PARALLEL) for name in names) else ""
     state = {str(name).removeprefix(prefix): value for name, value in content.items()}
     return _with_metadata(state, content, prefix)
+
+
+def _is_dense(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_quantized or value.is_complex() or value.is_meta)
 
 
 def _with_metadata(state: dict[str, Tensor], content: Any, prefix: str) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from support.postgres import PostgresServer
 from support.s3 import S3Server
 
 from storage.audit import Actor, AuditEntry, AuditLog, acting
-from storage.backup import read_record, restore_backup, write_backup
+from storage.backup import write_backup
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry, DatasetState
@@ -25,6 +25,7 @@ from storage.errors import BackupUnusable, NotEmpty, SchemaMismatch, StorageErro
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
+from storage.restore import read_record, restore_backup
 from storage.tables import Base
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
@@ -306,7 +307,7 @@ def test_no_member_leads_out_of_the_blobs(make_place: MakePlace, tmp_path: Path)
 def as_of_the_first_release(file: Path, old: Path) -> None:
     """The backup as release 0001 wrote it: without the columns and the tables that were added since."""
     with tarfile.open(file) as source, tarfile.open(old, "w") as target:
-        record = read_record(file)
+        record = read_record(file).model_dump()
         for member in source:
             content = source.extractfile(member)
             assert content is not None
@@ -318,7 +319,7 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
                     for column in ("traceparent", "duplicate_of", "owner", "limits", "last_used_at"):
                         line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-                record["members"][member.name]["sha256"] = hashlib.sha256(data).hexdigest()
+                record["members"][member.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             if member.name == "backup.json":
                 rows = {table: n for table, n in record["rows"].items() if table not in SINCE}
                 data = json.dumps({**record, "revision": "0001", "rows": rows}).encode()

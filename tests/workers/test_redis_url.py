@@ -142,6 +142,8 @@ def test_sentinels_are_spelled_as_kombu_wants_them() -> None:
         ("sentinel://:secret@one/x?master_name=m", "cannot be read"),
         ("http://:secret@one", "http"),
         ("redis://:secret@one:port", "cannot be read"),
+        ("redis://:12/secret@one:1/0", "%2F"),
+        ("rediss://:secret/12@one:1/0", "%2F"),
     ],
 )
 def test_what_cannot_be_read_is_said_without_the_password(url: str, said: str) -> None:

@@ -15,7 +15,9 @@ from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.database import open_database
 from storage.datasets import DatasetRegistry
+from storage.errors import InvalidSettings, StorageError
 from storage.job_ledger import JobLedger
+from storage.places import check_places
 from storage.registry import ModelRegistry
 from system.scratch import remove_old, sweep_scratch
 from workers.celery_app import make_celery, run_consumer
@@ -28,7 +30,7 @@ from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
 from workers.inference.tasks import register_batches, register_jobs
 from workers.jobs.attempt import JobFunction
-from workers.logs import configure_logging
+from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import Tracer, TracingUnavailable, open_tracer
@@ -39,13 +41,17 @@ QUEUES = (Queue.INTERACTIVE.value, Queue.BULK.value)
 
 
 def main() -> int:
-    settings = WorkerSettings()
+    try:
+        settings = WorkerSettings()
+    except InvalidSettings as error:
+        return refuse("inference", error)
     configure_logging("inference", form=settings.log_format, level=settings.log_level)
     try:
+        check_places(settings)
         check(settings.broker_url, settings.transit)
         provider = resolve(settings.device)[0]
         tracer = open_tracer("inference", settings)
-    except (InvalidRedisUrl, DeviceUnavailable, TracingUnavailable) as error:
+    except (StorageError, InvalidRedisUrl, DeviceUnavailable, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
     return run_worker(settings, provider, tracer)

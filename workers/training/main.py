@@ -11,12 +11,14 @@ from uuid import uuid4
 
 import structlog
 
+from storage.errors import InvalidSettings, StorageError
+from storage.places import check_places
 from system.scratch import remove_old
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
 from workers.contract.queues import Queue
 from workers.heartbeat import free_bytes, install_heartbeat
-from workers.logs import configure_logging
+from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import TracingUnavailable, open_tracer
@@ -28,14 +30,18 @@ OLD_S = 24 * 3600
 
 
 def main() -> int:
-    settings = WorkerSettings()
+    try:
+        settings = WorkerSettings()
+    except InvalidSettings as error:
+        return refuse("training", error)
     configure_logging("training", form=settings.log_format, level=settings.log_level)
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     try:
+        check_places(settings)
         check(settings.broker_url, settings.transit)
         # The trainers make the spans; a setting that cannot work is told now, not by each of them.
         tracer = open_tracer("training", settings)
-    except (InvalidRedisUrl, TracingUnavailable) as error:
+    except (StorageError, InvalidRedisUrl, TracingUnavailable) as error:
         log.error("worker.refused", reason=str(error))
         return 2
     if tracer:

@@ -23,13 +23,13 @@ from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
-from storage.errors import StorageError
+from storage.errors import InvalidSettings, StorageError
 from storage.job import Attempt
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
-from workers.logs import configure_logging
+from workers.logs import configure_logging, refuse
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
 from workers.training.cleanup import bound_cache, delete_old_work
@@ -44,7 +44,10 @@ log = structlog.get_logger()
 def main() -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    settings = WorkerSettings()
+    try:
+        settings = WorkerSettings()
+    except InvalidSettings as error:
+        return refuse("trainer", error)
     configure_logging("trainer", form=settings.log_format, level=settings.log_level)
     for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from models.dataset.errors import LimitExceeded, UnsafeArchive
 from models.dataset.limits import Limits
 from models.dataset.names import is_litter, is_odd, repaired, safe_name
+from system.hidden import hidden_character
 
 LIMITS = Limits()
 PIECES = st.sampled_from(
@@ -33,7 +34,7 @@ def test_no_name_leaves_its_folder(raw):
     assert not name.startswith("/")
     assert "\\" not in name
     assert "\0" not in name
-    assert "\n" not in name
+    assert hidden_character(name) is None
     assert json.loads(json.dumps(name).encode("utf-8")) == name
     assert safe_name(name, LIMITS) == name
 
@@ -55,8 +56,11 @@ def test_an_honest_name_stays_as_it_is(parts):
         ("c:x.jpg", "absolute"),
         ("ants\\x.jpg", "backslash"),
         ("..\\x.jpg", "backslash"),
-        ("ants/x.jpg\0.txt", "control"),
-        ("ants/x\n.jpg", "control"),
+        ("ants/x.jpg\0.txt", "not seen"),
+        ("ants/x\n.jpg", "not seen"),
+        ("ants/gpj\u202e.exe", "not seen, U\\+202E"),
+        ("ants\ufeff/x.jpg", "not seen, U\\+FEFF"),
+        ("./C:x.jpg", "absolute"),
         ("", "names no file"),
         ("./", "names no file"),
     ],

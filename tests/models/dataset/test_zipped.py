@@ -2,13 +2,15 @@
 
 import stat
 import struct
+import time
 import tracemalloc
 import zipfile
 
 import pytest
 
 from models.dataset.archive import read_members
-from models.dataset.errors import ArchiveUnreadable, LimitExceeded, MemberDamaged, UnsafeArchive
+from models.dataset.errors import ArchiveUnreadable, DatasetRefused, LimitExceeded, MemberDamaged, UnsafeArchive
+from models.dataset.ingest import ingest
 from models.dataset.limits import Limits
 
 
@@ -42,7 +44,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path, make_zip, name):
 
 def test_a_name_with_a_nul_is_refused_though_zipfile_cuts_it_there(tmp_path, make_zip):
     path = patched(make_zip(tmp_path / "nul.zip", {"ants/1.jpg_.exe": b"x"}), b"1.jpg_.exe", b"1.jpg\0.exe")
-    with pytest.raises(UnsafeArchive, match="control characters"):
+    with pytest.raises(UnsafeArchive, match="not seen, U\\+0000"):
         contents(path)
 
 
@@ -172,3 +174,20 @@ def test_names_that_claim_utf8_and_are_not_make_the_zip_unreadable(tmp_path, mak
     patched(path, "é".encode(), b"\xff\xfe")
     with pytest.raises(ArchiveUnreadable):
         contents(path)
+
+
+def test_a_name_that_is_empty_is_refused(tmp_path, make_zip):
+    """zipfile itself ends with an IndexError where it is asked whether that is a folder."""
+    path = make_zip(tmp_path / "empty.zip", {"ants/1.jpg": b"x"})
+    with zipfile.ZipFile(path, "a") as archive, archive.open(zipfile.ZipInfo(""), "w") as member:
+        member.write(b"y")
+    with pytest.raises(UnsafeArchive, match="names no file"):
+        contents(path)
+
+
+def test_a_hundred_thousand_empty_members_cost_moments(tmp_path, make_zip):
+    path = make_zip(tmp_path / "empty.zip", {f"{n % 2}/{n}.png": b"" for n in range(20_000)})
+    started = time.process_time()
+    with pytest.raises(DatasetRefused, match="no picture that can be used"):
+        ingest(path, tmp_path / "dataset")
+    assert time.process_time() - started < 1.0

@@ -84,3 +84,57 @@ def test_verifying_the_folder_finds_the_changed_file(file, store):
     }
     with pytest.raises(WeightsCorrupt):
         build_with_weights("lenet5", "others", store, channels=1)
+
+
+def own(tmp_path, **tensors):
+    """A file for LeNet-5 with some tensors of its own, as torch saves it: a view may be larger than its file."""
+    torch.save({**registry.build("lenet5", 4, 1).state_dict(), **tensors}, tmp_path / "own.pth")
+    return tmp_path / "own.pth"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused_with_their_names(tmp_path, store, value):
+    file = own(tmp_path, **{"head.weight": torch.full((4, 84), value)})
+    with pytest.raises(WeightsCorrupt, match=r"head\.weight \(336 of 336\).*earlier checkpoint"):
+        import_weights(file, "lenet5", "insects", store)
+    with pytest.raises(WeightsCorrupt, match="NaN"):
+        build_with_weights("lenet5", file, store, 4, 1)
+    assert not all_imported(store.folder)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({"head.weight": torch.zeros(1).expand(3_000_000, 84)}, r"\[3000000, 84\], expected .* 1 to 100,000"),
+        ({"head.weight": torch.tensor(1.0)}, r"\[\], expected"),
+        ({"head.weight": torch.zeros(0, 84)}, r"\[0, 84\], expected"),
+    ],
+)
+def test_a_head_that_claims_any_number_of_classes_is_refused_before_a_network_is_made(
+    tmp_path, store, tensors, said
+):
+    with pytest.raises(WeightsMismatch, match=said):
+        import_weights(own(tmp_path, **tensors), "lenet5", "insects", store)
+
+
+def test_a_first_layer_that_reads_neither_grey_nor_rgb_is_refused(tmp_path, store):
+    stem = next(name for name, value in registry.build("lenet5", 4, 1).state_dict().items() if value.dim() == 4)
+    file = own(tmp_path, **{stem: torch.zeros(1).expand(6, 1_000_000_000, 5, 5)})
+    with pytest.raises(WeightsMismatch, match="1000000000 channels"):
+        import_weights(file, "lenet5", "insects", store)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.zeros(4, 84).to_sparse(), torch.zeros(4, 84, dtype=torch.complex64)],
+    ids=["sparse", "complex"],
+)
+def test_tensors_of_another_make_are_refused(tmp_path, store, tensor):
+    with pytest.raises(WeightsCorrupt, match=r"sparse, quantized, complex.*head\.weight"):
+        import_weights(own(tmp_path, **{"head.weight": tensor}), "lenet5", "insects", store)
+
+
+@pytest.mark.parametrize(("label", "said"), [("b\u202eee", r"label 2, .*U\+202E"), (" ", "only spaces")])
+def test_labels_that_cannot_be_seen_are_refused(file, store, label, said):
+    with pytest.raises(WeightsError, match=said):
+        import_weights(file, "lenet5", "insects", store, labels=("ant", label, "wasp", "fly"))
