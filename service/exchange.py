@@ -18,7 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
 from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
-from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
+from workers.contract.queues import HAND_PREFIX, IMAGE_PREFIX, REPLY_PREFIX, TaskName
 
 log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000
@@ -32,13 +32,17 @@ class ReplyInterrupted(Exception):
     """The connection that replies come by broke; whether the batch was classified is unknown."""
 
 
+class WorkerLost(Exception):
+    """The worker that had the batch in hand has fallen silent."""
+
+
 class Exchange(Protocol):
     """Where the batcher sends its batches."""
 
     async def ask(self, batch: ClassifyBatch, images: Sequence[bytes]) -> ClassifyReply:
         """The worker's reply to `batch`, whose images' bytes are given in its order.
 
-        Raises BrokerUnavailable or ReplyInterrupted. Waits without an end: the caller has the deadline.
+        Raises BrokerUnavailable, ReplyInterrupted, WorkerLost. Waits without an end: the caller has the deadline.
         """
         ...
 
@@ -113,6 +117,21 @@ class CeleryExchange:
                 continue
             if popped:
                 self._deliver(popped[1])
+
+    async def on_worker_lost(self, worker: str) -> None:
+        """Tell those who wait for a batch that the worker had in hand when it fell silent."""
+        try:
+            in_hand = await self.replies.hkeys(HAND_PREFIX + worker)
+        except RedisError as error:
+            log.warning("worker.hand_not_seen", worker=worker, reason=str(error))
+            return
+        names = {key if isinstance(key, str) else key.decode(errors="replace") for key in in_hand}
+        lost = [waiting for name, waiting in self._pending.items() if name in names]
+        if in_hand:
+            log.error("worker.lost", worker=worker, batches=len(in_hand), sent_again=len(lost))
+        for waiting in lost:
+            if not waiting.done():
+                waiting.set_exception(WorkerLost(f"{worker} fell silent with the batch in hand."))
 
     def _deliver(self, payload: bytes | str) -> None:
         try:
