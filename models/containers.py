@@ -31,7 +31,7 @@ def for_decoder(content: bytes, kind: ImageFormat) -> bytes:
     if kind is PNG:
         _check_png(content)
     elif kind is GIF:
-        _first_gif_image(content)
+        first_gif_image(content)
     elif kind is TIFF:
         return first_page(content)
     elif kind is AVIF:
@@ -49,7 +49,7 @@ def has_more_frames(content: bytes, kind: ImageFormat) -> bool:
     if kind is not GIF:
         return False
     # Behind the image's place and its colours there is one byte, then its data.
-    at = _first_gif_image(content)
+    at = first_gif_image(content)
     at += GIF_IMAGE_BYTES + _gif_colours(content, at + GIF_IMAGE_BYTES - 1) + 1
     behind, blocks = _behind_blocks(content, at, MOST_BLOCKS_OF_A_FRAME)
     return blocks < MOST_BLOCKS_OF_A_FRAME and _next_gif_image(content, behind) is not None
@@ -71,7 +71,7 @@ def _check_png(content: bytes) -> None:
     raise ImageUnreadable(f"the PNG picture has more than {MOST_CHUNKS} chunks")
 
 
-def _first_gif_image(content: bytes) -> int:
+def first_gif_image(content: bytes) -> int:
     """Where the first picture begins."""
     found = _next_gif_image(content, GIF_HEADER_BYTES + _gif_colours(content, 10))
     if found is None:

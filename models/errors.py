@@ -3,7 +3,9 @@
 ModelError
 ├── ImageError
 │   ├── ImageUnreadable      the decoder gave up; carries its reason
-│   └── ImageTooManyPixels   larger than the limit, refused before decoding
+│   ├── ImageTooManyPixels   larger than the limit, refused before decoding
+│   ├── ImageTooCostly       more work than was to be spent here, refused before decoding
+│   └── ImageQuarantined     decoding it ended a process, again and again
 ├── UnknownArchitecture
 ├── InvalidArchitecture      parameters that do not fit together, e.g. a convnet pattern
 ├── WeightsError
@@ -14,6 +16,7 @@ ModelError
 ├── ArtifactError
 │   ├── ArtifactNotFound
 │   └── ArtifactCorrupt      a file is missing or its checksum is wrong
+├── ModelQuarantined         loading it ended processes, again and again
 ├── InvalidPreprocessing     sizes or values that describe no way to prepare an image
 ├── ExportFailed             torch cannot write the network as one ONNX file
 ├── ExportMismatch           the ONNX graph does not compute what torch computes
@@ -50,6 +53,14 @@ class ImageUnreadable(ImageError):
 
 class ImageTooManyPixels(ImageError):
     """The image is larger than the pixel limit; it was not decoded."""
+
+
+class ImageTooCostly(ImageError):
+    """Decoding would cost more than was allowed for; it was not decoded, and may be where there is more time."""
+
+
+class ImageQuarantined(ImageError):
+    """Decoding the image has ended processes; the text says how. It is not decoded any more."""
 
 
 class UnknownArchitecture(ModelError):
@@ -109,6 +120,20 @@ class ExportMismatch(ModelError):
 
 class DeviceUnavailable(ModelError):
     """The requested device cannot be used on this machine."""
+
+
+class ModelQuarantined(ModelError):
+    """Loading the model has ended processes; carries how, in a few words. It is not loaded any more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"Loading this version has ended the worker's process again and again ({self.reason}), so it is kept "
+            "out for a week: use another version, or give the workers more memory and lift the quarantine."
+        )
 
 
 class InvalidPreprocessing(ModelError):

@@ -25,7 +25,8 @@ from PIL import (
 )
 
 from models.containers import for_decoder
-from models.errors import ImageTooManyPixels, ImageUnreadable
+from models.cost import MAX_SCANS, START_OF_SCAN, cost_of_jpeg
+from models.errors import ImageTooCostly, ImageTooManyPixels, ImageUnreadable
 from models.formats import AVIF, BEGIN_BYTES, BMP, JPEG, TIFF, ImageFormat, image_format, no_image
 
 # AVIF's decoder holds the picture in its own colours beside the one that it returns.
@@ -36,10 +37,8 @@ RUN_LENGTH_DECODER = "bmp_rle"
 # A BMP may have a colour profile behind its pixels.
 MOST_BEHIND_RUN_LENGTHS = 64 * 2**10
 
-# A JPEG may repeat its scans without end, each a few bytes that cost the decoder a pass over all pixels: a file of
-# 1 MB can keep a core busy for minutes. A progressive photograph has about ten.
-MAX_SCANS = 100
-START_OF_SCAN = b"\xff\xda"
+# As many as a large photograph of twelve scans has. An empty one of 100 scans took eight seconds.
+MAX_SCANNED_PIXELS = 12 * 64_000_000
 
 # Pillow tries the formats that it has loaded; without these it would load all that it knows.
 PLUGINS = (
@@ -58,12 +57,15 @@ DECODER_ERRORS = (
 )  # fmt: skip
 
 
-def open_image(content: bytes, *, max_pixels: int, max_side: int) -> ImageFile.ImageFile:
+def open_image(
+    content: bytes, *, max_pixels: int, max_side: int, max_cost: int | None = None
+) -> ImageFile.ImageFile:
     """The image with its header read and nothing decoded.
 
     Raises ImageTooManyPixels when the header claims more than `max_pixels` (of an AVIF half as many) or a side
-    above `max_side`; ImageUnreadable when the bytes are no picture of `models.formats`, when its header is
-    damaged, or when it is made such that it costs a decoder more than its pixels are worth.
+    above `max_side`, ImageTooCostly for more than `max_cost` as `models.cost` counts; ImageUnreadable when the
+    bytes are no picture of `models.formats`, when its header is damaged, or when it is made such that it costs a
+    decoder more than its pixels are worth.
     """
     kind = image_format(content[:BEGIN_BYTES])
     if kind is None:
@@ -90,8 +92,9 @@ def open_image(content: bytes, *, max_pixels: int, max_side: int) -> ImageFile.I
         raise ImageUnreadable(
             "the TIFF picture has 32 bits for each value, and nothing says which is white: save it with 8 or 16"
         )
+    scans = _scans(image, checked) if kind is JPEG else 1
+    _check_cost(image, kind, scans, max_cost)
     if kind is JPEG:
-        _check_scans(image, checked)
         # All at once: libjpeg begins a marker anew with each block that it is given, and a marker may be the file.
         image.decodermaxblock = len(checked)
     return image
@@ -142,11 +145,29 @@ def _check_run_lengths(image: ImageFile.ImageFile, content: bytes) -> None:
         )
 
 
-def _check_scans(image: ImageFile.ImageFile, content: bytes) -> None:
-    if _may_repeat_scans(image, content) and content.count(START_OF_SCAN) > MAX_SCANS:
+def _scans(image: ImageFile.ImageFile, content: bytes) -> int:
+    """How many the decoder will read of a JPEG; 1 where it stops behind the first."""
+    if not _may_repeat_scans(image, content):
+        return 1
+    scans = content.count(START_OF_SCAN)
+    if scans > MAX_SCANS:
         raise ImageUnreadable(
             f"the JPEG picture has more than {MAX_SCANS} scans; no camera or program writes that"
         )
+    width, height = image.size
+    if scans * width * height > MAX_SCANNED_PIXELS:
+        raise ImageUnreadable(
+            f"the JPEG picture has {scans} scans of {width}x{height} pixels; at most {MAX_SCANNED_PIXELS:,} "
+            "pixels in all scans are read: save it as a baseline JPEG"
+        )
+    return max(2, scans)
+
+
+def _check_cost(image: ImageFile.ImageFile, kind: ImageFormat, scans: int, max_cost: int | None) -> None:
+    pixels = image.size[0] * image.size[1]
+    cost = cost_of_jpeg(pixels, scans) if kind is JPEG else pixels
+    if max_cost is not None and cost > max_cost:
+        raise ImageTooCostly(f"the {kind.name} picture costs as much to decode as {cost:,} pixels")
 
 
 def _may_repeat_scans(image: ImageFile.ImageFile, content: bytes) -> bool:

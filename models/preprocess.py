@@ -55,6 +55,7 @@ def prepare(
     *,
     max_pixels: int = MAX_PIXELS,
     max_side: int = MAX_SIDE,
+    max_cost: int | None = None,
 ) -> NDArray[np.uint8]:
     """Decode an image of one of `models.formats` and cut the network's view out of it.
 
@@ -66,11 +67,12 @@ def prepare(
     decoded at a half, a quarter or an eighth, never below twice the size that the resize step makes of them.
 
     Raises ImageTooManyPixels before anything is decoded when the header claims more than `max_pixels` (of an AVIF
-    half as many) or a side above `max_side`; ImageUnreadable when the bytes are no such picture, are damaged or
-    end too early. A path that cannot be read raises OSError.
+    half as many) or a side above `max_side`, and ImageTooCostly when it would cost more than `max_cost`, as
+    `models.cost` counts; ImageUnreadable when the bytes are no such picture, are damaged or end too early. A path
+    that cannot be read raises OSError.
     """
     content = data if isinstance(data, bytes) else data.read_bytes()
-    image = open_image(content, max_pixels=max_pixels, max_side=max_side)
+    image = open_image(content, max_pixels=max_pixels, max_side=max_side, max_cost=max_cost)
     try:
         full_size = image.size
         scale = _draft(image, preprocessing)

@@ -123,6 +123,15 @@ def first_page(content: bytes) -> bytes:
     return b"".join((content[:start], page, content[start + len(page) :]))
 
 
+def page_size(content: bytes) -> tuple[int, int]:
+    """Width and height of the first page. Raises ImageUnreadable for a damaged directory."""
+    form, start = _header(content)
+    found = {entry.tag: entry for entry in reversed(_entries(content, form, start)[0])}
+    directory = _Directory(content, form, {tag: found[tag] for tag in (WIDTH, LENGTH) if tag in found})
+    _check_counts(directory)
+    return directory.number(WIDTH), directory.number(LENGTH)
+
+
 def has_more_pages(content: bytes) -> bool:
     """Whether another page follows the first. Raises ImageUnreadable for a damaged directory."""
     form, start = _header(content)

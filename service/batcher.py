@@ -16,12 +16,18 @@ from uuid import uuid4
 
 import structlog
 
-from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted
+from models.cost import COSTLY_PIXELS, decoding_cost
+from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, StoredImage, WorkerLost
 from service.metrics import GatewayMetrics
 from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()
+
+# Pixels, as `models.cost` counts them. What a request has beyond the first goes the way of costly images.
+MOST_OF_A_REQUEST = 4 * COSTLY_PIXELS
+MOST_OF_A_BATCH = 4 * COSTLY_PIXELS
+MOST_OF_A_COSTLY_BATCH = 2 * COSTLY_PIXELS
 
 
 class TooManyWaiting(Exception):
@@ -69,13 +75,20 @@ class PendingImage:
     traceparent: str | None
     answered: asyncio.Future[Answer]
     since: float
+    cost: int = 0
     sendings: int = 0
+    after_death: bool = False
 
 
 @dataclass
 class Lane:
-    """What waits for one version and how many messages of it are under way."""
+    """What waits for one version and how many messages of it are under way.
 
+    What is `costly` waits apart from the rest, with one message under way for all versions together: however much
+    of it there is, the others pass.
+    """
+
+    costly: bool
     waiting: deque[PendingImage] = field(default_factory=deque)
     in_flight: int = 0
 
@@ -99,7 +112,7 @@ class Batcher:
     tracer: Tracer | None = None
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
-    _lanes: dict[VersionKey, Lane] = field(default_factory=dict, init=False)
+    _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
     _under_way: set[PendingImage] = field(default_factory=set, init=False)
     _bytes: int = field(default=0, init=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
@@ -124,7 +137,6 @@ class Batcher:
         self._admit(images)
         now = time.time()
         loop = asyncio.get_running_loop()
-        lane = self._lanes.setdefault(version, Lane())
         mine = [
             PendingImage(content, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
             for content in images
@@ -133,8 +145,13 @@ class Batcher:
             self._under_way.add(waiting)
             self._bytes += len(waiting.content)
             waiting.answered.add_done_callback(partial(self._remove, waiting))
-        lane.waiting.extend(mine)
-        self._pump(version, lane)
+        cost = 0
+        for waiting in mine:
+            waiting.cost = _cost_of(waiting.content)
+            cost += waiting.cost
+            self._lane(version, waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST).waiting.append(waiting)
+        for costly in (False, True):
+            self._pump(version, self._lane(version, costly))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.gather(*(waiting.answered for waiting in mine))
@@ -155,7 +172,7 @@ class Batcher:
         try:
             async with asyncio.timeout(timeout_s):
                 reply = await self.exchange.ask(message, [])
-        except (TimeoutError, BrokerUnavailable, ReplyInterrupted):
+        except (TimeoutError, BrokerUnavailable, ReplyInterrupted, WorkerLost):
             return None
         return reply.detail if reply.error else None
 
@@ -166,10 +183,10 @@ class Batcher:
             if self._under_way and not self._anybody_lives():
                 for waiting in list(self._under_way):
                     _fail(waiting, NoLiveWorker("The last inference worker fell silent."))
-            for version, lane in list(self._lanes.items()):
-                self._pump(version, lane)
+            for key, lane in list(self._lanes.items()):
+                self._pump(key[0], lane)
                 if not lane.waiting and not lane.in_flight:
-                    del self._lanes[version]
+                    del self._lanes[key]
 
     @property
     def waiting(self) -> int:
@@ -194,8 +211,16 @@ class Batcher:
         self._under_way.discard(waiting)
         self._bytes -= len(waiting.content)
 
+    def _lane(self, version: VersionKey, costly: bool) -> Lane:
+        return self._lanes.setdefault((version, costly), Lane(costly))
+
+    def _has_slot(self, lane: Lane) -> bool:
+        if lane.costly:
+            return not any(other.in_flight for other in self._lanes.values() if other.costly)
+        return lane.in_flight < max(1, self.slots())
+
     def _pump(self, version: VersionKey, lane: Lane) -> None:
-        while lane.waiting and lane.in_flight < max(1, self.slots()):
+        while lane.waiting and self._has_slot(lane):
             batch = self._next_batch(lane)
             if not batch:
                 return
@@ -206,12 +231,14 @@ class Batcher:
 
     def _next_batch(self, lane: Lane) -> list[PendingImage]:
         batch: list[PendingImage] = []
-        size = 0
+        size = cost = 0
+        most = MOST_OF_A_COSTLY_BATCH if lane.costly else MOST_OF_A_BATCH
         while lane.waiting and len(batch) < self.max_batch:
             waiting = lane.waiting[0]
             if not waiting.answered.done():
                 size += len(waiting.content)
-                if batch and size > self.max_batch_bytes:
+                cost += waiting.cost
+                if batch and (size > self.max_batch_bytes or cost > most):
                     break
                 batch.append(waiting)
             lane.waiting.popleft()
@@ -235,7 +262,13 @@ class Batcher:
                 return
             self._resolve(batch, asking.result(), sent_at)
         except ReplyInterrupted:
-            self._send_again(version, lane, batch)
+            broken = BrokerUnavailable("The connection to Redis broke twice while the image waited.")
+            self._send_again(version, lane, batch, broken)
+        except WorkerLost:
+            for waiting in batch:
+                waiting.after_death = True
+            lost = NoLiveWorker("Two inference workers fell silent with the image in hand.")
+            self._send_again(version, lane, batch, lost)
         except Exception as error:
             # Whatever it is: nobody else would tell those who wait.
             if not isinstance(error, BrokerUnavailable):
@@ -292,6 +325,7 @@ class Batcher:
             deadline=deadline,
             sent_at=sent_at,
             traceparent=traceparent,
+            after_death=any(waiting.after_death for waiting in batch),
         )
 
     def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
@@ -316,16 +350,20 @@ class Batcher:
             return [ImageOutcome(error="inference_failed", detail=detail)] * len(batch)
         return reply.outcomes
 
-    def _send_again(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
+    def _send_again(self, version: VersionKey, lane: Lane, batch: list[PendingImage], given_up: Exception) -> None:
         """Classifying twice harms nobody; a batch that is interrupted twice is given up."""
         for waiting in reversed(batch):
             waiting.sendings += 1
             if waiting.sendings > 1:
-                _fail(waiting, BrokerUnavailable("The connection to Redis broke twice while the image waited."))
+                _fail(waiting, given_up)
             elif not waiting.answered.done():
                 lane.waiting.appendleft(waiting)
-        self._lanes[version] = lane
+        self._lanes[version, lane.costly] = lane
         self._pump(version, lane)
+
+
+def _cost_of(content: ImageContent) -> int:
+    return content.cost if isinstance(content, StoredImage) else decoding_cost(content)
 
 
 def _fail(waiting: PendingImage, error: Exception) -> None:

@@ -21,7 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
 from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
-from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
+from workers.contract.queues import HAND_PREFIX, IMAGE_PREFIX, REPLY_PREFIX, TaskName
 
 log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000
@@ -39,10 +39,14 @@ class ReplyInterrupted(Exception):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image whose bytes lie in the transit Redis already; its length is theirs."""
+    """An image whose bytes lie in the transit Redis already; its length is theirs.
+
+    `cost` is what decoding it will take by what its first bytes declare, as of `models.cost`.
+    """
 
     key: str
     size: int
+    cost: int
 
     def __len__(self) -> int:
         return self.size
@@ -51,13 +55,17 @@ class StoredImage:
 ImageContent = bytes | StoredImage
 
 
+class WorkerLost(Exception):
+    """The worker that had the batch in hand has fallen silent."""
+
+
 class Exchange(Protocol):
     """Where the batcher sends its batches."""
 
     async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
         """The worker's reply to `batch`, whose images are given in its order.
 
-        Raises BrokerUnavailable or ReplyInterrupted. Waits without an end: the caller has the deadline.
+        Raises BrokerUnavailable, ReplyInterrupted, WorkerLost. Waits without an end: the caller has the deadline.
         """
         ...
 
@@ -169,6 +177,21 @@ class CeleryExchange:
                 continue
             if popped:
                 self._deliver(popped[1])
+
+    async def on_worker_lost(self, worker: str) -> None:
+        """Tell those who wait for a batch that the worker had in hand when it fell silent."""
+        try:
+            in_hand = await self.replies.hkeys(HAND_PREFIX + worker)
+        except RedisError as error:
+            log.warning("worker.hand_not_seen", worker=worker, reason=str(error))
+            return
+        names = {key if isinstance(key, str) else key.decode(errors="replace") for key in in_hand}
+        lost = [waiting for name, waiting in self._pending.items() if name in names]
+        if in_hand:
+            log.error("worker.lost", worker=worker, batches=len(in_hand), sent_again=len(lost))
+        for waiting in lost:
+            if not waiting.done():
+                waiting.set_exception(WorkerLost(f"{worker} fell silent with the batch in hand."))
 
     def _deliver(self, payload: bytes | str) -> None:
         try:

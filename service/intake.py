@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
+from models.cost import decoding_cost
 from models.formats import BEGIN_BYTES, image_format, no_image
 from service.errors import Problem
 from service.exchange import ImageContent, StoredImage
@@ -113,6 +114,7 @@ class IncomingImage:
         self.name = name
         self.size = 0
         self._key: str | None = None
+        self._cost = 0
         self._gathered = bytearray()
         self._is_begun = False
         self._problem: Problem | None = None
@@ -145,7 +147,7 @@ class IncomingImage:
             return SentImage(self.name, bytes(self._gathered))
         if self._gathered:
             await self._pass_on()
-        return SentImage(self.name, StoredImage(self._key, self.size))
+        return SentImage(self.name, StoredImage(self._key, self.size, self._cost))
 
     def _check_begin(self) -> None:
         self._is_begun = True
@@ -159,7 +161,9 @@ class IncomingImage:
         self._gathered.clear()
 
     async def _pass_on(self) -> None:
-        self._key = self._key or self.reception.new_key()
         data = bytes(self._gathered)
         self._gathered.clear()
+        if self._key is None:
+            self._key = self.reception.new_key()
+            self._cost = decoding_cost(data)
         await self.reception.intake.store.append(self._key, data, self.size, self.reception.keys)

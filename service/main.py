@@ -173,6 +173,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ttl_s=settings.classify_timeout_s * 2,
         on_malformed=partial(metrics.observe_malformed, "reply"),
     )
+    workforce.on_lost = exchange.on_worker_lost
     batcher = Batcher(
         exchange,
         slots=lambda: workforce.slots(Queue.INTERACTIVE),

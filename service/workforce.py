@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from redis import RedisError
+from redis import RedisError, ResponseError
 from redis.asyncio import Redis
 
 from workers.contract.messages import Heartbeat, InvalidMessage, decode
-from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY, Queue
+from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
 
 log = structlog.get_logger()
 MOST_KNOWN = 4096
@@ -23,13 +23,15 @@ class Workforce:
     """The live workers at the last refresh. Redis forgets a worker that has been silent for its time to live.
 
     `on_start` is called with each worker that was not there before, from the second refresh on; `on_malformed`
-    when something else than a heartbeat lies under a worker's name, which is left out then.
+    when something else than a heartbeat lies under a worker's name, which is left out then; `on_lost` with the
+    name of each that was there and is not any more.
     """
 
     transit: Redis
     poll_s: float
     on_start: Callable[[Heartbeat], None] | None = None
     on_malformed: Callable[[], None] | None = None
+    on_lost: Callable[[str], Awaitable[None]] | None = None
     workers: tuple[Heartbeat, ...] = ()
     reachable: bool = False
     _refreshes: int = field(default=0, init=False)
@@ -50,10 +52,13 @@ class Workforce:
         try:
             names = await self._names()
             beats = await self.transit.mget([HEARTBEAT_PREFIX.encode() + name for name in names]) if names else []
-            if gone := [name for name, beat in zip(names, beats, strict=True) if beat is None]:
-                # One that is only late puts itself back with its next beat.
-                self._found.difference_update(gone)
-                await self.transit.srem(WORKERS_KEY, *gone)
+            said = {name: beat for name, beat in zip(names, beats, strict=True) if beat is not None}
+            if silent := [name for name in names if name not in said]:
+                late = await self._late(silent)
+                if gone := [name for name in silent if name not in late]:
+                    self._found.difference_update(gone)
+                    await self.transit.srem(WORKERS_KEY, *gone)
+                said |= late
         except RedisError as error:
             if self.reachable:
                 log.warning("transit.unreachable", reason=str(error))
@@ -64,9 +69,12 @@ class Workforce:
             return
         self.reachable = True
         self._seen_at = time.monotonic()
-        found = self._decoded({name: beat for name, beat in zip(names, beats, strict=True) if beat is not None})
-        self.workers = tuple(sorted(found, key=lambda beat: beat.worker))
+        before = {worker.worker for worker in self.workers}
+        self.workers = tuple(sorted(self._decoded(said), key=lambda beat: beat.worker))
         self._report_starts()
+        for name in sorted(before - {worker.worker for worker in self.workers}):
+            if self.on_lost:
+                await self.on_lost(name)
 
     async def poll(self) -> None:
         """Refresh again and again until cancelled."""
@@ -78,12 +86,35 @@ class Workforce:
         """Of all workers that may live; those of the release before are in no set and searched for at times."""
         if self._refreshes % SEARCH_EVERY == 0:
             prefix = HEARTBEAT_PREFIX.encode()
-            self._found = {
-                key.removeprefix(prefix) async for key in self.transit.scan_iter(match=prefix + b"*", count=500)
-            }
+            self._found = set()
+            async for key in self.transit.scan_iter(match=prefix + b"*", count=500):
+                self._found.add(key.removeprefix(prefix))
+                if len(self._found) >= MOST_KNOWN:
+                    break
         self._refreshes += 1
-        named = await self.transit.smembers(WORKERS_KEY)
-        return sorted(self._found | {name for name in named if isinstance(name, bytes)})
+        return sorted(self._found | await self._named())
+
+    async def _named(self) -> set[bytes]:
+        try:
+            if await self.transit.scard(WORKERS_KEY) <= MOST_KNOWN:
+                return {name for name in await self.transit.smembers(WORKERS_KEY) if isinstance(name, bytes)}
+            reason = f"more than {MOST_KNOWN} names"
+        except ResponseError as error:
+            reason = str(error)
+        # Every worker writes its name again with its next beat.
+        log.error("transit.foreign_value", key=WORKERS_KEY, reason=reason)
+        await self.transit.unlink(WORKERS_KEY)
+        return set()
+
+    async def _late(self, names: Sequence[bytes]) -> dict[bytes, bytes | str]:
+        """What those of them said last who are late with the next word, and whose process lives."""
+        beats = await self.transit.mget([LATE_PREFIX.encode() + name for name in names])
+        late = {name: beat for name, beat in zip(names, beats, strict=True) if beat is not None}
+        if not late:
+            return {}
+        listening = await self.transit.pubsub_numsub(*(ALIVE_PREFIX.encode() + name for name in late))
+        alive = {channel for channel, listeners in listening if listeners}
+        return {name: beat for name, beat in late.items() if ALIVE_PREFIX.encode() + name in alive}
 
     def _decoded(self, beats: Mapping[bytes, bytes | str]) -> list[Heartbeat]:
         found: list[Heartbeat] = []

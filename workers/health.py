@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from redis import Redis, RedisError
 
-from workers.contract.queues import HEARTBEAT_PREFIX
+from workers.contract.queues import HEARTBEAT_PREFIX, LATE_PREFIX
 from workers.redis_url import connect
 from workers.settings import WorkerSettings
 
@@ -25,7 +25,8 @@ def main() -> str | None:
 def heartbeats(transit: "Redis", host: str) -> Iterator[bytes]:
     """The keys of the heartbeats of the workers on `host`; Redis forgets a worker that has fallen silent."""
     # A worker is named ROLE@HOST:PID:RANDOM. A host's name has none of the characters that a pattern knows.
-    yield from transit.scan_iter(match=f"{HEARTBEAT_PREFIX}*@{host}:*", count=500)
+    for prefix in (HEARTBEAT_PREFIX, LATE_PREFIX):
+        yield from transit.scan_iter(match=f"{prefix}*@{host}:*", count=500)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     max_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded.")
     heartbeat_interval_s: float = Field(0.3, gt=0, description="How often a worker says that it lives.")
     heartbeat_ttl_s: float = Field(1.4, gt=0, description="How long after its last word a worker counts as alive.")
+    heartbeat_late_s: float = Field(
+        5.0, gt=0, description="The same for one whose process lives on a machine too busy to let it speak."
+    )
     lease_s: float = Field(30.0, gt=0, description="How long a job stays a worker's own without renewal.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")

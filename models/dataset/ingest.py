@@ -30,11 +30,13 @@ def ingest(
     limits: Limits | None = None,
     progress: Progress = no_progress,
     threads: int | None = None,
+    apart: bool = False,
 ) -> Report:
     """Read, check and store the dataset in `source`; `destination` is complete afterwards, or does not exist.
 
     The phases of `progress` are "reading", "inspecting" and "comparing", counted in files. `threads` decode,
-    as many as there are processors where it is None.
+    as many as there are processors where it is None; with `apart` each in a process of its own, so that a file
+    which ends its decoder ends nothing else.
 
     Raises ArchiveError for a source that is damaged, unsafe or too large, LayoutUnclear where labels would have to
     be guessed, DatasetRefused, with the report, where faults forbid its use, DatasetExists where `destination` is
@@ -49,7 +51,7 @@ def ingest(
                 files.take(member)
                 progress("reading", files.count, None)
         layout = find_layout(files.stored, files.folders, files.read)
-        findings = inspect(folder, layout, files.stored, limits, progress, threads)
+        findings = inspect(folder, layout, files.stored, limits, progress, threads, apart=apart)
         report = _report(kind, on_fault, files, layout, findings)
         if not report.accepted:
             raise DatasetRefused(report)

@@ -52,10 +52,12 @@ def inspect(
     limits: Limits,
     progress: Progress,
     threads: int | None = None,
+    *,
+    apart: bool = False,
 ) -> Findings:
     """Look at every placed file; writes the thumbnails of the sound ones into `folder`."""
     hashes = {stored[placed.name].sha256 for placed in layout.placed if stored[placed.name].damage is None}
-    looks = look_at_all(folder, hashes, limits.pixels, progress, threads)
+    looks = look_at_all(folder, hashes, limits.pixels, progress, threads, apart=apart)
     pictures = {sha256: result for sha256, result in looks.items() if isinstance(result, PictureInfo)}
     flaws = {sha256: result for sha256, result in looks.items() if isinstance(result, Flaw)}
 

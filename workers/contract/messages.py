@@ -23,7 +23,8 @@ class ClassifyBatch:
 
     `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
     `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
-    `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced.
+    `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced. `after_death` when
+    images of it were in hand when their worker died: one of them may have been the reason.
     """
 
     batch: str
@@ -37,6 +38,27 @@ class ClassifyBatch:
     deadline: float
     sent_at: float
     traceparent: str | None = None
+    after_death: bool = False
+
+
+@dataclass(frozen=True)
+class InHand:
+    """What a worker works on, for those that it leaves behind: the images' keys, and the model's files."""
+
+    images: tuple[str, ...]
+    artifact: str
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """Against an image or a model: it was in hand when a worker died, or, once `convicted`, ended its process.
+
+    `reason` says how that process ended, in a few words. `at` is in Unix seconds.
+    """
+
+    at: float
+    convicted: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True)

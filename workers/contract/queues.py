@@ -6,6 +6,16 @@ from enum import StrEnum
 HEARTBEAT_PREFIX = "fovea:worker:"
 # The set of the names that heartbeats are kept under: a search for them would pass every image in transit.
 WORKERS_KEY = "fovea:workers"
+# The same under a longer time to live, for a worker whose machine is too busy to let it speak; it counts as long
+# as the worker holds its subscription to a channel of its own, which ends with its process.
+LATE_PREFIX = "fovea:late:"
+ALIVE_PREFIX = "fovea:alive:"
+# What a worker has in hand: a hash from batches to `InHand`.
+HAND_PREFIX = "fovea:hand:"
+# What ends its worker: see docs/decisions/0013. Subjects are `image:SHA256` and `model:ARTIFACT`.
+SUSPECTS_KEY = "fovea:suspects"
+SUSPECT_PREFIX = "fovea:suspect:"
+DEATHS_PREFIX = "fovea:deaths:"
 REPLY_PREFIX = "fovea:reply:"
 IMAGE_PREFIX = "fovea:image:"
 # What is counted for each API key: requests by the library `limits`, and images on their way.

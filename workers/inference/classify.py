@@ -32,7 +32,9 @@ class ClassifyJob:
         provider = ""
         for chunk in _chunks(request.images):
             images = [self.blobs.get_bytes(key) for key in chunk]
-            batch = self.engine.classify(version.artifact, images, request.top_k)
+            # Whatever ended the attempt before: if it was one of the images, it ends no worker any more.
+            suspects = range(len(images)) if attempt.job.attempt > 1 else ()
+            batch = self.engine.classify(version.artifact, images, request.top_k, suspects=suspects)
             provider = batch.provider
             outcomes += batch.outcomes
             attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})

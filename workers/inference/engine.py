@@ -4,26 +4,50 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.cost import COSTLY_PIXELS
+from models.decoder_process import DecoderDied, DecoderProcess
 from models.devices import CPU, Device
-from models.errors import ArtifactNotFound, ImageError, ImageTooManyPixels
+from models.errors import (
+    ArtifactNotFound,
+    ImageError,
+    ImageQuarantined,
+    ImageTooCostly,
+    ImageTooManyPixels,
+    ModelQuarantined,
+)
 from models.predictor import Predictor
 from models.preprocess import prepare
+from models.trial import try_model
 from storage.cache import HeldFolder
 from storage.errors import NotFound
 from workers.contract.messages import ClassScore, ImageOutcome
+from workers.inference.quarantine import Quarantine, model
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
 # while another decodes waits for nobody: "decode all, then infer" cost up to 0.9 of 11 ms an image.
 CPU_PART = 2
+# The process that decodes apart is started for one image, and kept so long for the next.
+DECODER_KEPT_S = 10.0
+
+CODES = {ImageTooManyPixels: "image_too_large", ImageQuarantined: "image_quarantined"}
+
+Pixels = NDArray[np.uint8]
+# Decoded, or why not, or still being decoded apart.
+Prepared = Pixels | ImageError | MemoryError | Future[Pixels]
+
+
+class DeadlinePassed(Exception):
+    """Nobody waits for the rest of the batch any more."""
 
 
 @dataclass
@@ -44,11 +68,14 @@ class PartTimes(NamedTuple):
 
 @dataclass
 class BatchResult:
-    """One outcome per image in the order given, and the times of the parts, which threads shared."""
+    """One outcome per image in the order given, and the times of the parts, which threads shared.
+
+    `ended` says of those by their places that ended their decoder how they did."""
 
     outcomes: list[ImageOutcome]
     provider: str
     parts: list[PartTimes]
+    ended: dict[int, str] = field(default_factory=dict)
 
     @property
     def decode_ms(self) -> float:
@@ -57,6 +84,29 @@ class BatchResult:
     @property
     def inference_ms(self) -> float:
         return sum(part.inferred - part.decoded for part in self.parts) * 1e3
+
+
+@dataclass(frozen=True)
+class _Batch:
+    predictor: Predictor
+    images: Sequence[bytes]
+    top_k: int
+    deadline: float | None
+    suspects: frozenset[int]
+    apart: dict[int, Future[Pixels]] = field(default_factory=dict)
+    ended: dict[int, str] = field(default_factory=dict)
+
+    def check_deadline(self) -> None:
+        if self.deadline is not None and time.time() > self.deadline:
+            raise DeadlinePassed
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where an image is decoded apart, its outcome says nothing yet."""
+
+    outcomes: list[ImageOutcome]
+    times: PartTimes
 
 
 @dataclass
@@ -79,22 +129,49 @@ class Engine:
     def __post_init__(self) -> None:
         self._decoders = ThreadPoolExecutor(self.concurrency, thread_name_prefix="decode")
         self._runners = ThreadPoolExecutor(self.concurrency, thread_name_prefix="infer")
+        # One: of what is costly no more than one core, and the memory for no more than one at a time.
+        self._apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
+        self._decoder = DecoderProcess()
+        self._decoded_apart = 0
 
-    def classify(self, artifact: str, images: Sequence[bytes], top_k: int) -> BatchResult:
+    def classify(
+        self,
+        artifact: str,
+        images: Sequence[bytes],
+        top_k: int,
+        *,
+        deadline: float | None = None,
+        suspects: Collection[int] = (),
+    ) -> BatchResult:
         """Decode and classify encoded images; one that cannot be decoded has its own error in its own place.
 
+        A costly image is decoded apart, in a process of its own, one at a time, while threads go on with the
+        others; and so are those at the places `suspects`, which were in hand when a process ended. `deadline` is
+        in Unix seconds.
+
         Raises:
+            DeadlinePassed: between two images.
             ArtifactNotFound, ArtifactCorrupt, DeviceUnavailable: the model cannot be loaded.
             PredictionFailed: ONNX Runtime could not run it.
             BlobsUnavailable: its files could not be fetched.
         """
         with self.model(artifact) as predictor:
             size = CPU_PART if predictor.provider == CPU else max(1, len(images))
-            parts = [images[start : start + size] for start in range(0, len(images), size)]
-            whole = BatchResult([], predictor.provider, [])
-            for part in self._runners.map(lambda part: self._classify_part(predictor, part, top_k), parts):
+            batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
+            parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+            try:
+                done = list(self._runners.map(lambda part: self._classify_part(batch, part), parts))
+                apart = {place: self._classify_decoded(batch, place) for place in sorted(batch.apart)}
+            except BaseException:
+                # The rest of the batch is not worth anything any more.
+                for decoding in batch.apart.values():
+                    decoding.cancel()
+                raise
+            whole = BatchResult([], predictor.provider, [part.times for part in done], batch.ended)
+            for part in done:
                 whole.outcomes += part.outcomes
-                whole.parts += part.parts
+            for place, outcome in apart.items():
+                whole.outcomes[place] = outcome
             return whole
 
     def loaded(self) -> tuple[str, ...]:
@@ -117,30 +194,77 @@ class Engine:
             self._release(held)
 
     def close(self) -> None:
-        self._decoders.shutdown()
-        self._runners.shutdown()
+        for pool in (self._decoders, self._runners, self._apart):
+            pool.shutdown()
+        self._decoder.close()
         with self._lock:
             for held in self._models.values():
                 held.predictor.close()
             self._models.clear()
 
-    def _prepare(self, data: bytes, predictor: Predictor) -> NDArray[np.uint8] | ImageError:
-        try:
-            return prepare(data, predictor.preprocessing, max_pixels=self.max_pixels)
-        except ImageError as error:
-            return error
+    def _prepare(self, batch: "_Batch", place: int) -> Prepared:
+        batch.check_deadline()
+        data, preprocessing = batch.images[place], batch.predictor.preprocessing
+        if place not in batch.suspects:
+            try:
+                return prepare(data, preprocessing, max_pixels=self.max_pixels, max_cost=COSTLY_PIXELS)
+            except ImageTooCostly:
+                pass
+            except (ImageError, MemoryError) as error:
+                return error
+        batch.apart[place] = self._apart.submit(self._decode_apart, batch, place)
+        return batch.apart[place]
 
-    def _classify_part(self, predictor: Predictor, images: Sequence[bytes], top_k: int) -> BatchResult:
+    def _decode_apart(self, batch: "_Batch", place: int) -> Pixels:
+        """Raises ImageError; ImageQuarantined where it has ended two processes."""
+        batch.check_deadline()
+        data, preprocessing = batch.images[place], batch.predictor.preprocessing
+        try:
+            return self._decoder.prepare(data, preprocessing, self.max_pixels)
+        except DecoderDied as death:
+            if place in batch.suspects:
+                raise ImageQuarantined(str(death)) from death
+        finally:
+            self._decoded_apart += 1
+            timer = threading.Timer(DECODER_KEPT_S, self._close_idle_decoder, [self._decoded_apart])
+            timer.daemon = True
+            timer.start()
+        # The first death may have been the machine's doing.
+        try:
+            return self._decoder.prepare(data, preprocessing, self.max_pixels)
+        except DecoderDied as death:
+            raise ImageQuarantined(str(death)) from death
+
+    def _close_idle_decoder(self, decoded: int) -> None:
+        def close() -> None:
+            if self._decoded_apart == decoded:
+                self._decoder.close()
+
+        with suppress(RuntimeError):  # the engine is closed, and the decoder with it
+            self._apart.submit(close)
+
+    def _classify_part(self, batch: "_Batch", part: range) -> "_Part":
         began = time.perf_counter()
         # A GPU's part is the whole batch, and one thread could not decode as quickly as the GPU infers.
-        each = map if predictor.provider == CPU else self._decoders.map
-        prepared = list(each(lambda data: self._prepare(data, predictor), images))
+        each = map if batch.predictor.provider == CPU else self._decoders.map
+        prepared = list(each(lambda place: self._prepare(batch, place), part))
         decoded = time.perf_counter()
-        readable = [pixels for pixels in prepared if not isinstance(pixels, ImageError)]
-        scores = iter(_scores(predictor, readable, top_k))
+        readable = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
+        scores = iter(_scores(batch.predictor, readable, batch.top_k))
         inferred = time.perf_counter()
-        outcomes = [_failure(p) if isinstance(p, ImageError) else ImageOutcome(next(scores)) for p in prepared]
-        return BatchResult(outcomes, predictor.provider, [PartTimes(len(images), began, decoded, inferred)])
+        outcomes = [ImageOutcome(next(scores)) if isinstance(p, np.ndarray) else _failure(p) for p in prepared]
+        return _Part(outcomes, PartTimes(len(part), began, decoded, inferred))
+
+    def _classify_decoded(self, batch: "_Batch", place: int) -> ImageOutcome:
+        try:
+            pixels = batch.apart[place].result()
+        except ImageQuarantined as error:
+            batch.ended[place] = str(error)
+            return _failure(error)
+        except (ImageError, MemoryError) as error:
+            return _failure(error)
+        (scores,) = self._runners.submit(_scores, batch.predictor, [pixels], batch.top_k).result()
+        return ImageOutcome(scores)
 
     def _acquire(self, artifact: str) -> LoadedModel:
         while True:
@@ -191,21 +315,38 @@ class Engine:
 
 
 def predictor_loader(
-    hold: Callable[[str], HeldFolder], *, device: Device, intra_op_threads: int, cuda_memory_bytes: int
+    hold: Callable[[str], HeldFolder],
+    *,
+    device: Device,
+    intra_op_threads: int,
+    cuda_memory_bytes: int,
+    quarantine: Quarantine | None = None,
 ) -> Callable[[str], Predictor]:
-    """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded."""
+    """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded.
+
+    One that `quarantine` suspects is tried in a process of its own before.
+    """
+    gpu_mem_limit = cuda_memory_bytes or None
+
+    def try_first(artifact: str, folder: Path, quarantine: Quarantine) -> None:
+        reason = try_model(folder, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit)
+        if reason is None:
+            quarantine.clear(model(artifact))
+        else:
+            quarantine.convict(model(artifact), reason)
+            raise ModelQuarantined(reason)
 
     def load(artifact: str) -> Predictor:
+        is_suspected = quarantine is not None and quarantine.is_model_suspected(artifact)
         try:
             held = hold(artifact)
         except NotFound as error:
             raise ArtifactNotFound("the version's files are gone from the store") from error
         try:
+            if quarantine is not None and is_suspected:
+                try_first(artifact, held.path, quarantine)
             predictor = Predictor(
-                held.path,
-                device=device,
-                intra_threads=intra_op_threads,
-                gpu_mem_limit=cuda_memory_bytes or None,
+                held.path, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit
             )
         except BaseException:
             held.release()
@@ -229,6 +370,19 @@ def _scores(predictor: Predictor, images: Sequence[NDArray[np.uint8]], top_k: in
     ]
 
 
-def _failure(error: ImageError) -> ImageOutcome:
-    code = "image_too_large" if isinstance(error, ImageTooManyPixels) else "image_unreadable"
-    return ImageOutcome(error=code, detail=str(error))
+def _failure(error: ImageError | MemoryError | Future[Pixels]) -> ImageOutcome:
+    if isinstance(error, Future):
+        return ImageOutcome()
+    if isinstance(error, MemoryError):
+        return ImageOutcome(error="out_of_memory", detail="The worker's memory is used up; send the image again.")
+    code = CODES.get(type(error), "image_unreadable")
+    detail = quarantined(str(error)) if isinstance(error, ImageQuarantined) else str(error)
+    return ImageOutcome(error=code, detail=detail)
+
+
+def quarantined(reason: str) -> str:
+    """What the sender of such an image is told."""
+    return (
+        f"Decoding this image has ended the process that did it, twice ({reason}), so it is not decoded any more. "
+        "Save it anew with another program."
+    )

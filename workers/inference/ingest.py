@@ -49,7 +49,8 @@ class IngestJob:
             archive, folder = scratch / "archive", scratch / "dataset"
             self.blobs.get_files([(request.upload, archive)])
             try:
-                report = ingest(archive, folder, on_fault=request.on_fault, progress=_progress_of(attempt))
+                progress = _progress_of(attempt)
+                report = ingest(archive, folder, on_fault=request.on_fault, progress=progress, apart=True)
             except DatasetError as error:
                 self._refuse(attempt, dataset, error)
                 return

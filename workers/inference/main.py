@@ -28,6 +28,7 @@ from workers.inference.classify import ClassifyJob
 from workers.inference.engine import Engine, predictor_loader
 from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
+from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import register_batches, register_jobs
 from workers.jobs.attempt import JobFunction
 from workers.logs import configure_logging, refuse
@@ -60,6 +61,8 @@ def main() -> int:
 def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> int:
     """Serve until SIGTERM; the process's exit code."""
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
+    quarantine = Quarantine(transit, worker)
     blobs = BlobStore(settings.blobs)
     folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
     engine = Engine(
@@ -68,6 +71,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
             device=settings.device,
             intra_op_threads=settings.intra_op_threads,
             cuda_memory_bytes=settings.cuda_memory_bytes,
+            quarantine=quarantine,
         ),
         concurrency=settings.concurrent_inferences,
         memory_budget=settings.model_memory_bytes,
@@ -77,14 +81,13 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     sweep_scratch(scratch)
     # Of the first release, which did not lock its folders.
     remove_old(scratch, "ingest-*", OLD_S)
-    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     database = open_database(settings.database)
     # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
     # batches would be smaller and their fixed costs weigh more.
     slots = max(2, settings.concurrent_inferences)
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
-    register_batches(app, engine, transit, worker, tracer)
+    register_batches(app, engine, quarantine, worker, tracer)
     functions: dict[str, JobFunction] = {
         JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
         JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, scratch),
@@ -106,10 +109,13 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
         ),
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,
+        late_s=settings.heartbeat_late_s,
     )
+    quarantine.suspect_the_hands_of_the_dead()
     log.info("worker.starting", worker=worker, provider=provider, slots=slots)
     try:
-        return run_consumer(app, worker, QUEUES, slots)
+        # One more than gateways are told of: for what is costly, of which each has a message under way at most.
+        return run_consumer(app, worker, QUEUES, slots + 1)
     finally:
         engine.close()
         database.close()

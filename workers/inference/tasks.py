@@ -2,12 +2,13 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from celery import Celery
 from celery.signals import worker_shutting_down
-from redis import Redis
+from redis import ResponseError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -20,8 +21,9 @@ from workers.contract.messages import (
     read_message,
 )
 from workers.contract.queues import TaskName
-from workers.inference.engine import BatchResult, Engine
+from workers.inference.engine import BatchResult, DeadlinePassed, Engine, quarantined
 from workers.inference.job_runner import InferenceJobs
+from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
 
@@ -33,9 +35,9 @@ log = structlog.get_logger()
 
 
 def register_batches(
-    app: Celery, engine: Engine, transit: Redis, worker: str, tracer: Tracer | None = None
+    app: Celery, engine: Engine, quarantine: Quarantine, worker: str, tracer: Tracer | None = None
 ) -> None:
-    """Answer `ClassifyBatch` messages from the images that lie in `transit`."""
+    """Answer `ClassifyBatch` messages from the images that lie in the transit Redis."""
 
     @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True, shared=False)
     def classify_batch(payload: Any) -> None:
@@ -47,10 +49,14 @@ def register_batches(
             log.info("batch.expired", batch=batch.batch, late_s=round(time.time() - batch.deadline, 3))
             return
         span = _span(tracer, batch, worker) if tracer else None
-        reply = answer(engine, transit, batch, worker, span)
-        send_reply(transit, batch, reply)
+        reply = None
+        try:
+            reply = answer(engine, quarantine, batch, worker, span)
+        except DeadlinePassed:
+            log.info("batch.expired", batch=batch.batch)
+        send_reply(quarantine, batch, reply)
         if span:
-            span.end(error=reply.error)
+            span.end(error=reply.error if reply else "expired")
 
 
 def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
@@ -66,15 +72,27 @@ def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
 
 
 def answer(
-    engine: Engine, transit: Redis, batch: ClassifyBatch, worker: str, span: Span | None = None
+    engine: Engine, quarantine: Quarantine, batch: ClassifyBatch, worker: str, span: Span | None = None
 ) -> ClassifyReply:
-    """The reply to a batch; whatever fails is in the reply, for somebody waits for it."""
+    """The reply to a batch; whatever fails is in the reply, for somebody waits for it.
+
+    Raises DeadlinePassed when nobody does any more.
+    """
     taken = time.time()
     try:
-        stored = transit.mget(batch.images) if batch.images else []
+        stored, are_there_suspects = quarantine.take(batch)
         fetched = time.time()
-        present = [data for data in stored if isinstance(data, bytes)]
-        result = engine.classify(batch.artifact, present, batch.top_k)
+        known, present = _sorted_out(quarantine, stored, are_there_suspects)
+        result = engine.classify(
+            batch.artifact,
+            [data for data, _ in present],
+            batch.top_k,
+            deadline=batch.deadline,
+            suspects=[n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death],
+        )
+        _conclude(quarantine, present, result)
+    except DeadlinePassed:
+        raise
     except Exception as error:
         log.exception("batch.failed", batch=batch.batch, model=batch.model, version=batch.version)
         failure = failure_of(error)
@@ -103,24 +121,63 @@ def answer(
         batch.batch,
         worker,
         result.provider,
-        tuple(LOST if data is None else next(outcomes) for data in stored),
+        tuple(outcome or next(outcomes) for outcome in known),
         timings,
     )
 
 
-def send_reply(transit: Redis, batch: ClassifyBatch, reply: ClassifyReply) -> None:
+def _sorted_out(
+    quarantine: Quarantine, stored: Sequence[bytes | None], are_there_suspects: bool
+) -> tuple[list[ImageOutcome | None], list[tuple[bytes, bool]]]:
+    """For each image the outcome that is known beforehand; and those without, each with whether it is suspected.
+
+    Without any suspect nothing is asked and nothing hashed.
+    """
+    images = [data for data in stored if data is not None]
+    suspicions = quarantine.suspicions(images) if are_there_suspects else [None] * len(images)
+    against = iter(suspicions)
+    known: list[ImageOutcome | None] = []
+    present: list[tuple[bytes, bool]] = []
+    for data in stored:
+        if data is None:
+            known.append(LOST)
+        elif (suspicion := next(against)) and suspicion.convicted:
+            known.append(ImageOutcome(error="image_quarantined", detail=quarantined(suspicion.reason)))
+        else:
+            known.append(None)
+            present.append((data, suspicion is not None))
+    return known, present
+
+
+def _conclude(quarantine: Quarantine, present: Sequence[tuple[bytes, bool]], result: BatchResult) -> None:
+    """What was tried is cleared or convicted."""
+    for place, (data, suspected) in enumerate(present):
+        if place in result.ended:
+            quarantine.convict(image(data), result.ended[place])
+        elif suspected:
+            quarantine.clear(image(data))
+
+
+def send_reply(quarantine: Quarantine, batch: ClassifyBatch, reply: ClassifyReply | None) -> None:
     """Push the reply and free the images, in one round trip; waits out a short absence of Redis."""
 
     # The same JSON as `encode` makes, four times as quickly; a reply has hundreds of small parts.
-    payload = json.dumps(reply, default=vars, separators=(",", ":"))
+    payload = json.dumps(reply, default=vars, separators=(",", ":")) if reply else None
 
     def send() -> None:
-        with transit.pipeline(transaction=False) as pipe:
-            pipe.rpush(batch.reply_to, payload)
-            pipe.expire(batch.reply_to, REPLY_TTL_S)
+        with quarantine.transit.pipeline(transaction=False) as pipe:
+            if payload:
+                pipe.rpush(batch.reply_to, payload)
+                pipe.expire(batch.reply_to, REPLY_TTL_S)
+            pipe.hdel(quarantine.hand, batch.batch)
             if batch.images:
                 pipe.unlink(*batch.images)
-            pipe.execute()
+            # One value of another type, which somebody wrote, is no reason to keep the rest.
+            for answered in pipe.execute(raise_on_error=False):
+                if isinstance(answered, ResponseError):
+                    log.error("transit.foreign_value", reason=str(answered))
+                elif isinstance(answered, Exception):
+                    raise answered
 
     Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=6).call_with_retry(send, lambda _: None)
 

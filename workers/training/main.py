@@ -66,6 +66,7 @@ def main() -> int:
         ),
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,
+        late_s=settings.heartbeat_late_s,
     )
     log.info("worker.starting", worker=worker)
     return run_consumer(app, worker, QUEUES, 1)
