@@ -42,10 +42,12 @@ def write_archive(path: Path, photographs: Sequence[Path], count: int) -> Path:
 
 @contextmanager
 def ingesting(client: httpx.Client, archive: Path) -> Iterator[Goes]:
-    """While the archive is checked; the upload is over when the block begins. Says whether the check still runs."""
+    """While the archive is checked, the upload being over. Says whether the check still runs."""
     with archive.open("rb") as content:
         headers = {"Content-Type": "application/zip", "Content-Length": str(archive.stat().st_size)}
-        answer = client.post("/v1/datasets", content=content, headers=headers, params={"name": "bulk"}, timeout=600)
+        answer = client.post(
+            "/v1/datasets", content=content, headers=headers, params={"name": "bulk"}, timeout=600
+        )
     dataset = _checked(answer)
     job = str(dataset["job"]["id"])
     _await(client, job, lambda state: state != "queued", START_S)
@@ -160,6 +162,8 @@ def _until(holds: Callable[[], bool], patience_s: float, otherwise: str) -> None
 
 def _checked(answer: httpx.Response) -> dict[str, Any]:
     if not answer.is_success:
-        raise BulkFailed(f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:300]}")
+        raise BulkFailed(
+            f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text[:300]}"
+        )
     content: dict[str, Any] = answer.json()
     return content

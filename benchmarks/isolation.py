@@ -110,7 +110,9 @@ def isolate(options: Options, console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="fovea-isolation-") as name:
         folder = Path(name)
         photographs = make_sets(["small"], folder, console)[0]
-        console.print(f"Exporting {MODEL}, writing an archive of {options.images} photographs ...", highlight=False)
+        console.print(
+            f"Exporting {MODEL}, writing an archive of {options.images} photographs ...", highlight=False
+        )
         artifacts = make_artifacts(MODEL, folder / MODEL, photographs.paths[0].parent)
         archive = write_archive(folder / "bulk.zip", photographs.paths, options.images)
         with Service(artifacts, training=True) as service:
@@ -131,9 +133,7 @@ def measure(
 
     def load(goes_on: Goes = lambda: True) -> Latencies:
         url = service.target.url
-        return steady_load(
-            url, photographs.paths, rate=options.rate, seconds=options.seconds, goes_on=goes_on
-        )
+        return steady_load(url, photographs.paths, rate=options.rate, seconds=options.seconds, goes_on=goes_on)
 
     with httpx.Client(base_url=service.base_url, timeout=60, trust_env=False) as client:
         works: dict[str, Any] = {
