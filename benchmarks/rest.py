@@ -1,7 +1,7 @@
 """The real service for the bench: two private Redis servers, the gateway and one inference worker.
 
-They are the processes and settings of `fovea up`, in a temporary folder, without the training worker and the
-supervisor, which are idle while images are classified.
+They are the processes and settings of `fovea up`, in a temporary folder, without the supervisor and, unless it is
+asked for, the training worker, which are idle while images are classified.
 """
 
 import os
@@ -33,6 +33,7 @@ from storage.registry import ModelRegistry
 from workers.contract.queues import Queue
 
 MODULES = {"gateway": "service.main", "worker": "workers.inference.main"}
+TRAINING = {"training": "workers.training.main"}
 START_S = 60.0
 STOP_S = 15.0
 PROBABILITY_TOLERANCE = 1e-4
@@ -45,8 +46,9 @@ class ServiceFailed(Exception):
 class Service:
     """A running service with one published model. At the end of its block everything is stopped and removed."""
 
-    def __init__(self, artifacts: Artifacts) -> None:
+    def __init__(self, artifacts: Artifacts, *, training: bool = False) -> None:
         self.artifacts = artifacts
+        self._modules = {**MODULES, **(TRAINING if training else {})}
         self.port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
@@ -59,6 +61,10 @@ class Service:
     def target(self) -> Target:
         pids = {name: process.pid for name, process in self._processes.items()}
         return Target(f"{self.base_url}/v1/models/bench/classify", pids)
+
+    @property
+    def _trains(self) -> bool:
+        return TRAINING.keys() <= self._modules.keys()
 
     def __enter__(self) -> "Service":
         with ExitStack() as stack:
@@ -125,10 +131,10 @@ class Service:
             "PYTHONSAFEPATH": "1",
         }
         self._publish(environment["FOVEA_DATABASE_URL"], environment["FOVEA_BLOBS_URL"])
-        for name, module in MODULES.items():
+        for name, module in self._modules.items():
             own = GATEWAY_ENVIRONMENT if name == "gateway" else {}
             self._spawn(name, [sys.executable, "-m", module], {**environment, **own})
-        self._wait(self._ready, "the gateway and its worker")
+        self._wait(self._ready, "the gateway and its workers")
 
     def _publish(self, database_url: str, blobs_url: str) -> None:
         migrate(database_url)
@@ -150,14 +156,15 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
 
     def _ready(self) -> bool:
         """Its status would be 503 for want of a training worker."""
         with suppress(httpx.TransportError):
             workers = httpx.get(f"{self.base_url}/readyz", timeout=5).json()["workers"]
-            return any(Queue.INTERACTIVE.value in worker["queues"] for worker in workers)
+            served = {queue for worker in workers for queue in worker["queues"]}
+            return served >= {Queue.INTERACTIVE.value, *((Queue.TRAINING.value,) if self._trains else ())}
         return False
 
     def _wait(self, holds: Callable[[], bool], what: str) -> None:
@@ -167,7 +174,7 @@ class Service:
                 if process.poll() is not None:
                     raise ServiceFailed(f"{name} ended with code {process.returncode}:\n{self._log(name)}")
             if time.monotonic() > deadline:
-                logs = "\n".join(self._log(name) for name in MODULES)
+                logs = "\n".join(self._log(name) for name in self._modules)
                 raise ServiceFailed(f"waited {START_S:.0f} s for {what}:\n{logs}")
             time.sleep(0.05)
 

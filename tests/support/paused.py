@@ -1,6 +1,5 @@
 """Processes that stand still for a while, as on a suspended machine."""
 
-import os
 import signal
 import sqlite3
 import time
@@ -10,9 +9,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import psutil
+
+Pausable = Popen[Any] | psutil.Process
+
 
 @contextmanager
-def paused(process: "Popen[Any]") -> Iterator[None]:
+def paused(process: Pausable) -> Iterator[None]:
     """Stands still within the block."""
     _stop(process)
     try:
@@ -22,7 +25,7 @@ def paused(process: "Popen[Any]") -> Iterator[None]:
 
 
 @contextmanager
-def paused_between_transactions(process: "Popen[Any]", database: Path) -> Iterator[None]:
+def paused_between_transactions(process: Pausable, database: Path) -> Iterator[None]:
     """As `paused`, where the process holds no lock on a SQLite file, which would stop everybody else too."""
     while True:
         with paused(process):
@@ -32,10 +35,16 @@ def paused_between_transactions(process: "Popen[Any]", database: Path) -> Iterat
         time.sleep(0.01)
 
 
-def _stop(process: "Popen[Any]") -> None:
+def _stop(process: Pausable) -> None:
     """One thread takes the signal and stops the others; until it is run, they go on."""
     process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+    while not all(_is_stopped(task) for task in Path(f"/proc/{process.pid}/task").iterdir()):
+        time.sleep(0.001)
+
+
+def _is_stopped(task: Path) -> bool:
+    # The state follows the name, which may hold brackets of its own.
+    return (task / "stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _is_locked(database: Path) -> bool:

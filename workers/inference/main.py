@@ -1,4 +1,7 @@
-"""The inference worker's process: `python -m workers.inference.main`. Imports no torch."""
+"""The inference worker's process: `python -m workers.inference.main`. Imports no torch.
+
+It classifies the images that somebody waits for; jobs are done in a process of their own beside it.
+"""
 
 import os
 import socket
@@ -7,37 +10,29 @@ import time
 from uuid import uuid4
 
 import structlog
+from celery.signals import worker_shutting_down
 
-from models.artifact import checksums
 from models.devices import resolve
 from models.errors import DeviceUnavailable
 from storage.blobs import BlobStore
-from storage.cache import FolderCache
-from storage.database import open_database
-from storage.datasets import DatasetRegistry
 from storage.errors import InvalidSettings, StorageError
-from storage.job_ledger import JobLedger
 from storage.places import check_places
-from storage.registry import ModelRegistry
-from system.scratch import remove_old, sweep_scratch
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
-from workers.contract.queues import JobKind, Queue
+from workers.contract.queues import Queue
 from workers.heartbeat import free_bytes, install_heartbeat
-from workers.inference.classify import ClassifyJob
-from workers.inference.engine import Engine, predictor_loader
-from workers.inference.ingest import IngestJob
-from workers.inference.job_runner import InferenceJobs
+from workers.inference.bulk_process import BulkProcess
 from workers.inference.quarantine import Quarantine
-from workers.inference.tasks import register_batches, register_jobs
-from workers.jobs.attempt import JobFunction
+from workers.inference.serving import bulk_memory, open_engine
+from workers.inference.tasks import register_batches
 from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, check, connect
 from workers.settings import WorkerSettings
 from workers.traces import Tracer, TracingUnavailable, open_tracer
 
-OLD_S = 24 * 3600
 log = structlog.get_logger()
+OWN_QUEUES = (Queue.INTERACTIVE.value,)
+# What its heartbeat speaks for: the bulk process belongs to this worker and is started again by it.
 QUEUES = (Queue.INTERACTIVE.value, Queue.BULK.value)
 
 
@@ -63,36 +58,14 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     quarantine = Quarantine(transit, worker)
-    blobs = BlobStore(settings.blobs)
-    folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
-    engine = Engine(
-        load=predictor_loader(
-            lambda artifact: folders.hold(artifact, checksums),
-            device=settings.device,
-            intra_op_threads=settings.intra_op_threads,
-            cuda_memory_bytes=settings.cuda_memory_bytes,
-            quarantine=quarantine,
-        ),
-        concurrency=settings.concurrent_inferences,
-        memory_budget=settings.model_memory_bytes,
-        max_pixels=settings.max_pixels,
-    )
-    scratch = settings.cache / "ingest"
-    sweep_scratch(scratch)
-    # Of the first release, which did not lock its folders.
-    remove_old(scratch, "ingest-*", OLD_S)
-    database = open_database(settings.database)
+    memory = settings.model_memory_bytes - bulk_memory(settings)
+    engine = open_engine(settings, BlobStore(settings.blobs), memory, quarantine)
     # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
     # batches would be smaller and their fixed costs weigh more.
     slots = max(2, settings.concurrent_inferences)
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, quarantine, worker, tracer)
-    functions: dict[str, JobFunction] = {
-        JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
-        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, scratch),
-    }
-    register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))
     started_at = time.time()
     install_heartbeat(
         app,
@@ -114,11 +87,13 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     quarantine.suspect_the_hands_of_the_dead()
     log.info("worker.starting", worker=worker, provider=provider, slots=slots)
     try:
-        # One more than gateways are told of: for what is costly, of which each has a message under way at most.
-        return run_consumer(app, worker, QUEUES, slots + 1)
+        with BulkProcess(worker) as bulk:
+            # Celery's warm shutdown waits for the batches at hand; the jobs can be given back meanwhile.
+            worker_shutting_down.connect(lambda **_: bulk.stop(), weak=False)
+            # One more than gateways are told of: for what is costly, of which each has a message under way at most.
+            return run_consumer(app, worker, OWN_QUEUES, slots + 1)
     finally:
         engine.close()
-        database.close()
         if tracer:
             tracer.close()
 

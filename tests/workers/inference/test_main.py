@@ -1,6 +1,7 @@
-"""The inference worker's process on a real Redis: two of them, one paused; and what its exit code says."""
+"""The inference worker and its bulk process on a real Redis: killed, paused, ended; what the exit code says."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import psutil
 import pytest
 from celery import Celery
 from PIL import Image
@@ -21,7 +23,7 @@ from models.dataset.folder import DatasetFolder
 from storage.datasets import DatasetState
 from storage.job_ledger import Job, JobState
 from workers.celery_app import make_celery
-from workers.contract.messages import RunJob, encode
+from workers.contract.messages import ClassifyBatch, RunJob, encode
 from workers.contract.queues import HEARTBEAT_PREFIX, TaskName
 
 LEASE_S = 1.5
@@ -53,9 +55,25 @@ class Worker:
     def log(self) -> str:
         return self.log_file.read_text()
 
+    @property
+    def bulk(self) -> psutil.Process:
+        """The process that does its jobs."""
+        found = [
+            child
+            for child in psutil.Process(self.process.pid).children()
+            if "workers.inference.bulk" in child.cmdline()[:4]
+        ]
+        assert len(found) == 1, found
+        return found[0]
+
     def end(self, how: signal.Signals) -> int:
         self.process.send_signal(how)
         return self.process.wait(30)
+
+    def kill_all(self) -> None:
+        """As the death of its container does."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
 
 
 StartWorker = Callable[[str], Worker]
@@ -72,13 +90,13 @@ def start_worker(world: World, redis_server: RedisServer) -> Iterator[StartWorke
         beats = f"{HEARTBEAT_PREFIX}*:{worker.process.pid}:*"
         with Redis.from_url(redis_server.url) as redis:
             until(lambda: any(redis.scan_iter(beats)), f"{name} to live", worker)
+        until(lambda: '"bulk-' in worker.log, f"the bulk process of {name} to be ready", worker)
         return worker
 
     yield start
     for worker in workers:
         if worker.process.poll() is None:
-            worker.process.kill()
-            worker.process.wait(10)
+            worker.kill_all()
 
 
 @pytest.fixture
@@ -125,7 +143,7 @@ def test_a_worker_paused_in_the_middle_of_an_ingest_changes_nothing_that_its_hei
     job, dataset = world.upload(photographs(120))
     send(celery, job)
     until(lambda: at_work(world), "the check to begin", zombie)
-    with paused_between_transactions(zombie.process, world.folder / "fovea.db"):
+    with paused_between_transactions(zombie.bulk, world.folder / "fovea.db"):
         until(lambda: bool(world.ledger.to_requeue(1000)), "the lease to end", zombie)
 
         heir = start_worker("heir")
@@ -157,7 +175,7 @@ def test_what_a_killed_worker_left_on_the_disk_goes_with_the_next_ingest(
     job, dataset = world.upload(photographs(60))
     send(celery, job)
     until(lambda: at_work(world), "the check to begin", killed)
-    assert killed.end(signal.SIGKILL) == -signal.SIGKILL
+    killed.kill_all()
     assert list((world.folder / "cache" / "ingest").iterdir())
     until(lambda: bool(world.ledger.to_requeue(1000)), "the lease to end")
 
@@ -193,3 +211,40 @@ def test_a_redis_that_refuses_commands_ends_the_worker_with_a_reason_and_not_wit
     assert code not in (0, 2), worker.log
     assert "worker.ended" in worker.log
     assert "NOREPLICAS" in worker.log
+
+
+def test_an_image_is_answered_while_as_many_jobs_run_as_the_worker_takes(
+    world: World, redis_server: RedisServer, celery: Celery, start_worker: StartWorker
+) -> None:
+    worker = start_worker("worker")
+    jobs = [world.upload(photographs(count))[0] for count in (100, 101, 102)]
+    for job in jobs:
+        send(celery, job)
+    until(lambda: worker.log.count("job.taken") == 2, "two checks to begin", worker)
+    batch = ClassifyBatch("b1", "replies", "m", 1, "models/none", (), (), 1, time.time() + 60, time.time())
+    celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),))
+    with Redis.from_url(redis_server.url) as redis:
+        # The model is none; what counts is that somebody says so.
+        _, reply = redis.blpop(["replies"], timeout=30) or (b"", b"")
+    states = [world.ledger.get(job.id).state for job in jobs]
+    assert json.loads(reply)["error"]
+    assert states == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
+    assert worker.bulk.nice() > psutil.Process(worker.process.pid).nice()
+
+
+def test_a_bulk_process_that_dies_is_started_again_and_the_worker_lives_on(
+    world: World, celery: Celery, start_worker: StartWorker
+) -> None:
+    worker = start_worker("worker")
+    first = worker.bulk
+    first.kill()
+    until(lambda: worker.log.count('"bulk.starting"') == 2, "the next bulk process", worker)
+    assert '"exit_code": -9' in worker.log
+    job, dataset = world.upload(photographs(2))
+    send(celery, job)
+    until(lambda: "job.ended" in worker.log, "the job", worker)
+    assert world.datasets.get(dataset.id).state == DatasetState.READY
+    second = worker.bulk
+    assert second.pid != first.pid
+    assert worker.end(signal.SIGTERM) == 0
+    assert not second.is_running()

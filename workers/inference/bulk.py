@@ -1,0 +1,69 @@
+"""The bulk process of an inference worker: `python -m workers.inference.bulk WORKER`. Imports no torch.
+
+Ingests and asynchronous classifies, at low priority. The worker that started it speaks for it in its heartbeat.
+"""
+
+import sys
+
+import structlog
+
+from storage.blobs import BlobStore
+from storage.database import open_database
+from storage.datasets import DatasetRegistry
+from storage.job_ledger import JobLedger
+from storage.registry import ModelRegistry
+from system.priority import stand_back
+from system.scratch import remove_old, sweep_scratch
+from workers.celery_app import make_celery, run_consumer
+from workers.contract.queues import JobKind, Queue
+from workers.inference.classify import ClassifyJob
+from workers.inference.ingest import IngestJob
+from workers.inference.job_runner import InferenceJobs
+from workers.inference.quarantine import Quarantine
+from workers.inference.serving import bulk_memory, open_engine
+from workers.inference.tasks import register_jobs
+from workers.jobs.attempt import JobFunction
+from workers.logs import configure_logging
+from workers.redis_url import connect
+from workers.settings import WorkerSettings
+from workers.traces import open_tracer
+
+OLD_S = 24 * 3600
+# Jobs at once, so that a short one need not wait for a long one to end.
+SLOTS = 2
+log = structlog.get_logger()
+QUEUES = (Queue.BULK.value,)
+
+
+def main(worker: str) -> int:
+    """Work until SIGTERM; the process's exit code. Its parent has found the settings to be usable."""
+    stand_back()
+    settings = WorkerSettings()
+    configure_logging("bulk", form=settings.log_format, level=settings.log_level)
+    tracer = open_tracer("inference", settings)
+    blobs = BlobStore(settings.blobs)
+    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
+    engine = open_engine(settings, blobs, bulk_memory(settings), Quarantine(transit, f"bulk-{worker}"))
+    scratch = settings.cache / "ingest"
+    sweep_scratch(scratch)
+    # Of the first release, which did not lock its folders.
+    remove_old(scratch, "ingest-*", OLD_S)
+    database = open_database(settings.database)
+    functions: dict[str, JobFunction] = {
+        JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
+        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, scratch),
+    }
+    app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
+    register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))
+    log.info("bulk.starting", worker=worker)
+    try:
+        return run_consumer(app, f"bulk-{worker}", QUEUES, SLOTS)
+    finally:
+        engine.close()
+        database.close()
+        if tracer:
+            tracer.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

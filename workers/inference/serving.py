@@ -1,0 +1,30 @@
+"""The engine that a worker's settings describe, over the artifacts among the blobs."""
+
+from models.artifact import checksums
+from storage.blobs import BlobStore
+from storage.cache import FolderCache
+from workers.inference.engine import Engine, predictor_loader
+from workers.inference.quarantine import Quarantine
+from workers.settings import WorkerSettings
+
+
+def open_engine(settings: WorkerSettings, blobs: BlobStore, memory_budget: int, quarantine: Quarantine) -> Engine:
+    """Nothing is loaded yet; `memory_budget` is in bytes."""
+    folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
+    return Engine(
+        load=predictor_loader(
+            lambda artifact: folders.hold(artifact, checksums),
+            device=settings.device,
+            intra_op_threads=settings.intra_op_threads,
+            cuda_memory_bytes=settings.cuda_memory_bytes,
+            quarantine=quarantine,
+        ),
+        concurrency=settings.concurrent_inferences,
+        memory_budget=memory_budget,
+        max_pixels=settings.max_pixels,
+    )
+
+
+def bulk_memory(settings: WorkerSettings) -> int:
+    """The bulk process's part of the budget of loaded models: a job needs one, and can wait for its loading."""
+    return settings.model_memory_bytes // 4
