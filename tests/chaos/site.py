@@ -26,6 +26,8 @@ QUICK = {
     "FOVEA_REQUEUE_AFTER_S": "6",
     "FOVEA_CLEANUP_INTERVAL_S": "3",
     "FOVEA_CLASSIFY_TIMEOUT_S": "8",
+    # A machine that has other work lets a worker's word wait.
+    "FOVEA_HEARTBEAT_TTL_S": "4",
     "FOVEA_OFFLINE": "true",
     "FOVEA_DEVICE": "cpu",
     "FOVEA_TRAINING_DEVICE": "cpu",

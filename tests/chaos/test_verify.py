@@ -9,6 +9,8 @@ from chaos.report import make_run, merged, table
 from chaos.snapshot import DatasetState, Snapshot, VersionState
 from chaos.verify import DISAGREEMENT, DOUBLE, LEFT_OVER, LOSS, SLOW, WRONG_ANSWER, WRONG_ERROR, Finding, verify
 
+from models.dataset.folder import MANIFEST
+
 GIVEN = [("colours", 1)]
 RED = [{"label": "red", "probability": 0.9}, {"label": "blue", "probability": 0.1}]
 
@@ -74,7 +76,7 @@ def snapshot() -> Snapshot:
         aliases={("colours", "stage-0"): ((1, False),), ("lenet-a", "production"): ((1, False),)},
         points_at={("colours", "stage-0"): 1, ("lenet-a", "production"): 1},
         datasets={"ds_1": DatasetState("ds_1", "ready", "datasets/ds_1", "job_ingest", None)},
-        blobs=("models/colours/1/model.onnx", "models/lenet-a/1/model.onnx", "datasets/ds_1/manifest.json"),
+        blobs=("models/colours/1/model.onnx", "models/lenet-a/1/model.onnx", f"datasets/ds_1/{MANIFEST}"),
     )
 
 

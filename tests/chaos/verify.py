@@ -8,6 +8,8 @@ from typing import Any
 from chaos.ledger import CALM, Entry, Ledger, Window
 from chaos.snapshot import OVER, Snapshot
 
+from models.dataset.folder import MANIFEST
+
 LOSS, DOUBLE, WRONG_ANSWER = "loss", "double", "wrong answer"
 # Not one of the three, and no less a fault.
 WRONG_ERROR, DISAGREEMENT, LEFT_OVER, SLOW = "wrong error", "disagreement", "left over", "slow"
@@ -203,7 +205,7 @@ def _datasets(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
     for dataset in snapshot.datasets.values():
         if dataset.job not in snapshot.jobs:
             yield Finding(DOUBLE, CALM, f"{dataset.id} is of {dataset.job}, which is not there")
-        if dataset.state == "ready" and f"{dataset.prefix}/manifest.json" not in blobs:
+        if dataset.state == "ready" and f"{dataset.prefix}/{MANIFEST}" not in blobs:
             yield Finding(LOSS, CALM, f"{dataset.id} is ready and has no files")
     for (name,) in deleted & {(dataset,) for dataset in snapshot.datasets}:
         yield Finding(LOSS, CALM, f"{name} was deleted and is there")
