@@ -8,7 +8,7 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry stack-test lint fix bench docs lock clean
+.PHONY: help run demo test test-slow test-registry stack-test chaos lint fix bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ fix: $(READY) ## Mend formatting and style where a tool can
 
 stack-test: $(READY) ## Build the images and drive the compose project in a Docker engine of its own
 	@PYTHONPATH=. $(BIN)/python tests/stack/run.py
+
+chaos: $(READY) ## Faults of every kind under load, by a printed seed; SEEDS=20 MINUTES=5 for long
+	@PYTHONPATH=.:tests $(BIN)/python -m chaos.run --seeds $(or $(SEEDS),1) --minutes $(or $(MINUTES),1) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 bench: $(READY) ## Measure against this machine's limit and the installed peers
 	@$(BIN)/python -m benchmarks.run

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,15 +41,26 @@ class JobMessages(NamedTuple):
 
 @dataclass
 class JobDispatcher:
-    """Sends messages that hold a job's id and nothing else."""
+    """Sends messages that hold a job's id and nothing else.
+
+    A broker behind a dead connection says neither yes nor no for long: after `patience_s` the client has its answer
+    without it. Such a wait is in a thread of the dispatcher's own, for the gateway's are for the database.
+    """
 
     celery: Celery
     ledger: JobLedger
+    patience_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        self._senders = ThreadPoolExecutor(2, thread_name_prefix="dispatch")
 
     async def dispatch(self, job: Job) -> None:
         """Queue a job whose row is committed. If the broker is away the reconciler queues it later."""
         try:
-            await asyncio.to_thread(self._send, job)
+            async with asyncio.timeout(self.patience_s):
+                await asyncio.get_running_loop().run_in_executor(self._senders, self._send, job)
+        except TimeoutError:
+            log.warning("job.not_sent", job=job.id, reason=f"the broker is silent for {self.patience_s:g} s")
         except (OperationalError, OSError) as error:
             log.warning("job.not_sent", job=job.id, reason=str(error))
         except StorageError as error:

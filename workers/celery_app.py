@@ -81,7 +81,8 @@ def make_celery(
             "visibility_timeout": visibility_timeout.total_seconds(),
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            "socket_timeout": 15,
+            # The gateway never waits for a message: to it a broker that is silent is away.
+            "socket_timeout": 5 if role == "gateway" else 15,
             "socket_connect_timeout": 3,
             "socket_keepalive": not broker_url.startswith("unix:"),
             "health_check_interval": 15,

@@ -8,6 +8,7 @@ import pytest
 from celery import Celery
 from sqlalchemy import update
 from structlog.testing import capture_logs
+from support.proxy import Proxy
 from support.redis import RedisServer
 
 from service.dispatch import JobDispatcher, job_messages
@@ -55,6 +56,27 @@ def test_a_job_that_waits_for_hours_has_one_message(dispatcher: JobDispatcher) -
     reconcile(dispatcher, rounds=60)
     assert (length(dispatcher.celery, Queue.TRAINING), length(dispatcher.celery, Queue.BULK)) == (4, 1)
     assert job_messages(dispatcher.celery).queued == {job.id for job in jobs}
+
+
+def test_a_client_is_answered_while_the_broker_is_silent(database: Database, redis_server: RedisServer) -> None:
+    proxy = Proxy(redis_server.folder / "redis.sock").start()
+    celery = make_celery(f"redis://127.0.0.1:{proxy.port}/0")
+    dispatcher = JobDispatcher(celery, JobLedger(database), patience_s=0.2)
+    try:
+        sent = waiting(dispatcher)
+        proxy.go_dead()
+        with capture_logs() as logs:
+            unsent = [waiting(dispatcher) for _ in range(4)]
+        told = [(entry["job"], entry["reason"]) for entry in logs if entry["event"] == "job.not_sent"]
+        assert told == [(job.id, "the broker is silent for 0.2 s") for job in unsent]
+        # The connections are torn, so that the senders' threads end with this test.
+        proxy.refuse()
+        proxy.heal()
+        reconcile(dispatcher)
+        assert {sent.id, *(job.id for job in unsent)} <= job_messages(dispatcher.celery).queued
+    finally:
+        celery.close()
+        proxy.stop()
 
 
 def test_a_job_whose_message_was_lost_is_sent_again(dispatcher: JobDispatcher, redis_server: RedisServer) -> None:
