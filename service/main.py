@@ -28,7 +28,7 @@ from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
-from service.slots import Slots
+from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
 from service.workforce import Workforce
@@ -221,8 +221,8 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ),
         metrics=metrics,
         stats=StatsCollector(ledger, celery, settings.data),
-        uploads=Slots(settings.max_uploads, "uploads", retry_after_s=10),
-        event_streams=Slots(settings.max_event_streams, "event streams", retry_after_s=10),
+        uploads=upload_slots(settings.max_uploads),
+        event_streams=event_stream_slots(settings.max_event_streams),
         tracer=tracer,
     )
 
