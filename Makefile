@@ -8,7 +8,7 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry stack-test chaos lint fix bench docs lock clean
+.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes no
 fix: $(READY) ## Mend formatting and style where a tool can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# How many made-up requests to a call; make test-slow sends 15.
+EXAMPLES ?= 400
+fuzz: $(READY) ## Made-up requests and files, for half an hour; EXAMPLES=15 for less
+	@FOVEA_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/pytest -m 'slow or not slow' -s tests/fuzz
 
 stack-test: $(READY) ## Build the images and drive the compose project in a Docker engine of its own
 	@PYTHONPATH=. $(BIN)/python tests/stack/run.py
