@@ -45,6 +45,7 @@ class Cleanup:
     audit: AuditLog
     keep_audit: timedelta
     _unnamed: set[str] = field(default_factory=set, init=False)
+    _orphans: set[str] = field(default_factory=set, init=False)
 
     async def run(self, interval_s: float) -> None:
         """Again and again until cancelled; what cannot be reached is left for the next time."""
@@ -54,6 +55,7 @@ class Cleanup:
             self.delete_job_files,
             self.delete_files_of_the_first_release,
             self.refuse_abandoned_datasets,
+            self.delete_orphans,
             self.blobs.sweep,
             self.sweep_uploads,
         )
@@ -105,6 +107,27 @@ class Cleanup:
         if refused := self.datasets.refuse_abandoned(WITHOUT_JOB):
             log.warning("cleanup.datasets_refused", datasets=refused)
 
+    def delete_orphans(self) -> None:
+        """The files of datasets and versions that were deleted while the store was away or their gateway died.
+
+        They are nobody's now and were nobody's at the look before this one. A dataset's row comes before its files;
+        a version's row comes after them, at the latest with its job's end.
+        """
+        datasets = {name for name in self.blobs.folders("datasets") if name.startswith("ds_")}
+        artifacts = {
+            f"models/{model}/{name}"
+            for model in self.blobs.folders("models")
+            for name in self.blobs.folders(f"models/{model}")
+            if name.startswith("job_") and self._is_over(name)
+        }
+        found = {f"datasets/{name}" for name in datasets - self.datasets.ids()} if datasets else set()
+        if artifacts:
+            found |= artifacts - {"/".join(artifact.split("/")[:3]) for artifact in self.registry.artifacts()}
+        for prefix in found & self._orphans:
+            self.blobs.delete_prefix(prefix)
+            log.info("cleanup.orphan_deleted", prefix=prefix)
+        self._orphans = found
+
     def sweep_uploads(self) -> None:
         if self.uploads.is_dir():
             sweep_scratch(self.uploads)
@@ -115,6 +138,12 @@ class Cleanup:
             return self.ledger.get(job_id)
         except NotFound:
             return None
+
+    def _is_over(self, job_id: str) -> bool:
+        job = self._job(job_id)
+        if job is None:
+            return datetime.now(UTC) - made_at(job_id) > WITHOUT_JOB
+        return job.state.is_terminal
 
     def _delete_unregistered(self, job: Job) -> None:
         """A job of the first release may have failed after it had registered its version, which stays."""

@@ -168,12 +168,12 @@ class BlobStore:
 
         _each(get, files)
 
-    def sweep(self, older_than_s: float = 24 * 3600) -> None:
-        """Remove what writers that were killed have left half-written."""
+    def sweep(self, silent_for_s: float = 3600) -> None:
+        """Remove what writers that were killed have left half-written: in which nothing was written for so long."""
         if self._folder is None:
             return
         for leftover in (self._folder / _STAGING).glob("*"):
-            if leftover.stat().st_mtime < time.time() - older_than_s:
+            if _last_written(leftover) < time.time() - silent_for_s:
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def _put_files(self, files: Iterable[tuple[Path, str]]) -> None:
@@ -247,6 +247,14 @@ def check_key(key: str) -> str:
     if any(part in ("", ".", "..") for part in parts) or set(key) & {"\x00", "\\"} or parts[0] == _STAGING:
         raise StorageError(f"{key[:200]!r} is not a key of the blobs. Expected names with `/` between them.")
     return "/".join(parts)
+
+
+def _last_written(folder: Path) -> float:
+    """When anything in it was; now, where its writer has just removed it."""
+    try:
+        return max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+    except FileNotFoundError:
+        return time.time()
 
 
 def _move(path: Path, target: Path) -> None:

@@ -177,6 +177,11 @@ class DatasetRegistry:
             row = session.scalars(ready).one_or_none()
             return None if row is None else _dataset(row)
 
+    def ids(self) -> frozenset[str]:
+        """Of all there are, duplicates included."""
+        with self._database.session(read_only=True) as session:
+            return frozenset(session.scalars(select(DatasetRow.id)))
+
     def refuse_abandoned(self, older_than: timedelta) -> int:
         """Refuse the datasets made longer ago that are `checking` though no job checks them; how many it was.
 

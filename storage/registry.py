@@ -111,6 +111,11 @@ class ModelRegistry:
         with self._database.session(read_only=True) as session:
             return _published_by(session, job_id)
 
+    def artifacts(self) -> frozenset[str]:
+        """Where the files of all versions lie among the blobs."""
+        with self._database.session(read_only=True) as session:
+            return frozenset(session.scalars(select(VersionRow.artifact)))
+
     def list_versions(self, model: str, limit: int, cursor: str | None = None) -> Page[Version]:
         """Newest first. Raises NotFound for an unknown model, and InvalidCursor."""
         limit = bounded(limit)

@@ -12,9 +12,8 @@ from pathlib import Path
 from random import Random
 
 import psutil
-import redis
 from chaos.ledger import UNREACHABLE
-from chaos.site import LEASE_S, Site
+from chaos.site import LEASE_S, Site, connected
 from chaos.store import FolderStore, S3Store
 from chaos.up_site import UpSite
 
@@ -48,12 +47,17 @@ class Fault:
     def heal(self, site: Site) -> None:
         """After `lasts_s`; for most a process is started again by itself."""
 
+    def is_past(self, site: Site) -> bool:  # noqa: ARG002
+        """Whether what was taken away is there again, for another may have stood in for it."""
+        return True
+
 
 @dataclass
 class Kill(Fault):
     """SIGKILL."""
 
     role: str = ""
+    _killed: int = field(default=0, init=False)
 
     def hindrance(self, site: Site) -> str | None:
         return None if self.role != "supervisor" or isinstance(site, UpSite) else "there is no supervisor"
@@ -62,9 +66,19 @@ class Kill(Fault):
         process = _wait_for(site, self.role)
         if process is None:
             return ""
+        self._killed = process.pid
         with suppress(psutil.NoSuchProcess):
             process.kill()
         return f"pid {process.pid}"
+
+    def is_past(self, site: Site) -> bool:
+        """A trainer's work goes on with its job; of a worker the successor has to be heard."""
+        if self.role == "trainer":
+            return True
+        process = site.process(self.role)
+        if process is None or process.pid == self._killed:
+            return False
+        return self.role not in ("inference", "training") or site.hears(process.pid)
 
 
 @dataclass
@@ -96,7 +110,7 @@ class Flush(Fault):
     server: str = ""
 
     def inject(self, site: Site) -> str:
-        with closing(redis.Redis(unix_socket_path=str(site.redis[self.server]))) as server:
+        with closing(connected(site.redis[self.server])) as server:
             keys = server.dbsize()
             server.flushall()
         return f"{keys} keys"

@@ -71,15 +71,24 @@ class Ledger:
     def add(self, entry: Entry) -> Entry:
         with self._lock:
             self.entries.append(entry)
-            if self.path:
-                with self.path.open("a") as lines:
-                    lines.write(json.dumps(asdict(entry)) + "\n")
+            self._write(asdict(entry))
         return entry
+
+    def note(self, place: int, window: Window) -> None:
+        """What is known of a fault by now, in the place that it has among the windows."""
+        with self._lock:
+            self.windows[place] = window
+            self._write({**asdict(window), "may_say": sorted(window.may_say)})
 
     def note_ended(self, job: Mapping[str, Any]) -> None:
         """The first sight of a job that has ended: nothing of it may change any more."""
         with self._lock:
             self.ended_jobs.setdefault(str(job["id"]), dict(job))
+
+    def _write(self, line: Json) -> None:
+        if self.path:
+            with self.path.open("a") as lines:
+                lines.write(json.dumps(line) + "\n")
 
     def of(self, *actions: str) -> Iterator[Entry]:
         return (entry for entry in list(self.entries) if entry.action in actions)

@@ -204,7 +204,7 @@ class Operator(Client):
     def act(self) -> None:
         deed = self.chance.choices(
             [self.promote, self.roll_back, self.cancel, self.delete_version, self.delete_dataset],
-            weights=[6, 4, 1, 1, 1],
+            weights=[6, 4, 0.5, 1, 1],
         )[0]
         deed()
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
 from chaos.ledger import CALM, Entry, Ledger, Window
@@ -104,11 +104,17 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([first.ljust(widths[0]), *middle, last]).rstrip()
 
 
+def _plain(value: Any) -> Any:
+    """Counters become dicts, which `asdict` does not know how to copy."""
+    if isinstance(value, Counter | dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return _plain(vars(value)) if is_dataclass(value) else value
+
+
 def as_json(runs: Sequence[Run]) -> dict[str, Any]:
-    return {
-        "runs": [asdict(run) for run in runs],
-        "faults": {name: asdict(row) for name, row in merged(runs).items()},
-    }
+    return {"runs": _plain(list(runs)), "faults": _plain(merged(runs))}
 
 
 def _fault_of(entry: Entry, windows: Sequence[Window]) -> str:

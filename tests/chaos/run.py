@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -135,8 +136,8 @@ def inflict(fault: Fault, site: Site, chance: Random, ledger: Ledger) -> None:
         time.sleep(chance.uniform(*fault.lasts_s))
     fault.heal(site)
     healed = now()
-    ready = wait_until_works(site, 2 * fault.limit_s) if what else healed
-    ledger.windows[place] = Window(fault.name, began, healed, ready, fault.may_say, fault.limit_s, what)
+    ready = wait_until_works(site, fault) if what else healed
+    ledger.note(place, Window(fault.name, began, healed, ready, fault.may_say, fault.limit_s, what))
     if what:
         say(f"{fault.name}: {what}; {healed - began:.1f} s, works again after {ready - healed:.1f} s")
     else:
@@ -144,24 +145,21 @@ def inflict(fault: Fault, site: Site, chance: Random, ledger: Ledger) -> None:
         del ledger.windows[place]
 
 
-def wait_until_works(site: Site, timeout_s: float) -> float:
+def wait_until_works(site: Site, fault: Fault) -> float:
     """When it worked again: ready by its own word, and three images in a row are classified."""
     image = picture("red", noise=99)
-    deadline, row, first = now() + timeout_s, 0, now()
-    while now() < deadline:
-        moment = now()
+    deadline, row, first = now() + 2 * fault.limit_s, 0, now()
+    while now() < deadline and row < 3:
         try:
             with site.client(4.0) as client:
                 is_right = client.classify(image, "colours:1")["predictions"][0]["classes"][0]["label"] == "red"
-            works = is_right and site.is_ready()
+            works = is_right and site.is_ready() and fault.is_past(site)
         except CliError:
             works = False
-        first = first if works and row else moment
+        first = first if works and row else now()
         row = row + 1 if works else 0
-        if row == 3:
-            return first
         time.sleep(0.1)
-    return now()
+    return first
 
 
 def settle(site: Site, load: Load) -> Iterator[Finding]:
@@ -176,12 +174,21 @@ def settle(site: Site, load: Load) -> Iterator[Finding]:
 def wait_for_rest(site: Site, ledger: Ledger) -> Snapshot:
     """What is there after the clean-up has had its turn: some of its intervals, or less where all is well."""
     deadline = now() + 4 * CLEANUP_S + 2 * LEASE_S
+    let_staging_grow_old(site)
     while True:
         snapshot = take_snapshot(site)
         is_tidy = not any(finding.kind == LEFT_OVER for finding in verify(ledger, snapshot, GIVEN))
         if is_tidy or now() > deadline:
             return snapshot
         time.sleep(1.0)
+
+
+def let_staging_grow_old(site: Site) -> None:
+    """What a killed writer has left among the blobs goes an hour after its last byte."""
+    for folder in site.data_folders:
+        for path in folder.glob("blobs/.staging/**/*"):
+            with suppress(FileNotFoundError):
+                os.utime(path, (0, 0))
 
 
 def leftovers_of(site: Site) -> Iterator[Finding]:

@@ -7,17 +7,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import redis
 from chaos.store import Disk, Store
 from support.proxy import Proxy
 from support.stack import free_port
 
 from cli.client import ApiClient
 from cli.up.readiness import parts_not_ready, read_readiness
+from workers.contract.queues import HEARTBEAT_PREFIX
 
 # Seconds become moments, so that a run of minutes sees many of them; the ratios are those of the defaults.
 QUICK = {
@@ -121,6 +123,16 @@ class Site:
                     return process
         return None
 
+    def hears(self, worker_pid: int) -> bool:
+        """Whether that worker says that it lives."""
+        try:
+            with closing(
+                redis.Redis(unix_socket_path=str(self.redis["transit"]), decode_responses=True)
+            ) as server:
+                return any(f":{worker_pid}:" in key for key in server.scan_iter(match=f"{HEARTBEAT_PREFIX}*"))
+        except redis.RedisError:
+            return False
+
     def survivors(self) -> list[psutil.Process]:
         """The processes of this Fovea that still run, whoever their parent is."""
         found = []
@@ -186,3 +198,8 @@ class Site:
                 if time.monotonic() - died.setdefault(name, time.monotonic()) >= RESTART_S:
                     del died[name]
                     self._kept[name] = self._starts[name]()
+
+
+def connected(socket: Path) -> "redis.Redis":
+    """To the server itself, past every proxy; texts are `str`."""
+    return redis.Redis(unix_socket_path=str(socket), decode_responses=True, socket_timeout=5)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import redis
-from chaos.site import Site
+from chaos.site import Site, connected
 from sqlalchemy import select
 
 from storage.blobs import BlobStore
@@ -25,8 +24,6 @@ SCRATCH = (
     "uploads/*",
     "cache/ingest/*",
     "work/*",
-    "cache/blobs/.*.partial",
-    "cache/blobs/.*.gone",
     "blobs/.staging/*",
 )
 OVER = {state.value for state in JobState if state.is_terminal}
@@ -123,7 +120,7 @@ def _told(site: Site, path: Path) -> str:
 
 def _messages(socket: Path) -> Mapping[str, int]:
     """Of each queue, and those that a worker has not acknowledged."""
-    with closing(redis.Redis(unix_socket_path=str(socket), decode_responses=True)) as server:
+    with closing(connected(socket)) as server:
         found: dict[str, int] = {}
         for key in server.scan_iter(match="fovea:queue:*"):
             kind = server.type(key)

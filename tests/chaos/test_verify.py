@@ -1,11 +1,12 @@
 """The verification of a chaos run can fail: each fault that it is there for, made by hand, is found."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from chaos.ledger import Entry, Ledger, Window
-from chaos.report import make_run, merged, table
+from chaos.report import as_json, make_run, merged, table
 from chaos.snapshot import DatasetState, Snapshot, VersionState
 from chaos.verify import DISAGREEMENT, DOUBLE, LEFT_OVER, LOSS, SLOW, WRONG_ANSWER, WRONG_ERROR, Finding, verify
 
@@ -256,4 +257,5 @@ def test_the_table_counts_what_was_found_beside_its_fault(ledger: Ledger, snapsh
     assert (whole["kill broker"].times, whole["kill broker"].losses, whole["calm"].doubles) == (2, 2, 2)
     assert whole["kill broker"].slowest_recovery_s == 1.5
     assert whole["kill broker"].told == {"no_worker": 2}
+    assert json.loads(json.dumps(as_json([run])))["faults"]["kill broker"]["told"] == {"no_worker": 1}
     assert "2 no_worker" in next(line for line in table(whole).splitlines() if line.startswith("kill broker"))

@@ -285,9 +285,9 @@ def _leftovers(snapshot: Snapshot) -> Iterator[Finding]:
     """Every blob is a version's or a ready dataset's; there is no temporary file, and no message waits."""
     owners = [version.artifact.rstrip("/") for version in snapshot.versions]
     owners += [dataset.prefix for dataset in snapshot.datasets.values() if dataset.state == "ready"]
-    for key in snapshot.blobs:
-        if not any(key.startswith(f"{owner}/") for owner in owners):
-            yield Finding(LEFT_OVER, CALM, f"blob {key}")
+    orphans = [key for key in snapshot.blobs if not any(key.startswith(f"{owner}/") for owner in owners)]
+    for folder, count in Counter("/".join(key.split("/")[:3]) for key in orphans).items():
+        yield Finding(LEFT_OVER, CALM, f"{count} blobs of nobody in {folder}")
     for stray in snapshot.strays:
         yield Finding(LEFT_OVER, CALM, stray)
     for key, count in snapshot.messages.items():

@@ -220,3 +220,31 @@ def test_a_dataset_that_nobody_checks_is_refused(database: Database, tmp_path: P
         "ds_checked": DatasetState.CHECKING,
         "ds_abandoned": DatasetState.REFUSED,
     }
+
+
+def test_files_of_what_was_deleted_while_the_store_was_away_go_at_the_second_look(
+    database: Database, tmp_path: Path
+) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    kept_dataset, gone_dataset = new_id("ds"), new_id("ds")
+    for dataset_id in (kept_dataset, gone_dataset):
+        cleanup.datasets.add("x", dataset_id=dataset_id, prefix=f"datasets/{dataset_id}")
+        cleanup.blobs.put_bytes(f"datasets/{dataset_id}/attempt/dataset.json", b"{}")
+    jobs = [made(cleanup, "finetune", ended=True) for _ in range(2)]
+    for job in jobs:
+        cleanup.blobs.put_bytes(f"models/m/{job}/attempt/manifest.json", b"{}")
+        cleanup.registry.add_version(
+            "m", artifact=f"models/m/{job}/attempt", manifest={}, size_bytes=1, job_id=job
+        )
+    running = made(cleanup, "finetune", ended=False)
+    cleanup.blobs.put_bytes(f"models/m/{running}/attempt/manifest.json", b"{}")
+    cleanup.blobs.put_bytes("models/m/by-hand/manifest.json", b"{}")
+    # As a gateway that is killed after the rows.
+    cleanup.datasets.delete(gone_dataset)
+    cleanup.registry.delete_version("m", 1)
+
+    cleanup.delete_orphans()
+    assert len(cleanup.blobs.folders("datasets")) == 2
+    cleanup.delete_orphans()
+    assert cleanup.blobs.folders("datasets") == [kept_dataset]
+    assert cleanup.blobs.folders("models/m") == sorted(["by-hand", jobs[1], running])
