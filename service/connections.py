@@ -65,6 +65,7 @@ class Connections:
     unoccupied: dict["BoundedConnection", None] = field(default_factory=dict)
     _of_address: Counter[str] = field(default_factory=Counter, init=False)
     _refused: Counter[str] = field(default_factory=Counter, init=False)
+    _is_looking: bool = field(default=False, init=False)
 
     def protocol(
         self,
@@ -82,7 +83,8 @@ class Connections:
         When all are taken, the one that has had nothing to answer for longest makes room: whoever opens
         connections and sends nothing keeps nobody out.
         """
-        if not self.everyone:
+        if not self._is_looking:
+            self._is_looking = True
             connection.loop.call_later(self.look_every_s, self._look, connection.loop)
         full = len(self.everyone) >= self.limits.connections
         self.everyone.add(connection)
@@ -109,6 +111,9 @@ class Connections:
         self.on_refused(code)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_looking = bool(self.everyone)
+        if self._is_looking:
+            loop.call_later(self.look_every_s, self._look, loop)
         now = loop.time()
         for connection in list(self.everyone):
             connection.look(now)
@@ -116,8 +121,6 @@ class Connections:
             # One line for all of them: a line for each would let anybody fill the log.
             log.warning("connections.refused", **self._refused)
             self._refused.clear()
-        if self.everyone:
-            loop.call_later(self.look_every_s, self._look, loop)
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -212,6 +215,9 @@ class BoundedConnection(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """End what has taken too long."""
+        self._look_at_answer(now)
+        if self.transport.is_closing():
+            return
         waited = now - self._since
         if self._refused:
             if waited > LINGER_S:
@@ -227,7 +233,6 @@ class BoundedConnection(HttpToolsProtocol):
                     self.leave()
             elif self._reading is Reading.NOTHING and waited > self._limits.idle_s:
                 self.leave()
-        self._look_at_answer(now)
 
     def leave(self) -> None:
         """Close without a word: nothing was asked."""
