@@ -16,7 +16,7 @@ from service.app import create_app
 from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
-from service.connections import ConnectionLimits, Connections
+from service.connections import LINGERING, ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.exchange import CeleryExchange, uncopied_values
 from service.intake import ImageLimits, Intake
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 # A restart must not wait for an event stream that a browser holds open.
 GRACE_S = 5
 # Databases, Redis, files, and refused connections that linger.
-OWN_DESCRIPTORS = 300
+OWN_DESCRIPTORS = LINGERING + 256
 
 
 def main() -> int:
