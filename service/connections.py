@@ -13,9 +13,11 @@ from enum import Enum, auto
 from typing import Any
 from uuid import uuid4
 
+import httptools
 import structlog
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.errors import Problem, problem_response
@@ -29,8 +31,8 @@ PIPELINED = 16
 LOOK_EVERY_S = 0.5
 # What a refused client still sends is read and dropped for so long: a reset would take the answer from it.
 LINGER_S = 2.0
-# Refused connections that linger count too; from here on nobody is told anything.
-LINGERING = 100
+# Refused connections that linger, beside those that count; beyond them nobody is told anything.
+LINGERING = 256
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,10 @@ class Connections:
     everyone: set["BoundedConnection"] = field(default_factory=set)
     # Those without a request to answer, the longest without one first.
     unoccupied: dict["BoundedConnection", None] = field(default_factory=dict)
+    lingering: set["BoundedConnection"] = field(default_factory=set)
     _of_address: Counter[str] = field(default_factory=Counter, init=False)
     _refused: Counter[str] = field(default_factory=Counter, init=False)
+    _is_looking: bool = field(default=False, init=False)
 
     def protocol(
         self,
@@ -82,14 +86,14 @@ class Connections:
         When all are taken, the one that has had nothing to answer for longest makes room: whoever opens
         connections and sends nothing keeps nobody out.
         """
-        if not self.everyone:
+        if not self._is_looking:
+            self._is_looking = True
             connection.loop.call_later(self.look_every_s, self._look, connection.loop)
-        full = len(self.everyone) >= self.limits.connections
         self.everyone.add(connection)
         self._of_address[address] += 1
         if self.limits.per_address and self._of_address[address] > self.limits.per_address:
             return _too_many(self.limits.per_address, "from one address")
-        if full:
+        if len(self.everyone) > self.limits.connections:
             longest = next(iter(self.unoccupied), None)
             if longest is None:
                 return _too_many(self.limits.connections, "open")
@@ -97,7 +101,16 @@ class Connections:
         self.unoccupied[connection] = None
         return None
 
+    def refuse(self, connection: "BoundedConnection", address: str) -> bool:
+        """Count a connection as refused only; whether it may stay for a moment, to be told why."""
+        self.leave(connection, address)
+        self.lingering.add(connection)
+        return len(self.lingering) <= LINGERING
+
     def leave(self, connection: "BoundedConnection", address: str) -> None:
+        self.lingering.discard(connection)
+        if connection not in self.everyone:
+            return
         self.everyone.discard(connection)
         self.unoccupied.pop(connection, None)
         self._of_address[address] -= 1
@@ -109,15 +122,17 @@ class Connections:
         self.on_refused(code)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        everyone = [*self.everyone, *self.lingering]
+        self._is_looking = bool(everyone)
+        if self._is_looking:
+            loop.call_later(self.look_every_s, self._look, loop)
         now = loop.time()
-        for connection in list(self.everyone):
+        for connection in everyone:
             connection.look(now)
         if self._refused:
             # One line for all of them: a line for each would let anybody fill the log.
             log.warning("connections.refused", **self._refused)
             self._refused.clear()
-        if self.everyone:
-            loop.call_later(self.look_every_s, self._look, loop)
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -144,6 +159,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._fields = self._head_bytes = 0
         self._refusal: Problem | None = None
         self._refused = False
+        self._served: RequestResponseCycle | None = None
         self._unsent, self._unsent_since = 0, self._since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -154,19 +170,25 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._table.leave(self, self._address)
+        self._part()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
         self._kept += len(data)
-        super().data_received(data)
-        if self._kept > HEAD_BYTES and not self._refused:
-            self._refuse(_HEAD_TOO_LARGE)
-
-    def send_400_response(self, msg: str) -> None:
-        """The parser has given up: it found no HTTP, or a callback below raised."""
-        self._refuse(self._refusal or Problem(400, "bad_request", f"{msg} Expected HTTP/1.1."))
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # There are no WebSockets here: it is answered like any other request.
+            pass
+        except httptools.HttpParserError:
+            # It found no HTTP, or a callback below raised.
+            self._refuse(self._refusal or _NO_HTTP)
+        else:
+            if self._kept > HEAD_BYTES:
+                self._refuse(_HEAD_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= PIPELINED:
@@ -207,11 +229,18 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()
-        if not self._answering:
+        if not self._answering and not self._refused:
             self._table.unoccupied[self] = None
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._served = cycle
+        super()._start_asgi_task(cycle, app)
 
     def look(self, now: float) -> None:
         """End what has taken too long."""
+        self._look_at_answer(now)
+        if self.transport.is_closing():
+            return
         waited = now - self._since
         if self._refused:
             if waited > LINGER_S:
@@ -227,7 +256,6 @@ class BoundedConnection(HttpToolsProtocol):
                     self.leave()
             elif self._reading is Reading.NOTHING and waited > self._limits.idle_s:
                 self.leave()
-        self._look_at_answer(now)
 
     def leave(self) -> None:
         """Close without a word: nothing was asked."""
@@ -264,6 +292,17 @@ class BoundedConnection(HttpToolsProtocol):
             self._table.count("answer_not_taken")
             self.transport.abort()
 
+    def _part(self) -> None:
+        """The application sees its client gone; what it still sends goes nowhere.
+
+        With requests sent ahead, the one that is served is not the latest, and uvicorn tells only that.
+        """
+        for cycle in (self.cycle, self._served):
+            if cycle is not None and not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.waiting_for_100_continue = False
+                cycle.message_event.set()
+
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
         if self._head_bytes > HEAD_BYTES:
@@ -280,14 +319,10 @@ class BoundedConnection(HttpToolsProtocol):
         head_only = self._reading is not Reading.BODY
         under_way = self._answering
         self._refused, self._since = True, self.loop.time()
-        self._table.unoccupied.pop(self, None)
+        may_linger = self._table.refuse(self, self._address)
         self._unset_keepalive_if_required()
-        if self.cycle is not None:
-            # The application sees its client gone; what it still sends goes nowhere.
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        silent = len(self._table.everyone) > self._limits.connections + LINGERING
-        if silent or (under_way and (head_only or self.pipeline or self.cycle.response_started)):
+        self._part()
+        if not may_linger or (under_way and (head_only or self.pipeline or self.cycle.response_started)):
             # Where another request's answer is due or has begun, this one would be taken for a part of it.
             self.transport.close()
             return
@@ -296,6 +331,7 @@ class BoundedConnection(HttpToolsProtocol):
         self.transport.write_eof()
 
 
+_NO_HTTP = Problem(400, "bad_request", "What was sent is no HTTP request; expected HTTP/1.1.")
 _HEAD_TOO_LARGE = Problem(
     431, "header_too_large", f"The request line and headers have more than the {HEAD_BYTES} bytes that are taken."
 )

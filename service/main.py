@@ -19,7 +19,7 @@ from service.app import create_app
 from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
-from service.connections import ConnectionLimits, Connections
+from service.connections import LINGERING, ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
 from service.exchange import CeleryExchange, uncopied_values
@@ -50,7 +50,7 @@ from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
 # Databases, Redis, files, and refused connections that linger.
-OWN_DESCRIPTORS = 300
+OWN_DESCRIPTORS = LINGERING + 256
 
 
 def main() -> int:

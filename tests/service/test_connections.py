@@ -187,6 +187,12 @@ def test_what_is_no_http_is_a_problem_too(patient: Server) -> None:
         assert client.problem()[:2] == (400, "bad_request")
 
 
+def test_a_request_for_another_protocol_is_answered_in_this_one(patient: Server) -> None:
+    asked = GET + b"Connection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with patient.client(asked) as client:
+        assert client.answer()[0] == 200
+
+
 def test_two_hundred_slow_headers_harm_nobody_and_are_a_408(hasty: Server) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(hasty.client(GET + b"X: ")) for _ in range(200)]

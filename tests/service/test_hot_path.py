@@ -1,16 +1,22 @@
 """An image is classified: HTTP, Redis, Celery and ONNX Runtime, all of them real."""
 
 import base64
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 from support.colours import LABELS, picture
-from support.load import send_all
+from support.load import post, send_all
 from support.stack import Stack
+
+from service.intake import PIECE_BYTES
+from workers.contract.queues import IMAGE_PREFIX
 
 PNG = {"content-type": "image/png"}
 
@@ -62,6 +68,48 @@ def test_many_files_are_answered_in_the_order_sent(client: httpx.Client) -> None
 def test_base64_in_json_is_classified(client: httpx.Client) -> None:
     images = [base64.b64encode(picture(colour)).decode() for colour in LABELS]
     assert best(client.post("/v1/models/colours/classify", json={"images": images})) == list(LABELS)
+
+
+@pytest.mark.parametrize("as_job", [False, True])
+def test_large_images_are_classified_however_they_are_sent_and_nothing_of_them_stays_in_redis(
+    client: httpx.Client, stack: Stack, as_job: bool
+) -> None:
+    """They are in Redis piece by piece before their request is whole."""
+    blue, red = (picture(colour, size=(900, 700), noise=1) for colour in ("blue", "red"))
+    assert min(len(blue), len(red)) > 2 * PIECE_BYTES
+    bodies: dict[str, dict[str, Any]] = {
+        "raw": {"content": blue, "headers": PNG},
+        "form": {"files": [("file", ("a.png", blue)), ("b", ("b.png", picture("green"))), ("c", ("c", red))]},
+        "json": {"json": {"images": [base64.b64encode(data).decode() for data in (blue, red)]}},
+    }
+    found = []
+    for body in bodies.values():
+        headers = {**body.pop("headers", {}), **({"prefer": "respond-async"} if as_job else {})}
+        answer = client.post("/v1/models/colours/classify", headers=headers, **body)
+        assert answer.status_code == (202 if as_job else 200)
+        if as_job:
+            location = answer.headers["location"]
+            stack.wait_until(lambda at=location: client.get(at).json()["state"] == "succeeded", "the job")
+            predictions = client.get(location).json()["result"]["predictions"]
+        else:
+            predictions = answer.json()["predictions"]
+        found.append([prediction["classes"][0]["label"] for prediction in predictions])
+    assert found == [["blue"], ["blue", "green", "red"], ["blue", "red"]]
+    assert images_in(stack) == []
+
+
+def test_what_a_client_began_to_send_is_forgotten_when_it_leaves(stack: Stack) -> None:
+    data = picture("blue", size=(900, 700), noise=1)
+    whole = post("/v1/models/colours/classify", data, "image/png")
+    with socket.create_connection(("127.0.0.1", stack.port)) as connection:
+        connection.sendall(whole[:-1000])
+        stack.wait_until(lambda: len(images_in(stack)) == 1, "the image's first pieces", 10)
+    stack.wait_until(lambda: images_in(stack) == [], "the pieces to be gone", 10)
+
+
+def images_in(stack: Stack) -> list[Any]:
+    with redis.Redis.from_url(stack.redis.url) as server:
+        return list(server.scan_iter(f"{IMAGE_PREFIX}*"))
 
 
 def test_a_broken_image_does_not_harm_its_neighbours(client: httpx.Client) -> None:

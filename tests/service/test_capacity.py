@@ -1,7 +1,8 @@
-"""So many uploads and event streams at once, and room again as soon as one of them ends, however it ends."""
+"""What a gateway takes at once, and of whom: uploads and event streams, bodies of JSON, connections."""
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -15,8 +16,13 @@ from storage.job_ledger import JobLedger
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    limits = {"FOVEA_MAX_UPLOADS": "2", "FOVEA_MAX_EVENT_STREAMS": "2"}
-    service = Stack(tmp_path_factory.mktemp("slots"), limits)
+    limits = {
+        "FOVEA_MAX_UPLOADS": "2",
+        "FOVEA_MAX_EVENT_STREAMS": "2",
+        "FOVEA_MAX_CONNECTIONS_PER_ADDRESS": "20",
+        "FOVEA_HEADER_TIMEOUT_S": "0.5",
+    }
+    service = Stack(tmp_path_factory.mktemp("limits"), limits)
     try:
         yield service.start("gateway")
     finally:
@@ -59,3 +65,28 @@ def test_more_uploads_than_the_limit_are_a_429_until_one_is_broken_off(service: 
         connection.close()
     service.wait_until(lambda: httpx.post(path, content=archive).status_code == 202, "an upload's place", 10)
     assert list(uploads.iterdir()) == []
+
+
+def test_json_of_many_fields_is_refused_before_it_is_parsed(service: Stack) -> None:
+    fields = ",".join(f'"{n:x}":1' for n in range(95_000))
+    answer = httpx.post(
+        f"{service.url}/v1/finetunes", content=f"{{{fields}}}", headers={"content-type": "application/json"}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_the_settings_reach_the_connections_and_refusals_the_metrics(service: Stack) -> None:
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=20))
+            for _ in range(25)
+        ]
+        for connection in connections[:20]:
+            connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        status = sorted(connection.recv(12) for connection in connections)
+        assert status == [b"HTTP/1.1 408"] * 20 + [b"HTTP/1.1 503"] * 5
+    service.wait_until(service.alive, "the connections to be gone", 10)
+    metrics = httpx.get(f"{service.url}/metrics").text
+    assert 'fovea_failures_total{code="request_timeout"} 20.0' in metrics
+    assert 'fovea_failures_total{code="too_many_connections"} 5.0' in metrics
+    assert "connections.refused" in service.log("gateway")
