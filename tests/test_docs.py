@@ -80,7 +80,7 @@ def operations(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, 
 
 
 def unnamed(path: str) -> str:
-    return re.sub(r"\{\w+\}", "{}", path)
+    return re.sub(r"\{\w+(:path)?\}", "{}", path)
 
 
 def documented_calls() -> Iterator[tuple[str, str, list[str], str]]:
