@@ -16,7 +16,7 @@ from uuid import uuid4
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000
 # A body that comes at the least permitted rate brings a piece of a large image every four minutes.
 RECEIVING_MS = 600_000
+# One after the other; every release reads the replies of the one before and after it.
+MOST_MALFORMED = 100
 
 
 class BrokerUnavailable(Exception):
@@ -168,15 +170,24 @@ class CeleryExchange:
 
     async def listen(self) -> None:
         """Hand every reply to who waits for it, until cancelled; survives the absence of Redis."""
+        malformed = 0
         while True:
             try:
                 popped = await self.replies.blpop([self._reply_to], timeout=5)
             except RedisError as error:
+                if isinstance(error, ResponseError):
+                    await self._move()
                 self._interrupt(str(error))
                 await asyncio.sleep(0.2)
                 continue
-            if popped:
-                self._deliver(popped[1])
+            if popped and self._deliver(popped[1]):
+                malformed = 0
+            elif popped:
+                malformed += 1
+            if malformed > MOST_MALFORMED:
+                malformed = 0
+                await self._move()
+                self._interrupt("replies could not be told from other values")
 
     async def on_worker_lost(self, worker: str) -> None:
         """Tell those who wait for a batch that the worker had in hand when it fell silent."""
@@ -193,17 +204,26 @@ class CeleryExchange:
             if not waiting.done():
                 waiting.set_exception(WorkerLost(f"{worker} fell silent with the batch in hand."))
 
-    def _deliver(self, payload: bytes | str) -> None:
+    async def _move(self) -> None:
+        """Have replies sent to another list, for what lies in this one is not ours; or it is no list."""
+        left, self._reply_to = self._reply_to, REPLY_PREFIX + uuid4().hex
+        log.error("transit.foreign_value", key=left)
+        with suppress(RedisError):
+            await self.replies.unlink(left)
+
+    def _deliver(self, payload: bytes | str) -> bool:
+        """Whether it is a reply."""
         try:
             reply = decode(ClassifyReply, payload)
         except InvalidMessage as error:
             log.error("reply.malformed", reason=str(error))
             if self.on_malformed:
                 self.on_malformed()
-            return
+            return False
         waiting = self._pending.get(reply.batch)
         if waiting and not waiting.done():
             waiting.set_result(reply)
+        return True
 
     def _interrupt(self, reason: str) -> None:
         for waiting in self._pending.values():

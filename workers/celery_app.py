@@ -12,6 +12,7 @@ from kombu import Queue as KombuQueue
 from pydantic import Field
 
 from storage.settings import Settings
+from workers.broker import tolerate_foreign_values
 from workers.contract.queues import QUEUE_OF_TASK, Queue
 from workers.redis_url import kombu_broker
 
@@ -102,6 +103,7 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> i
     Returns the process's exit code: 0 after a signal, else another, for Celery's consumer also ends when Redis
     refuses a command, as it does while its disk is full.
     """
+    tolerate_foreign_values(app)
     # With a receiver of its own Celery leaves the process's logging alone.
     setup_logging.connect(_keep_logging)
     # Celery warns root of pickled messages; none are accepted here.

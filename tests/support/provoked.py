@@ -41,7 +41,7 @@ from storage.datasets import DatasetRegistry
 from storage.job_ledger import Idempotency, JobLedger
 from storage.reference import Reference, check_model_name
 from storage.registry import ModelRegistry
-from workers.jobs.failure import InvalidRequest, ProcessCrashed, ProcessKilled
+from workers.jobs.failure import InvalidRequest, ProcessCrashed, ProcessKilled, Quarantined
 from workers.training.dataset import open_dataset
 
 Provoke = Callable[[Path], object]
@@ -309,6 +309,8 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
         lambda folder: (folder / "none").read_bytes(),
         raised(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/fovea/file")),
     ),
+    model_errors.ModelQuarantined: (raised(model_errors.ModelQuarantined("SIGSEGV")),),
     ProcessKilled: (raised(ProcessKilled()),),
-    ProcessCrashed: (raised(ProcessCrashed(1)),),
+    ProcessCrashed: (raised(ProcessCrashed("exit code 1")),),
+    Quarantined: (raised(Quarantined("It was killed.", "It was killed again.")),),
 }

@@ -4,7 +4,6 @@ It also says whether another attempt may do better. `docs/api.md` lists the code
 """
 
 import errno
-import signal
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -46,8 +45,10 @@ from storage.errors import (
     NotFound,
     StorageError,
 )
+from system.ending import OUT_OF_MEMORY
 
 INTERNAL = "internal"
+TRAINER_KILLED, TRAINER_CRASHED = "trainer_killed", "trainer_crashed"
 
 
 class InvalidRequest(Exception):
@@ -59,26 +60,43 @@ class DiskFull(Exception):
 
 
 class ProcessKilled(Exception):
-    """The process that did the work was killed without a word of its own."""
+    """The process that did the work was killed without a word of its own; `how` it is known that it was."""
+
+    def __init__(self, how: str = "SIGKILL") -> None:
+        super().__init__(how)
+        self.how = how
 
     def __str__(self) -> str:
+        cause = "the machine ran out of memory" if self.how == OUT_OF_MEMORY else "most often for want of memory"
         return (
-            "The training process was killed (SIGKILL); most often the machine ran out of memory. Give the "
-            "training worker more, or choose a smaller batch_size or architecture."
+            f"The training process was killed (SIGKILL): {cause}. Give the training worker more, or choose a "
+            "smaller batch_size or architecture."
         )
 
 
 class ProcessCrashed(Exception):
-    """The process that did the work ended by itself without saying how its job ended; carries its exit code."""
+    """The process that did the work ended by itself without saying how its job ended; `how`, in a few words."""
 
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
+    def __init__(self, how: str) -> None:
+        super().__init__(how)
+        self.how = how
 
     def __str__(self) -> str:
-        if self.exit_code < 0:
-            return f"The training process was ended by {signal.Signals(-self.exit_code).name}."
-        return f"The training process ended with exit code {self.exit_code}; the worker's log has the details."
+        return f"The training process ended by itself ({self.how}); the worker's log has the details."
+
+
+class Quarantined(Exception):
+    """The job has ended its process twice; the text says how, each time."""
+
+    def __init__(self, before: str, now: str) -> None:
+        super().__init__(before, now)
+        self.before, self.now = before, now
+
+    def __str__(self) -> str:
+        return (
+            f"The job has ended its process twice, so it is not tried again. First: {self.before} "
+            f"Then: {self.now} Change what it asks for before you send it again."
+        )
 
 
 @dataclass(frozen=True)
@@ -140,8 +158,9 @@ TABLE: tuple[FailureKind, ...] = (
     FailureKind(StorageError, "storage_failed", words="What is kept could not be read or written."),
     FailureKind(DiskFull, "disk_full", True, "The worker's disk is full."),
     FailureKind(OSError, "disk_failed", True, "A file of the worker could not be read or written."),
-    FailureKind(ProcessKilled, "trainer_killed", True),
-    FailureKind(ProcessCrashed, "trainer_crashed", True),
+    FailureKind(Quarantined, "quarantined"),
+    FailureKind(ProcessKilled, TRAINER_KILLED, True),
+    FailureKind(ProcessCrashed, TRAINER_CRASHED, True),
 )
 
 

@@ -18,9 +18,17 @@ import structlog
 from storage.errors import LeaseLost, StorageError
 from storage.job import Attempt
 from storage.job_ledger import JobLedger
+from system.ending import ending, oom_kills
 from system.parent import dying_with_parent
 from workers.jobs.attempt import take
-from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
+from workers.jobs.failure import (
+    TRAINER_CRASHED,
+    TRAINER_KILLED,
+    ProcessCrashed,
+    ProcessKilled,
+    Quarantined,
+    failure_of,
+)
 
 # A process that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
 # inside an export has to come out of it first.
@@ -49,6 +57,7 @@ class TrainingProcesses:
             attempt = take(self._ledger, job_id, self._worker, self._lease_s + STARTING_S)
             if attempt is None:
                 return
+            before = oom_kills()
             self._process = process = _start(attempt)
             if self._stopping.is_set():
                 self.stop()
@@ -58,7 +67,7 @@ class TrainingProcesses:
             if process.returncode < 0 and self._stopping.is_set():
                 _release(self._ledger, attempt, process.returncode)
             elif process.returncode != 0:
-                _explain(self._ledger, attempt, process.returncode)
+                _explain(self._ledger, attempt, process.returncode, before)
 
     def stop(self) -> None:
         """Ask the training to write a checkpoint and give its job back; no other one is begun."""
@@ -102,9 +111,18 @@ def _release(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
     _record(attempt, lambda: ledger.release(attempt))
 
 
-def _explain(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
-    """Fail the dead attempt with what ended its process, without waiting for its lease to end."""
-    failure = failure_of(ProcessKilled() if exit_code == -signal.SIGKILL else ProcessCrashed(exit_code))
+def _explain(ledger: JobLedger, attempt: Attempt, exit_code: int, oom_kills_before: int | None) -> None:
+    """Fail the dead attempt with what ended its process, without waiting for its lease to end.
+
+    Where that of the attempt before was ended, too, the job is not tried again.
+    """
+    how = ending(exit_code, oom_kills_before=oom_kills_before)
+    death = ProcessKilled(how) if exit_code == -signal.SIGKILL else ProcessCrashed(how)
+    before = attempt.job.error or {}
+    if before.get("code") in (TRAINER_KILLED, TRAINER_CRASHED):
+        failure = failure_of(Quarantined(before["detail"], str(death)))
+    else:
+        failure = failure_of(death)
     log.error("trainer.died", job=attempt.job.id, code=failure.code, reason=failure.detail)
     _record(attempt, lambda: ledger.fail(attempt, failure.code, failure.detail, retry=failure.retry))
 

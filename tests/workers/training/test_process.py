@@ -11,6 +11,7 @@ import pytest
 from support.trainer import QUICK, Trainer
 
 from storage.job_ledger import JobState
+from system.ending import ending
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
 from workers.training.process import TrainingProcesses
 
@@ -141,6 +142,28 @@ def test_stale_messages_start_no_process(
 
 def test_exit_codes_are_explained() -> None:
     assert failure_of(ProcessKilled()).code == "trainer_killed"
-    crashed = failure_of(ProcessCrashed(-signal.SIGABRT))
-    assert (crashed.code, crashed.detail) == ("trainer_crashed", "The training process was ended by SIGABRT.")
-    assert "exit code 3" in failure_of(ProcessCrashed(3)).detail
+    crashed = failure_of(ProcessCrashed(ending(-signal.SIGABRT)))
+    assert crashed.code == "trainer_crashed"
+    assert "(SIGABRT)" in crashed.detail
+    assert "exit code 3" in failure_of(ProcessCrashed(ending(3))).detail
+
+
+@pytest.mark.slow
+def test_a_job_whose_training_dies_twice_is_not_tried_a_third_time(
+    trainer: Trainer, processes: TrainingProcesses, running: tuple[str, threading.Thread]
+) -> None:
+    job_id, first = running
+    os.kill(pid_of(processes), signal.SIGSEGV)
+    first.join(20)
+    second = threading.Thread(target=processes.run, args=(job_id,))
+    second.start()
+    while processes._process is None:
+        time.sleep(0.01)
+    os.kill(pid_of(processes), signal.SIGKILL)
+    second.join(20)
+    job = trainer.ledger.get(job_id)
+    assert (job.state, job.attempt) == (JobState.FAILED, 2)
+    assert job.error is not None
+    assert job.error["code"] == "quarantined"
+    assert "SIGSEGV" in job.error["detail"]
+    assert "SIGKILL" in job.error["detail"]
