@@ -168,7 +168,7 @@ class BlobStore:
         _each(get, files)
 
     def sweep(self, silent_for_s: float = 3600) -> None:
-        """Remove what writers that were killed have left half-written: in which nothing was written for so long."""
+        """Remove what killed writers have left half-written: to which nothing was written for so long."""
         if self._folder is None:
             return
         for leftover in (self._folder / _STAGING).glob("*"):
