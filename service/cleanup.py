@@ -110,8 +110,8 @@ class Cleanup:
     def delete_orphans(self) -> None:
         """The files of datasets and versions that were deleted while the store was away or their gateway died.
 
-        They are nobody's now and were nobody's at the look before this one. A dataset's row comes before its files;
-        a version's row comes after them, at the latest with its job's end.
+        They are nobody's now and were at the look before this one. A dataset's row comes before its files; a
+        version's row comes after them, at the latest with its job's end.
         """
         datasets = {name for name in self.blobs.folders("datasets") if name.startswith("ds_")}
         artifacts = {

@@ -43,8 +43,8 @@ class JobMessages(NamedTuple):
 class JobDispatcher:
     """Sends messages that hold a job's id and nothing else.
 
-    A broker behind a dead connection says neither yes nor no for long: after `patience_s` the client has its answer
-    without it. Such a wait is in a thread of the dispatcher's own, for the gateway's are for the database.
+    A broker behind a dead connection says neither yes nor no for long: after `patience_s` the client has its
+    answer without it. Such a wait is in a thread of the dispatcher's own, for the gateway's are for the database.
     """
 
     celery: Celery

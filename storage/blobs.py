@@ -5,6 +5,7 @@ A file appears whole or not at all. A folder counts as complete when its last fi
 
 import importlib
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -169,7 +170,7 @@ class BlobStore:
         _each(get, files)
 
     def sweep(self, silent_for_s: float = 3600) -> None:
-        """Remove what writers that were killed have left half-written: in which nothing was written for so long."""
+        """Remove what killed writers have left half-written: to which nothing was written for so long."""
         if self._folder is None:
             return
         for leftover in (self._folder / _STAGING).glob("*"):
@@ -208,6 +209,22 @@ class BlobStore:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _require_root(self) -> None:
+        """To most calls of the file system a folder that cannot be looked into is one without files.
+
+        Where there is none yet, nothing was written so far. Raises BlobsUnavailable.
+        """
+        if self._folder is None:
+            return
+        try:
+            is_folder = stat.S_ISDIR(self._folder.stat().st_mode)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise BlobsUnavailable(f"{self.url!r} cannot be read or written: {error}") from error
+        if not is_folder:
+            raise BlobsUnavailable(f"{self.url!r} cannot be read or written: it is no folder")
+
     def _remove_empty(self, path: str) -> None:
         """A folder that nothing lies in any more is no key, but would stay for ever."""
         if self._folder is None:
@@ -233,6 +250,7 @@ class BlobStore:
     def _translated(self, key: str, *, writing: bool = False) -> Iterator[None]:
         """The boundary: what the file system raises becomes ours."""
         try:
+            self._require_root()
             yield
         except self._failures as error:
             if not writing and isinstance(error, _MISSING):

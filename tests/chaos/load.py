@@ -14,6 +14,8 @@ from support.colours import LABELS, picture
 from support.world import colours_archive
 
 CLIENT_TIMEOUT_S = 12.0
+# A version is loaded before an alias moves to it, which may take 30 s.
+MOVE_TIMEOUT_S = 40.0
 # An upload takes as long as its store does.
 UPLOAD_TIMEOUT_S = 40.0
 QUICK_RECIPE = {"batch_size": 64, "patience": None, "augmentation": {"crop": "centre", "mirror": False}}
@@ -212,14 +214,16 @@ class Operator(Client):
         number = self.chance.choice([1, 2, 3])
         what = {"alias": f"stage-{self.alias}", "version": number}
         path = f"/v1/models/colours/aliases/{what['alias']}"
-        self.moved(self.ask("promote", "PUT", path, what, json={"version": number}), number)
+        self.moved(
+            self.ask("promote", "PUT", path, what, json={"version": number}, timeout=MOVE_TIMEOUT_S), number
+        )
 
     def roll_back(self) -> None:
         if not self.at:
             return
         what = {"alias": f"stage-{self.alias}", "from": self.at}
         path = f"/v1/models/colours/aliases/{what['alias']}/rollback"
-        entry = self.ask("rollback", "POST", path, what, json={"from": self.at})
+        entry = self.ask("rollback", "POST", path, what, json={"from": self.at}, timeout=MOVE_TIMEOUT_S)
         self.moved(entry, int(entry.body.get("aliases", {}).get(what["alias"], 0)))
 
     def moved(self, entry: Entry, number: int) -> None:

@@ -330,6 +330,19 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     assert blobs.list() == ["a"]
 
 
+@pytest.mark.parametrize(
+    "call", ["get_bytes", "exists", "size", "delete", "delete_prefix", "list", "folders", "open"]
+)
+def test_a_folder_that_is_away_is_not_an_empty_one(tmp_path: Path, call: str) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    blobs.put_bytes("a/b", b"x")
+    (tmp_path / "blobs").rename(tmp_path / "elsewhere")
+    (tmp_path / "blobs").touch()
+
+    with pytest.raises(BlobsUnavailable, match="no folder"):
+        getattr(blobs, call)("a/b")
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     blobs = BlobStore(str(tmp_path))
     with pytest.raises(BlobsUnavailable, match="no such file"):
