@@ -11,14 +11,18 @@ from redis import Redis, RedisError
 
 from workers.contract.messages import Heartbeat, encode
 from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY
+from workers.draining import consumption_ended
 
 
 def install_heartbeat(
     app: Celery, transit: Redis, beat: Callable[[], Heartbeat], *, interval_s: float, ttl_s: float
 ) -> None:
-    """Have every consumer of `app` write `beat()` under `ttl_s`, and take it back when it stops."""
+    """Have every consumer of `app` write `beat()` under `ttl_s`, until it takes no more messages."""
+    is_leaving = False
 
     def say(_consumer: object = None) -> None:
+        if is_leaving:
+            return
         heartbeat = beat()
         try:
             beat_once(transit, heartbeat, ttl_s)
@@ -33,6 +37,13 @@ def install_heartbeat(
             transit.srem(WORKERS_KEY, name)
         except RedisError:
             return
+
+    def leave(**_: object) -> None:
+        nonlocal is_leaving
+        is_leaving = True
+        fall_silent()
+
+    consumption_ended.connect(leave, weak=False)
 
     class HeartbeatStep(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
