@@ -14,6 +14,7 @@ from pydantic import Field
 from storage.settings import Settings
 from workers.broker import tolerate_foreign_values
 from workers.contract.queues import QUEUE_OF_TASK, Queue
+from workers.draining import Draining
 from workers.redis_url import kombu_broker
 
 KEY_PREFIX = "fovea:queue:"
@@ -99,12 +100,13 @@ def make_celery(
 
 
 def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> int:
-    """Take messages from `queues`, `slots` at once in threads, until SIGTERM; then finish those that run.
+    """Take messages from `queues`, `slots` at once in threads, until a signal; then finish those that run.
 
     Returns the process's exit code: 0 after a signal, else another, for Celery's consumer also ends when Redis
     refuses a command, as it does while its disk is full.
     """
     tolerate_foreign_values(app)
+    Draining().install(app)
     # With a receiver of its own Celery leaves the process's logging alone.
     setup_logging.connect(_keep_logging)
     # Celery warns root of pickled messages; none are accepted here.

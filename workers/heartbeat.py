@@ -19,6 +19,7 @@ from redis.client import PubSub
 
 from workers.contract.messages import Heartbeat, encode
 from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY
+from workers.draining import consumption_ended
 
 log = structlog.get_logger()
 
@@ -32,15 +33,19 @@ def install_heartbeat(
     ttl_s: float,
     late_s: float,
 ) -> None:
-    """Have every consumer of `app` write `beat()` under `ttl_s` and `late_s`, and take it back when it stops."""
+    """Have every consumer of `app` write `beat()` under `ttl_s` and `late_s`, until it takes no more messages.
+
+    That its process lives is told until it has finished those that it holds.
+    """
     name = beat().worker
     alive: PubSub = transit.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    is_leaving = False
 
     def say(_consumer: object = None) -> None:
-        heartbeat = beat()
         # Nobody hears a worker that cannot reach Redis; the next beat tries again.
-        with suppress(RedisError):
-            beat_once(transit, heartbeat, ttl_s, late_s)
+        if not is_leaving:
+            with suppress(RedisError):
+                beat_once(transit, beat(), ttl_s, late_s)
         with suppress(RedisError):
             hold_on(alive, name)
 
@@ -48,8 +53,13 @@ def install_heartbeat(
         with suppress(RedisError):
             transit.delete(HEARTBEAT_PREFIX + name, LATE_PREFIX + name)
             transit.srem(WORKERS_KEY, name)
-        with suppress(RedisError):
-            alive.close()
+
+    def leave(**_: object) -> None:
+        nonlocal is_leaving
+        is_leaving = True
+        fall_silent()
+
+    consumption_ended.connect(leave, weak=False)
 
     class HeartbeatStep(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -60,6 +70,8 @@ def install_heartbeat(
 
         def stop(self, _consumer: Any) -> None:
             fall_silent()
+            with suppress(RedisError):
+                alive.close()
             timer = getattr(self, "timer", None)
             if timer:
                 timer.cancel()

@@ -120,12 +120,11 @@ def test_from_the_keyboard_it_ends_although_somebody_listens(gateway: Stack) -> 
 
 
 @pytest.mark.slow
-def test_an_event_stream_over_restarts_has_every_event_once(
-    gateway: Stack, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_event_stream_over_restarts_has_every_event_once(gateway: Stack) -> None:
     gateway.stop_process("gateway", signal.SIGINT)
     gateway.hold_port()
     gateway.start_process("gateway")
+    gateway.wait_until(gateway.alive, "the gateway to answer")
     with ledger(gateway) as jobs:
         attempt = jobs.take(jobs.create("finetune", {}).id, "test", 300)
         assert attempt
@@ -137,6 +136,8 @@ def test_an_event_stream_over_restarts_has_every_event_once(
         following = threading.Thread(target=follow, args=(gateway, job, followed), daemon=True)
         following.start()
         for restart in range(2):
+            heard_before = len(heard)
+            gateway.wait_until(lambda known=heard_before: len(heard) > known, "an event to be heard")
             for step in range(10):
                 jobs.report_progress(attempt, {"step": 10 * restart + step})
                 time.sleep(0.05)
@@ -157,7 +158,7 @@ def test_an_event_stream_over_restarts_has_every_event_once(
 
 def listen(stack: Stack, job: str, heard: list[int]) -> None:
     """As a browser does: whenever the stream ends it is asked for again, after the last event that was heard."""
-    with httpx.Client(base_url=stack.url, timeout=20) as client:
+    with httpx.Client(base_url=stack.url, timeout=100) as client:
         ended = False
         while not ended:
             headers = {"Last-Event-ID": str(heard[-1])} if heard else {}
@@ -170,5 +171,5 @@ def listen(stack: Stack, job: str, heard: list[int]) -> None:
 
 def follow(stack: Stack, job: str, states: list[str]) -> None:
     """What `fovea jobs watch` shows."""
-    with ApiClient(stack.url) as client:
+    with ApiClient(stack.url, timeout_s=100) as client:
         states.extend(found["state"] for found in client.follow_job(job))

@@ -34,6 +34,10 @@ class InferenceJobs:
             return
         run_attempt(self.ledger, attempt, function, lease_s=self.lease_s, stop=self._stopping, tracer=self.tracer)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Have the jobs that run stop at their next step; safe in a signal handler and from any thread."""
         self._stopping.set()

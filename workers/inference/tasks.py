@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 from redis import ResponseError
 from redis.backoff import ExponentialBackoff
@@ -66,6 +67,9 @@ def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
     def run_job(payload: Any) -> None:
         if message := read_message(RunJob, payload):
             jobs.run(message.job)
+            if jobs.is_stopping:
+                # Given back or not begun: another worker is to have it at once. One that has ended it will let be.
+                raise Reject(requeue=True)
 
     # Celery's warm shutdown waits for the task, which may have hours to go.
     worker_shutting_down.connect(lambda **_: jobs.stop(), weak=False)

@@ -69,6 +69,10 @@ class TrainingProcesses:
             elif process.returncode != 0:
                 _explain(self._ledger, attempt, process.returncode, before)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Ask the training to write a checkpoint and give its job back; no other one is begun."""
         self._stopping.set()

@@ -3,6 +3,7 @@
 from typing import Any
 
 from celery import Celery
+from celery.exceptions import Reject
 from celery.signals import worker_shutting_down
 
 from storage.database import open_database
@@ -22,6 +23,9 @@ def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
     def run_job(payload: Any) -> None:
         if message := read_message(RunJob, payload):
             processes.run(message.job)
+            if processes.is_stopping:
+                # Given back or not begun: another worker is to have it at once. One that has ended it will let be.
+                raise Reject(requeue=True)
 
     # Celery's warm shutdown waits for the task, which waits for the process, which has to be told.
     worker_shutting_down.connect(lambda **_: processes.stop(), weak=False)

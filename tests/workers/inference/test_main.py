@@ -15,6 +15,7 @@ import pytest
 from celery import Celery
 from PIL import Image
 from redis import Redis
+from support.colours import make_colour_artifact, picture
 from support.paused import paused_between_transactions
 from support.redis import RedisServer
 from support.world import World, archive_of
@@ -22,8 +23,8 @@ from support.world import World, archive_of
 from models.dataset.folder import DatasetFolder
 from storage.datasets import DatasetState
 from storage.job_ledger import Job, JobState
-from workers.celery_app import make_celery
-from workers.contract.messages import ClassifyBatch, RunJob, encode
+from workers.celery_app import KEY_PREFIX, make_celery
+from workers.contract.messages import ClassifyBatch, ClassifyReply, RunJob, decode, encode
 from workers.contract.queues import HEARTBEAT_PREFIX, TaskName
 
 LEASE_S = 1.5
@@ -198,6 +199,47 @@ def test_sigterm_gives_a_running_job_back_and_ends_with_0(
     assert (given_back.state, given_back.attempt, given_back.error) == (JobState.QUEUED, 0, None)
     assert world.datasets.get(dataset.id).state == DatasetState.CHECKING
     assert world.blobs.exists(f"jobs/{job.id}/upload")
+
+
+@pytest.mark.slow
+def test_what_a_worker_that_is_told_to_end_holds_is_done_once_and_the_rest_by_another_at_once(
+    world: World, celery: Celery, start_worker: StartWorker, redis_server: RedisServer
+) -> None:
+    leaving, staying = start_worker("leaving"), start_worker("staying")
+    make_colour_artifact(world.folder / "colours")
+    world.blobs.put_folder("models/colours/1/", world.folder / "colours")
+    job, _ = world.upload(photographs(120))
+    send(celery, job)
+    until(lambda: "job.taken" in leaving.log + staying.log, "the job to begin", leaving, staying)
+    if "job.taken" in staying.log:
+        leaving, staying = staying, leaving
+    with Redis.from_url(redis_server.url) as transit:
+        pictures = [picture("red", size=(1600, 1200), form="JPEG", noise=1 + number) for number in range(4)]
+        names = [f"b{number}" for number in range(60)]
+        for name in names:
+            images = [f"{name}:{number}" for number in range(len(pictures))]
+            transit.mset(dict(zip(images, pictures, strict=True)))
+            now = time.time()
+            batch = ClassifyBatch(
+                name, "reply", "colours", 1, "models/colours/1/", tuple(images), ("r",), 1, now + 300, now
+            )
+            celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),))
+        until(lambda: transit.llen("reply") > 10, "some batches to be answered", leaving, staying)
+        leaving.process.send_signal(signal.SIGTERM)
+        mine = f"{HEARTBEAT_PREFIX}*:{leaving.process.pid}:*"
+        until(lambda: not any(transit.scan_iter(mine)), "it to say goodbye", leaving, timeout_s=5)
+        assert leaving.process.wait(30) == 0
+
+        until(lambda: "job.ended" in staying.log, "the other to do the job", staying)
+        until(lambda: transit.llen("reply") >= len(names), "every batch to be answered", staying)
+        replies = [decode(ClassifyReply, reply) for reply in transit.lrange("reply", 0, -1)]
+        assert [reply.error for reply in replies] == [None] * len(names)
+        assert sorted(reply.batch for reply in replies) == sorted(names)
+        assert {reply.worker.split(":")[1] for reply in replies} == {
+            str(worker.process.pid) for worker in (leaving, staying)
+        }
+        until(lambda: not transit.hlen(f"{KEY_PREFIX}unacked.inference"), "all to be acknowledged", staying)
+    assert "Traceback" not in leaving.log
 
 
 def test_a_redis_that_refuses_commands_ends_the_worker_with_a_reason_and_not_with_0(
