@@ -6,6 +6,7 @@ jobs or a fine-tune on the same machine. What counts is the ratio of the 99th pe
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -83,6 +84,8 @@ class Pair:
 def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     options = parse(arguments)
+    # What was started has to be stopped, however this ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return isolate(options, console)
     except (ExportProcessFailed, ServiceFailed, BulkFailed, httpx.TransportError) as error:

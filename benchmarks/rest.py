@@ -130,23 +130,18 @@ class Service:
             "FOVEA_DEVICE": "cpu",
             "PYTHONSAFEPATH": "1",
         }
-        self._publish(environment["FOVEA_DATABASE_URL"], environment["FOVEA_BLOBS_URL"])
+        migrate(environment["FOVEA_DATABASE_URL"])
+        publish(
+            self.artifacts.fovea,
+            "bench",
+            "models/bench/1/",
+            environment["FOVEA_DATABASE_URL"],
+            environment["FOVEA_BLOBS_URL"],
+        )
         for name, module in self._modules.items():
             own = GATEWAY_ENVIRONMENT if name == "gateway" else {}
             self._spawn(name, [sys.executable, "-m", module], {**environment, **own})
         self._wait(self._ready, "the gateway and its workers")
-
-    def _publish(self, database_url: str, blobs_url: str) -> None:
-        migrate(database_url)
-        prefix = "models/bench/1/"
-        BlobStore(blobs_url).put_folder(prefix, self.artifacts.fovea)
-        database = open_database(database_url)
-        try:
-            size = sum(path.stat().st_size for path in self.artifacts.fovea.iterdir())
-            manifest = read_manifest(self.artifacts.fovea).to_dict()
-            ModelRegistry(database).add_version("bench", artifact=prefix, manifest=manifest, size_bytes=size)
-        finally:
-            database.close()
 
     def _spawn(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
@@ -191,6 +186,18 @@ class Service:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def publish(artifact: Path, model: str, prefix: str, database_url: str, blobs_url: str) -> None:
+    """Register the artifact in that folder as the model's next version, its files under `prefix`."""
+    BlobStore(blobs_url).put_folder(prefix, artifact)
+    database = open_database(database_url)
+    try:
+        size = sum(path.stat().st_size for path in artifact.iterdir())
+        manifest = read_manifest(artifact).to_dict()
+        ModelRegistry(database).add_version(model, artifact=prefix, manifest=manifest, size_bytes=size)
+    finally:
+        database.close()
 
 
 def mean_stages(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, Any]:
