@@ -27,6 +27,7 @@ from service.intake import ImageLimits, Intake
 from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.parts import Parts
+from service.protocol import BoundedConnection
 from service.settings import GatewaySettings
 from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector
@@ -141,7 +142,11 @@ def connection_options(parts: Parts) -> dict[str, Any]:
     )
     connections = Connections(limits, on_refused=lambda code: parts.metrics.failures.labels(code).inc())
     # Idle connections are closed by ours, so uvicorn's own timer only has to come later.
-    return {"http": connections.protocol, "ws": "none", "timeout_keep_alive": ceil(settings.keep_alive_s) + 2}
+    return {
+        "http": partial(BoundedConnection, connections),
+        "ws": "none",
+        "timeout_keep_alive": ceil(settings.keep_alive_s) + 2,
+    }
 
 
 def build_parts(settings: GatewaySettings) -> Parts:

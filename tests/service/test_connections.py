@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from support.stack import free_port
 
-from service.connections import HEAD_BYTES, PIPELINED, ConnectionLimits, Connections
+from service.connections import ConnectionLimits, Connections
+from service.protocol import HEAD_BYTES, PIPELINED, BoundedConnection
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -58,7 +60,7 @@ class Server:
         config = uvicorn.Config(
             self.application,
             port=self.port,
-            http=self.connections.protocol,  # type: ignore[arg-type]
+            http=partial(BoundedConnection, self.connections),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,

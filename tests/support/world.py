@@ -22,10 +22,13 @@ from workers.jobs.attempt import JobFunction, run_attempt, take
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:
+    """The same files make the same archive, whenever that is."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            member = zipfile.ZipInfo(name, (2026, 11, 25, 12, 0, 0))
+            member.external_attr = 0o600 << 16
+            archive.writestr(member, content)
     return buffer.getvalue()
 
 
