@@ -2,19 +2,17 @@
 
 import json
 import os
-import re
 from typing import Any
 
 import schemathesis
+from fuzz.inside import TRACE
 from hypothesis import strategies as st
 from support.colours import picture
 from support.world import colours_archive
 
 # By parameter, what is really there: made-up names alone would see nothing but 404.
 KNOWN: dict[str, list[str]] = json.loads(os.environ["FOVEA_FUZZ_KNOWN"])
-# Places of this machine, and Python's words for where it was.
 SECRETS: list[str] = json.loads(os.environ["FOVEA_FUZZ_SECRETS"])
-TRACE = re.compile(r'Traceback \(most recent|File "[^"]+\.py"|site-packages|\.py:\d+')
 
 ARCHIVE, PICTURE = colours_archive(per_class=1), picture("red")
 

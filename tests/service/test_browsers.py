@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 from support.colours import picture
 from support.stack import Stack
 
@@ -193,6 +194,25 @@ def test_every_answer_is_protected_whoever_gives_it(client: httpx.Client, stack:
         assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-request-id"]
+
+
+def test_our_own_fault_is_protected_too_and_has_its_id_in_answer_and_log(tmp_path: Path) -> None:
+    parts = build_parts(GatewaySettings(data=tmp_path))
+    app = create_app(parts)
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError(f"in {tmp_path}")
+
+    client = TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False)
+    with capture_logs() as logged:
+        answer = client.get("/broken", headers={"x-request-id": "find-me"})
+    assert outcome(answer) == (500, "internal")
+    assert ALWAYS.items() <= dict(answer.headers).items()
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "find-me"
+    assert str(tmp_path) not in answer.text
+    assert [line["request_id"] for line in logged if line["event"] == "request.failed"] == ["find-me"]
+    parts.database.close()
 
 
 def test_the_documentation_needs_no_other_host_and_no_script_of_its_own(client: httpx.Client) -> None:
