@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from models.cost import COSTLY_PIXELS
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
-from service.exchange import BrokerUnavailable, ImageContent, ReplyInterrupted
+from service.exchange import BrokerUnavailable, ImageContent, ReplyInterrupted, WorkerLost
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -301,5 +302,51 @@ def test_a_batch_asks_for_the_largest_top_k_and_the_last_deadline_of_its_request
         last = exchange.sent[-1]
         assert (last.top_k, last.request_ids) == (9, ("r1", "r2"))
         assert last.deadline - last.sent_at > 8
+
+    run(scenario)
+
+
+def test_what_is_costly_waits_apart_and_takes_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of a capital letter are costly here; however many there are, the others pass."""
+    monkeypatch.setattr("service.batcher.decoding_cost", lambda data: COSTLY_PIXELS * (2 if data.isupper() else 0))
+
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=2)
+        costly = ask(batcher, b"A", b"B", b"C", b"d")
+        other = ask(batcher, b"x", version=DOGS)
+        await settle()
+        assert sorted(exchange.contents) == [[b"A"], [b"d"], [b"x"]]
+        exchange.gate.set()
+        assert labels(await costly) == ["A", "B", "C", "d"]
+        assert labels(await other) == ["x"]
+        assert exchange.contents[3:] == [[b"B"], [b"C"]]
+
+    run(scenario)
+
+
+def test_what_a_request_has_beyond_its_share_waits_as_what_is_costly_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batcher.decoding_cost", lambda _: COSTLY_PIXELS)
+
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=2)
+        many = ask(batcher, *[b"a"] * 8)
+        await settle()
+        assert [len(batch) for batch in exchange.contents] == [4, 2]
+        exchange.gate.set()
+        assert len(await many) == 8
+
+    run(scenario)
+
+
+def test_a_batch_whose_worker_fell_silent_is_sent_again_once_and_marked() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        exchange.failures.append(WorkerLost("w1"))
+        exchange.gate.set()
+        assert labels(await ask(batcher, b"a", b"b")) == ["a", "b"]
+        assert [batch.after_death for batch in exchange.sent] == [False, True]
+        exchange.failures += [WorkerLost("w1"), WorkerLost("w2")]
+        with pytest.raises(NoLiveWorker):
+            await ask(batcher, b"a")
 
     run(scenario)

@@ -53,6 +53,7 @@ def classify(stack: Stack, timeout: float = 60, **headers: str) -> httpx.Respons
 def test_by_the_settings_a_worker_that_is_gone_is_missed_within_two_seconds() -> None:
     ttl_s = WorkerSettings.model_fields["heartbeat_ttl_s"].default
     assert ttl_s + GatewaySettings.model_fields["heartbeat_poll_s"].default < 2
+    assert WorkerSettings.model_fields["heartbeat_late_s"].default + 1 <= 6
     assert ttl_s > 3 * WorkerSettings.model_fields["heartbeat_interval_s"].default
 
 

@@ -5,10 +5,10 @@ import json
 
 from support.redis import RedisServer
 
-from service.workforce import SEARCH_EVERY, Workforce
+from service.workforce import MOST_KNOWN, SEARCH_EVERY, Workforce
 from workers.contract.messages import Heartbeat, encode
-from workers.contract.queues import HEARTBEAT_PREFIX, WORKERS_KEY, Queue
-from workers.heartbeat import beat_once
+from workers.contract.queues import HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
+from workers.heartbeat import beat_once, hold_on
 from workers.redis_url import connect, connect_async
 
 
@@ -56,3 +56,52 @@ def test_workers_of_the_release_before_are_seen_as_well(redis_server: RedisServe
         seen = asyncio.run(watch())
     assert seen[0] == seen[1] == ["before"]
     assert seen[-1] == ["before", "later"]
+
+
+def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(redis_server: RedisServer) -> None:
+    """As on a machine so busy that it cannot speak; a process that is gone holds on to nothing."""
+    lost: list[str] = []
+
+    async def note(name: str) -> None:
+        lost.append(name)
+
+    async def watch() -> None:
+        async with connect_async(redis_server.url) as transit:
+            workforce = Workforce(transit, 0.1, on_lost=note)
+            for name in ("late", "dead"):
+                beat_once(client, beat(name), ttl_s=30, late_s=60)
+            hold_on(alive, "late")
+            await workforce.refresh()
+            client.delete(HEARTBEAT_PREFIX + "late", HEARTBEAT_PREFIX + "dead")
+            await workforce.refresh()
+            assert [worker.worker for worker in workforce.workers] == ["late"]
+            assert lost == ["dead"]
+            # One that hangs holds on, too, but not for ever.
+            client.delete(LATE_PREFIX + "late")
+            await workforce.refresh()
+            assert workforce.workers == ()
+            assert lost == ["dead", "late"]
+
+    with connect(redis_server.url) as client, client.pubsub() as alive:
+        asyncio.run(watch())
+
+
+def test_what_is_no_set_of_names_is_replaced_and_the_workers_are_found(redis_server: RedisServer) -> None:
+    async def watch() -> None:
+        async with connect_async(redis_server.url) as transit:
+            workforce = Workforce(transit, 0.1)
+            for spoil in (
+                lambda: client.set(WORKERS_KEY, "x"),
+                lambda: client.sadd(WORKERS_KEY, *range(MOST_KNOWN + 1)),
+                lambda: client.sadd(WORKERS_KEY, b"\xff\xfe"),
+            ):
+                client.delete(WORKERS_KEY)
+                spoil()
+                beat_once(client, beat("one"), ttl_s=30)
+                await workforce.refresh()
+                beat_once(client, beat("one"), ttl_s=30)
+                await workforce.refresh()
+                assert [worker.worker for worker in workforce.workers] == ["one"]
+
+    with connect(redis_server.url) as client:
+        asyncio.run(watch())

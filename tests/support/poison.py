@@ -12,7 +12,7 @@ DEADLY_HEIGHTS = {signal.SIGSEGV: 43, signal.SIGKILL: 47}
 
 # Python imports a module of this name before anything else.
 CUSTOMIZATION = f"""
-import os
+import signal
 from PIL import PngImagePlugin
 
 DEADLY = {{({WIDTH}, height): number for number, height in {[(int(n), h) for n, h in DEADLY_HEIGHTS.items()]}}}
@@ -20,7 +20,7 @@ healthy = PngImagePlugin.PngImageFile.load_prepare
 
 def load_prepare(image):
     if image.size in DEADLY:
-        os.kill(os.getpid(), DEADLY[image.size])
+        signal.raise_signal(DEADLY[image.size])
     healthy(image)
 
 PngImagePlugin.PngImageFile.load_prepare = load_prepare

@@ -34,6 +34,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "deadline": 20.5,
             "sent_at": 10.5,
             "traceparent": None,
+            "after_death": False,
         },
     ),
     (

@@ -13,7 +13,7 @@ from support.colours import LABELS, make_colour_artifact, picture
 from models.errors import ArtifactNotFound
 from models.predictor import Predictor
 from storage.cache import HeldFolder
-from workers.inference.engine import Engine, predictor_loader
+from workers.inference.engine import DeadlinePassed, Engine, predictor_loader
 
 
 class Loader:
@@ -182,3 +182,23 @@ def test_a_loaded_model_keeps_its_folder_until_it_is_evicted(tmp_path: Path) -> 
     del engine
     gc.collect()
     assert in_use == set()
+
+
+def test_what_is_costly_is_decoded_apart_and_answered_in_its_place(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the limit at nothing every image is; each answer is the same as without."""
+    engine, _ = make_engine("colours")
+    images = [picture("blue"), b"no image", picture("red"), picture("green", size=(400, 400))]
+    usual = engine.classify("colours", images, 1).outcomes
+    monkeypatch.setattr("workers.inference.engine.COSTLY_PIXELS", 0)
+    assert engine.classify("colours", images, 1).outcomes == usual
+    assert [outcome.error for outcome in usual] == [None, "image_unreadable", None, "image_too_large"]
+
+
+def test_a_batch_is_given_up_once_nobody_waits_for_it(make_engine: MakeEngine) -> None:
+    engine, _ = make_engine("colours")
+    with pytest.raises(DeadlinePassed):
+        engine.classify("colours", [picture("blue")] * 5, 1, deadline=time.time() - 1)
+    with pytest.raises(DeadlinePassed):
+        engine.classify("colours", [picture("blue")], 1, deadline=time.time() - 1, suspects=[0])
