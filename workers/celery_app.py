@@ -1,5 +1,6 @@
 """The Celery application: where the queues are and how they behave. Knows no task's inside."""
 
+import sys
 import warnings
 from collections.abc import Sequence
 from datetime import timedelta
@@ -109,6 +110,9 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> i
     Draining().install(app)
     # With a receiver of its own Celery leaves the process's logging alone.
     setup_logging.connect(_keep_logging)
+    # At a signal Celery writes a word to this file first. Where nobody reads it any more, as when `fovea up` was
+    # killed, that raises, and the worker would not hear the signal: it would work on beside its successor.
+    sys.__stdout__ = None  # type: ignore[misc]
     # Celery warns root of pickled messages; none are accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(

@@ -290,3 +290,31 @@ def test_a_bulk_process_that_dies_is_started_again_and_the_worker_lives_on(
     assert second.pid != first.pid
     assert worker.end(signal.SIGTERM) == 0
     assert not second.is_running()
+
+
+def test_a_worker_whose_words_nobody_reads_any_more_still_ends_at_a_signal(
+    world: World, redis_server: RedisServer
+) -> None:
+    environment = {
+        **os.environ,
+        "FOVEA_DATA": str(world.folder),
+        "FOVEA_BROKER_URL": redis_server.url,
+        "FOVEA_DEVICE": "cpu",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.inference.main"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        # As when `fovea up` is killed: the kernel's SIGTERM finds a pipe without a reader.
+        with process.stdout as words:
+            assert any("ready." in line for line in words)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
