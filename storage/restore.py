@@ -84,7 +84,9 @@ def read_record(file: Path) -> BackupRecord:
         for member, content in _members(file):
             if member.name == RECORD:
                 if member.size > _LONGEST_RECORD:
-                    raise BackupUnusable(f"its {RECORD} has {member.size} bytes, at most {_LONGEST_RECORD} are read")
+                    raise BackupUnusable(
+                        f"its {RECORD} has {member.size} bytes, at most {_LONGEST_RECORD} are read"
+                    )
                 try:
                     return parse_record(json.loads(b"".join(_chunks(content))))
                 except (ValueError, RecursionError) as error:
@@ -156,7 +158,7 @@ def _check_contents(database: Database, record: BackupRecord) -> None:
         for model in session.scalars(select(ModelRow.name)).all():
             check_model_name(model)
             versions = read_versions(session, VersionRow.model == model)
-            if not all(0 < version.number for version in versions):
+            if not all(version.number > 0 for version in versions):
                 raise BackupUnusable(f"the model {model} has a version that is below 1")
             needed += [version.artifact for version in versions]
         ready = select(DatasetRow.prefix).where(DatasetRow.state == DatasetState.READY)
@@ -248,4 +250,3 @@ class _BoundedReader(io.BufferedReader):
         if size is None or not 0 <= size <= _CHUNK:
             raise tarfile.ReadError(f"a header claims to be {size} bytes long")
         return super().read(size)
-

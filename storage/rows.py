@@ -83,4 +83,3 @@ def _batches(source: IO[bytes]) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
-

@@ -6,7 +6,19 @@ from storage.errors import InvalidName
 from storage.text import check_title
 from system.hidden import hidden_character
 
-HONEST = ("ants", "Ameisen – ants", "муравьи", "蟻　蜂", "نمل", "می\u200cخواهم", "क्\u200dष", "👩\u200d🔬", "❤\ufe0f", "a\u00a0b", "")
+HONEST = (
+    "ants",
+    "Ameisen – ants",
+    "муравьи",
+    "蟻　蜂",
+    "نمل",
+    "می\u200cخواهم",
+    "क्\u200dष",
+    "👩\u200d🔬",
+    "❤\ufe0f",
+    "a\u00a0b",
+    "",
+)
 HIDING = {
     "photo\u202egpj.exe": "U+202E RIGHT-TO-LEFT OVERRIDE",
     "a\u2066b": "U+2066 LEFT-TO-RIGHT ISOLATE",

@@ -125,7 +125,9 @@ def test_a_first_layer_that_reads_neither_grey_nor_rgb_is_refused(tmp_path, stor
 
 
 @pytest.mark.parametrize(
-    "tensor", [torch.zeros(4, 84).to_sparse(), torch.zeros(4, 84, dtype=torch.complex64)], ids=["sparse", "complex"]
+    "tensor",
+    [torch.zeros(4, 84).to_sparse(), torch.zeros(4, 84, dtype=torch.complex64)],
+    ids=["sparse", "complex"],
 )
 def test_tensors_of_another_make_are_refused(tmp_path, store, tensor):
     with pytest.raises(WeightsCorrupt, match=r"sparse, quantized, complex.*head\.weight"):

@@ -49,7 +49,9 @@ def mutated(valid: bytes, random_: random.Random) -> bytes:
     return bytes(data)
 
 
-def mutations(family: str, filename: str, valid: Mapping[str, Callable[[], bytes]], count: int) -> Iterator[Attack]:
+def mutations(
+    family: str, filename: str, valid: Mapping[str, Callable[[], bytes]], count: int
+) -> Iterator[Attack]:
     """`count` of each valid file, numbered by their seeds."""
     for kind, make in valid.items():
         for seed in range(count):

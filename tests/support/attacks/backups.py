@@ -168,7 +168,6 @@ def changed_blob(name: str) -> bytes:
     return packed({**parts, found: parts[found][:-1] + b"?"})
 
 
-
 WRONG: Mapping[str, Callable[[], bytes]] = {
     "nothing": lambda: b"",
     "no tar": lambda: b"PK\x03\x04 and no more" * 100,
