@@ -89,9 +89,7 @@ class _Walk:
         for number, kind, span in self._fields(tensor):
             is_location = number == TENSOR_LOCATION and kind == VARINT and self._data[span[0] : span[1]] != b"\0"
             if number == TENSOR_EXTERNAL or is_location:
-                raise ArtifactCorrupt(
-                    f"{self._name} has weights that lie in another file; all of it must be in one"
-                )
+                raise ArtifactCorrupt(f"{self._name} has weights in another file; all of it must be in one")
 
     def _messages(self, message: Span) -> Iterator[tuple[int, Span]]:
         return ((number, span) for number, kind, span in self._fields(message) if kind == LENGTH)

@@ -16,13 +16,54 @@ FAMILY = "archive"
 Files = Mapping[str, bytes]
 
 NAMES = (
-    "", "/", ".", "..", "../x.png", "a/../../x.png", "/etc/x.png", "//x.png", "\\x.png", "a\\..\\..\\x.png", "C:x.png",
-    "./C:/x.png", "~/x.png", "a\x00.png", "a\n.png", "a\x1b[2J.png", "a\u202egnp.exe", "a\u2066.png", "\ufeffa.png",
-    "\u3164/1.png", "a/" * 16 + "x.png", "a/" * 600 + "x.png", "a" * 2_000 + ".png", "a" * 300 + "/" + "b" * 300 + ".png",
-    "con.png", "nul", "%2e%2e/x.png", "..%2fx.png", "a/./b/.//c.png", "a" * 60_000, "e\u0301/1.png", "\u00e9/1.png",
-    " /1.png", "a /1.png", "a./1.png", "-rf/1.png", "$(id)/1.png", "`id`/1.png", "a;b/1.png", "'/1.png", '"/1.png',
-    "train/x.png", "Train/a/1.png", "manifest.csv", "labels.csv/1.png", "__MACOSX/a/1.png", ".hidden/1.png",
-)  # fmt: skip
+    "",
+    "/",
+    ".",
+    "..",
+    "../x.png",
+    "a/../../x.png",
+    "/etc/x.png",
+    "//x.png",
+    "\\x.png",
+    "a\\..\\..\\x.png",
+    "C:x.png",
+    "./C:/x.png",
+    "~/x.png",
+    "a\x00.png",
+    "a\n.png",
+    "a\x1b[2J.png",
+    "a\u202egnp.exe",
+    "a\u2066.png",
+    "\ufeffa.png",
+    "\u3164/1.png",
+    "a/" * 16 + "x.png",
+    "a/" * 600 + "x.png",
+    "a" * 2_000 + ".png",
+    "a" * 300 + "/" + "b" * 300 + ".png",
+    "con.png",
+    "nul",
+    "%2e%2e/x.png",
+    "..%2fx.png",
+    "a/./b/.//c.png",
+    "a" * 60_000,
+    "e\u0301/1.png",
+    "\u00e9/1.png",
+    " /1.png",
+    "a /1.png",
+    "a./1.png",
+    "-rf/1.png",
+    "$(id)/1.png",
+    "`id`/1.png",
+    "a;b/1.png",
+    "'/1.png",
+    '"/1.png',
+    "train/x.png",
+    "Train/a/1.png",
+    "manifest.csv",
+    "labels.csv/1.png",
+    "__MACOSX/a/1.png",
+    ".hidden/1.png",
+)
 
 
 @cache
@@ -121,40 +162,112 @@ MADE: Mapping[str, Callable[[], bytes]] = {
     "a zip of 250,000 entries": lambda: zip_of_shared_bytes(250_000),
     "a zip of copies": lambda: zipped(many(5_000, picture("red"))),
     "a member larger than allowed": lambda: zipped({"red/1.png": bytes(17 * 2**20)}),
-    **{f"a zip by method {method}": partial(zipped, {"red/1.png": bytes(10**6)}, method)
-       for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)},
-    **{f"a zip whose {what} is {value:#x}": partial(zip_field, offset, form, value)
-       for what, offset, form in (("flag", 8, "<H"), ("method", 10, "<H"), ("checksum", 16, "<I"),
-                                  ("packed size", 20, "<I"), ("size", 24, "<I"), ("name's length", 28, "<H"),
-                                  ("extra's length", 30, "<H"), ("disk", 34, "<H"), ("offset", 42, "<I"))
-       for value in (0, 1, 0x41, 0x7FFF, 0xFFFF)},
-    **{f"a zip of {kind} {value}": partial(zip_field, 8 + 2 * n, "<H", value, b"PK\x05\x06")
-       for n, kind in enumerate(("entries here", "entries")) for value in (0, 3, 0xFFFF)},
-    **{f"a zip of mode {mode:o}": partial(zip_mode, mode)
-       for mode in (stat.S_IFLNK | 0o777, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0o6777)},
-    **{f"a tar with a {what}": partial(tar_special, kind, link=link)
-       for what, kind, link in (("symbolic link", tarfile.SYMTYPE, "/etc/passwd"), ("link up", tarfile.SYMTYPE, "../.."),
-                                ("hard link", tarfile.LNKTYPE, "red/0.png"), ("hard link out", tarfile.LNKTYPE, "/etc/x"),
-                                ("device", tarfile.CHRTYPE, ""), ("disk", tarfile.BLKTYPE, ""), ("pipe", tarfile.FIFOTYPE, ""),
-                                ("sparse file", tarfile.GNUTYPE_SPARSE, ""), ("kind of its own", b"Z", ""),
-                                ("long name", tarfile.GNUTYPE_LONGNAME, ""), ("long link", tarfile.GNUTYPE_LONGLINK, ""))},
-    **{f"a tar whose {what} is {field!r}": partial(tar_header, offset, field)
-       for what, offset in (("mode", 100), ("size", 124), ("time", 136))
-       for field in (b"77777777777\0"[:8], b"\x80" + b"\xff" * 7, b"\xff" * 8, b"-0000001", b"xxxxxxxx", b"\0" * 8)},
-    **{f"a tar with the header {name} = {value[:20]}": partial(tar_pax, **{name: value})
-       for name, value in (("size", "-1"), ("size", "9" * 30), ("size", "x"), ("path", "../../x"), ("path", "a\x00b"),
-                           ("GNU.sparse.major", "1"), ("GNU.sparse.size", "99999999999"), ("GNU.sparse.map", "0,1"),
-                           ("GNU.sparse.name", "../x"), ("mtime", "nan"), ("mtime", "9" * 400), ("comment", "x" * 10**6),
-                           ("hdrcharset", "BINARY"), ("linkpath", "/etc/passwd"))},
-    **{f"a zip with the name {name[:20]!r} of {len(name)}": partial(lambda n: zipped({**pictures(), n: picture("red")}), name)
-       for name in NAMES},
-    **{f"a tar with the name {name[:20]!r} of {len(name)}": partial(lambda n: tarred({**pictures(), n: picture("red")}), name)
-       for name in NAMES if name and "\x00" not in name},
-    **{f"a manifest {text[:20]!r} of {len(text)}": partial(lambda t: zipped({**pictures(), "manifest.csv": t}), text)
-       for text in (b"", b"file,label", b"\xff\xfe", b"file,label\n../../etc/passwd,a\n", b"file,label\n" + b"x" * 10**6,
-                    b'file,label\n"red/0.png', b"file,label,split\nred/0.png,a,\nred/1.png,b,train\n",
-                    b"file,label\n" + b"red/0.png,a\n" * 200_000, b"file," * 10_000, b"file,label\nred/0.png,a\x00b\n")},
-}  # fmt: skip
+    **{
+        f"a zip by method {method}": partial(zipped, {"red/1.png": bytes(10**6)}, method)
+        for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    },
+    **{
+        f"a zip whose {what} is {value:#x}": partial(zip_field, offset, form, value)
+        for what, offset, form in (
+            ("flag", 8, "<H"),
+            ("method", 10, "<H"),
+            ("checksum", 16, "<I"),
+            ("packed size", 20, "<I"),
+            ("size", 24, "<I"),
+            ("name's length", 28, "<H"),
+            ("extra's length", 30, "<H"),
+            ("disk", 34, "<H"),
+            ("offset", 42, "<I"),
+        )
+        for value in (0, 1, 0x41, 0x7FFF, 0xFFFF)
+    },
+    **{
+        f"a zip of {kind} {value}": partial(zip_field, 8 + 2 * n, "<H", value, b"PK\x05\x06")
+        for n, kind in enumerate(("entries here", "entries"))
+        for value in (0, 3, 0xFFFF)
+    },
+    **{
+        f"a zip of mode {mode:o}": partial(zip_mode, mode)
+        for mode in (stat.S_IFLNK | 0o777, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK, 0o6777)
+    },
+    **{
+        f"a tar with a {what}": partial(tar_special, kind, link=link)
+        for what, kind, link in (
+            ("symbolic link", tarfile.SYMTYPE, "/etc/passwd"),
+            ("link up", tarfile.SYMTYPE, "../.."),
+            ("hard link", tarfile.LNKTYPE, "red/0.png"),
+            ("hard link out", tarfile.LNKTYPE, "/etc/x"),
+            ("device", tarfile.CHRTYPE, ""),
+            ("disk", tarfile.BLKTYPE, ""),
+            ("pipe", tarfile.FIFOTYPE, ""),
+            ("sparse file", tarfile.GNUTYPE_SPARSE, ""),
+            ("kind of its own", b"Z", ""),
+            ("long name", tarfile.GNUTYPE_LONGNAME, ""),
+            ("long link", tarfile.GNUTYPE_LONGLINK, ""),
+        )
+    },
+    **{
+        f"a tar whose {what} is {field!r}": partial(tar_header, offset, field)
+        for what, offset in (("mode", 100), ("size", 124), ("time", 136))
+        for field in (
+            b"77777777777\0"[:8],
+            b"\x80" + b"\xff" * 7,
+            b"\xff" * 8,
+            b"-0000001",
+            b"xxxxxxxx",
+            b"\0" * 8,
+        )
+    },
+    **{
+        f"a tar with the header {name} = {value[:20]}": partial(tar_pax, **{name: value})
+        for name, value in (
+            ("size", "-1"),
+            ("size", "9" * 30),
+            ("size", "x"),
+            ("path", "../../x"),
+            ("path", "a\x00b"),
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.size", "99999999999"),
+            ("GNU.sparse.map", "0,1"),
+            ("GNU.sparse.name", "../x"),
+            ("mtime", "nan"),
+            ("mtime", "9" * 400),
+            ("comment", "x" * 10**6),
+            ("hdrcharset", "BINARY"),
+            ("linkpath", "/etc/passwd"),
+        )
+    },
+    **{
+        f"a zip with the name {name[:20]!r} of {len(name)}": partial(
+            lambda n: zipped({**pictures(), n: picture("red")}), name
+        )
+        for name in NAMES
+    },
+    **{
+        f"a tar with the name {name[:20]!r} of {len(name)}": partial(
+            lambda n: tarred({**pictures(), n: picture("red")}), name
+        )
+        for name in NAMES
+        if name and "\x00" not in name
+    },
+    **{
+        f"a manifest {text[:20]!r} of {len(text)}": partial(
+            lambda t: zipped({**pictures(), "manifest.csv": t}), text
+        )
+        for text in (
+            b"",
+            b"file,label",
+            b"\xff\xfe",
+            b"file,label\n../../etc/passwd,a\n",
+            b"file,label\n" + b"x" * 10**6,
+            b'file,label\n"red/0.png',
+            b"file,label,split\nred/0.png,a,\nred/1.png,b,train\n",
+            b"file,label\n" + b"red/0.png,a\n" * 200_000,
+            b"file," * 10_000,
+            b"file,label\nred/0.png,a\x00b\n",
+        )
+    },
+}
 
 
 def attacks(scale: int) -> Iterator[Attack]:

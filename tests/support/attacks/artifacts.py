@@ -26,8 +26,13 @@ MEANS = [
 AXES = helper.make_tensor("axes", INT64, [2], [1, 2])
 
 
-def model(nodes: list[Any], initializers: list[Any] | None = None, inputs: Any = None, outputs: Any = None,
-          domains: tuple[str, ...] = ()) -> bytes:  # fmt: skip
+def model(
+    nodes: list[Any],
+    initializers: list[Any] | None = None,
+    inputs: Any = None,
+    outputs: Any = None,
+    domains: tuple[str, ...] = (),
+) -> bytes:
     graph = helper.make_graph(nodes, "attack", inputs or IMAGE, outputs or ANSWERS, initializers or [])
     opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(domain, 1) for domain in domains)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
@@ -57,10 +62,16 @@ def looping(times: int) -> bytes:
     body = helper.make_graph(
         [helper.make_node("Identity", ["goes"], ["on"]), helper.make_node("Add", ["state", "state"], ["next"])],
         "body",
-        [helper.make_tensor_value_info("number", INT64, []), helper.make_tensor_value_info("goes", TensorProto.BOOL, []),
-         helper.make_tensor_value_info("state", FLOAT, None)],
-        [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None)],
-    )  # fmt: skip
+        [
+            helper.make_tensor_value_info("number", INT64, []),
+            helper.make_tensor_value_info("goes", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", FLOAT, None),
+        ],
+    )
     return answering(
         helper.make_node("Loop", ["times", "", "means"], ["answer"], body=body),
         value="answer",
@@ -104,7 +115,9 @@ GRAPHS: Mapping[str, Callable[[], bytes]] = {
     "a field of 2 GB": lambda: b"\x3a\xff\xff\xff\xff\x07",
     "groups in groups": lambda: b"\x3b" * 100_000,
     "no nodes": lambda: model([]),
-    "an operator that there is not": lambda: answering(helper.make_node("Nothing", ["means"], ["answer"]), value="answer"),
+    "an operator that there is not": lambda: answering(
+        helper.make_node("Nothing", ["means"], ["answer"]), value="answer"
+    ),
     "an operator of a foreign domain": lambda: answering(
         helper.make_node("Run", ["means"], ["answer"], domain="evil"), value="answer", domains=("evil",)
     ),
@@ -112,13 +125,20 @@ GRAPHS: Mapping[str, Callable[[], bytes]] = {
         helper.make_node("Add", ["means", "b"], ["a"]), helper.make_node("Add", ["a", "means"], ["b"]), value="a"
     ),
     "another input": lambda: model(
-        [helper.make_node("Cast", ["other"], ["logits"], to=FLOAT), helper.make_node("Cast", ["other"], ["probabilities"], to=FLOAT)],
+        [
+            helper.make_node("Cast", ["other"], ["logits"], to=FLOAT),
+            helper.make_node("Cast", ["other"], ["probabilities"], to=FLOAT),
+        ],
         inputs=[helper.make_tensor_value_info("other", UINT8, ["batch", 3])],
     ),
     "two inputs": lambda: answering(inputs=[*IMAGE, helper.make_tensor_value_info("more", FLOAT, [1])]),
-    "a batch of one": lambda: answering(inputs=[helper.make_tensor_value_info("image", UINT8, [1, SIZE, SIZE, 3])]),
+    "a batch of one": lambda: answering(
+        inputs=[helper.make_tensor_value_info("image", UINT8, [1, SIZE, SIZE, 3])]
+    ),
     "another size": lambda: answering(inputs=[helper.make_tensor_value_info("image", UINT8, ["batch", 8, 8, 3])]),
-    "an input of text": lambda: answering(inputs=[helper.make_tensor_value_info("image", TensorProto.STRING, ["batch", SIZE, SIZE, 3])]),
+    "an input of text": lambda: answering(
+        inputs=[helper.make_tensor_value_info("image", TensorProto.STRING, ["batch", SIZE, SIZE, 3])]
+    ),
     "one output": lambda: answering(outputs=ANSWERS[:1]),
     "outputs of five classes": lambda: answering(
         outputs=[helper.make_tensor_value_info(name, FLOAT, ["batch", 5]) for name in ("logits", "probabilities")]
@@ -127,39 +147,57 @@ GRAPHS: Mapping[str, Callable[[], bytes]] = {
         outputs=[helper.make_tensor_value_info(name, FLOAT, None) for name in ("logits", "probabilities")]
     ),
     "fewer answers than images": lambda: answering(
-        helper.make_node("ReduceMean", ["means", "first"], ["answer"], keepdims=1), value="answer",
+        helper.make_node("ReduceMean", ["means", "first"], ["answer"], keepdims=1),
+        value="answer",
         initializers=(helper.make_tensor("first", INT64, [1], [0]),),
     ),
     "a division of whole numbers by nothing": lambda: answering(
-        helper.make_node("Cast", ["means"], ["whole"], to=INT64), helper.make_node("Div", ["whole", "none"], ["broken"]),
-        helper.make_node("Cast", ["broken"], ["answer"], to=FLOAT), value="answer",
+        helper.make_node("Cast", ["means"], ["whole"], to=INT64),
+        helper.make_node("Div", ["whole", "none"], ["broken"]),
+        helper.make_node("Cast", ["broken"], ["answer"], to=FLOAT),
+        value="answer",
         initializers=(helper.make_tensor("none", INT64, [], [0]),),
     ),
     "NaN": lambda: answering(
-        helper.make_node("Mul", ["means", "none"], ["answer"]), value="answer",
+        helper.make_node("Mul", ["means", "none"], ["answer"]),
+        value="answer",
         initializers=(helper.make_tensor("none", FLOAT, [], [float("nan")]),),
     ),
     "a gather far outside": lambda: answering(
-        helper.make_node("Gather", ["means", "far"], ["answer"], axis=1), value="answer",
+        helper.make_node("Gather", ["means", "far"], ["answer"], axis=1),
+        value="answer",
         initializers=(helper.make_tensor("far", INT64, [3], [2**40, -(2**40), 5]),),
     ),
     "a reshape to nothing": lambda: answering(
-        helper.make_node("Reshape", ["means", "shape"], ["answer"]), value="answer",
+        helper.make_node("Reshape", ["means", "shape"], ["answer"]),
+        value="answer",
         initializers=(helper.make_tensor("shape", INT64, [2], [7, 10**9]),),
     ),
-    **{f"{' x '.join(map(str, shape))} values": partial(of_shape, *shape)
-       for shape in ((10**4,), (10**6, 10**6), (2**31, 2**31), (-5,), (2**62, 2**62))},
+    **{
+        f"{' x '.join(map(str, shape))} values": partial(of_shape, *shape)
+        for shape in ((10**4,), (10**6, 10**6), (2**31, 2**31), (-5,), (2**62, 2**62))
+    },
     "a loop of 5": partial(looping, 5),
     "a loop without end": partial(looping, 2**62),
     "If in If": partial(nested, 12),
-    **{f"weights in {location[-30:]}": partial(external, location)
-       for location in ("weights.bin", "../../../../../../etc/passwd", "/etc/passwd", "/dev/zero", "manifest.json", "", "a\x00b")},
+    **{
+        f"weights in {location[-30:]}": partial(external, location)
+        for location in (
+            "weights.bin",
+            "../../../../../../etc/passwd",
+            "/etc/passwd",
+            "/dev/zero",
+            "manifest.json",
+            "",
+            "a\x00b",
+        )
+    },
     "weights far behind a file's end": lambda: external("manifest.json", 2**62, 2**62),
     "weights of fewer bytes than they say": lambda: lying([10**9], b"1234"),
     "weights of a size below none": lambda: lying([-1], bytes(12)),
     "weights of a size that overflows": lambda: lying([2**33, 2**33], b""),
     "weights of more bytes than they say": lambda: lying([3], bytes(10**6)),
-}  # fmt: skip
+}
 
 MANIFESTS: Mapping[str, bytes | Callable[[dict[str, Any]], object]] = {
     "nothing": b"",

@@ -96,10 +96,12 @@ PICKLED: Mapping[str, Callable[[], bytes]] = {
     "no class": lambda: with_tensor(head__weight=torch.zeros(0, 84)),
     "a head without sides": lambda: with_tensor(head__weight=torch.tensor(1.0)),
     "a head of five sides": lambda: with_tensor(head__weight=torch.zeros(4, 84, 1, 1, 1)),
-    "a billion channels": lambda: saved({
-        name: torch.zeros(1).expand(value.shape[0], 10**9, *value.shape[2:]) if value.dim() == 4 else value
-        for name, value in state().items()
-    }),
+    "a billion channels": lambda: saved(
+        {
+            name: torch.zeros(1).expand(value.shape[0], 10**9, *value.shape[2:]) if value.dim() == 4 else value
+            for name, value in state().items()
+        }
+    ),
     "NaN": lambda: with_tensor(head__weight=torch.full((4, 84), float("nan"))),
     "infinite": lambda: with_tensor(head__bias=torch.full((4,), float("inf"))),
     "sparse": lambda: with_tensor(head__weight=torch.zeros(4, 84).to_sparse()),
@@ -107,7 +109,7 @@ PICKLED: Mapping[str, Callable[[], bytes]] = {
     "without values": lambda: with_tensor(head__weight=torch.empty(4, 84, device="meta")),
     "whole numbers": lambda: with_tensor(head__weight=torch.zeros(4, 84, dtype=torch.int64)),
     "of 8 bits": lambda: with_tensor(head__weight=torch.zeros(4, 84).to(torch.float8_e4m3fn)),
-}  # fmt: skip
+}
 
 SAFE: Mapping[str, Callable[[], bytes]] = {
     "good": safe,
@@ -115,17 +117,44 @@ SAFE: Mapping[str, Callable[[], bytes]] = {
     "NaN": lambda: safe(head__weight=torch.full((4, 84), float("nan"))),
     "of 8 bits": lambda: safe(head__weight=torch.zeros(4, 84).to(torch.float8_e4m3fn)),
     "of 16 bits": lambda: safe(head__weight=torch.zeros(4, 84, dtype=torch.bfloat16)),
-    **{f"a header of {length} bytes": partial(safe_header, {}, bytes(10), length)
-       for length in (0, 2, 10**6, 2**32, 2**63, 2**64 - 1)},
-    **{f"a header {text[:20]!r}": partial(safe_header, text)
-       for text in (b"[]", b"5", b"null", b"{", b"\xff", b'{"a":', b"[" * 200_000, b'{"__metadata__": 5}', b" " * 10**6)},
-    **{f"{dtype} {shape} at {offsets}": partial(safe_header, tensor(shape, offsets, dtype))
-       for dtype, shape, offsets in (
-           ("F32", [4, 84], [0, 4]), ("F32", [2**62, 4], [0, 0]), ("F32", [2**32, 2**32], [0, 0]), ("F32", [-1], [0, 4]),
-           ("F32", ["4"], [0, 16]), ("F32", [4], [16, 0]), ("F32", [4], [0, 10**12]), ("F32", [4], [-16, 0]),
-           ("X9", [4], [0, 16]), ("F32", "4", [0, 16]), ("F32", [250], [0, 1000]), ("F32", [0, 10**18], [0, 0]),
-           ("BOOL", [1000], [0, 1000]), ("F64", [125], [0, 1000]))},
-}  # fmt: skip
+    **{
+        f"a header of {length} bytes": partial(safe_header, {}, bytes(10), length)
+        for length in (0, 2, 10**6, 2**32, 2**63, 2**64 - 1)
+    },
+    **{
+        f"a header {text[:20]!r}": partial(safe_header, text)
+        for text in (
+            b"[]",
+            b"5",
+            b"null",
+            b"{",
+            b"\xff",
+            b'{"a":',
+            b"[" * 200_000,
+            b'{"__metadata__": 5}',
+            b" " * 10**6,
+        )
+    },
+    **{
+        f"{dtype} {shape} at {offsets}": partial(safe_header, tensor(shape, offsets, dtype))
+        for dtype, shape, offsets in (
+            ("F32", [4, 84], [0, 4]),
+            ("F32", [2**62, 4], [0, 0]),
+            ("F32", [2**32, 2**32], [0, 0]),
+            ("F32", [-1], [0, 4]),
+            ("F32", ["4"], [0, 16]),
+            ("F32", [4], [16, 0]),
+            ("F32", [4], [0, 10**12]),
+            ("F32", [4], [-16, 0]),
+            ("X9", [4], [0, 16]),
+            ("F32", "4", [0, 16]),
+            ("F32", [250], [0, 1000]),
+            ("F32", [0, 10**18], [0, 0]),
+            ("BOOL", [1000], [0, 1000]),
+            ("F64", [125], [0, 1000]),
+        )
+    },
+}
 
 HDF5: Mapping[str, tuple[tuple[int, ...], str]] = {
     "no layer of ours": ((3, 4), "dense/dense/kernel:0"),
