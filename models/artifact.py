@@ -83,7 +83,7 @@ class Manifest:
                 for name, entry in kept.get("files", {}).items()
             }
             return cls(**kept)
-        except (KeyError, TypeError, ValueError, AttributeError, InvalidPreprocessing) as exc:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidPreprocessing) as exc:
             raise ArtifactCorrupt(f"the manifest cannot be read: {type(exc).__name__}: {exc}") from exc
 
 
@@ -121,7 +121,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ArtifactCorrupt(f"{MANIFEST} of {folder.name} is not UTF-8 text") from exc
     try:
         values = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ArtifactCorrupt(f"{MANIFEST} of {folder.name} is not JSON: {exc}") from exc
     return Manifest.from_dict(values)
 

@@ -1,6 +1,6 @@
 """A loaded artifact that turns prepared pixels into logits and probabilities. Knows no torch and no queue."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.artifact import MODEL, Manifest, read_manifest, verify
 from models.devices import CPU, RUNTIME_ERRORS, Device, open_session, runtime_reason
 from models.errors import ArtifactCorrupt, InvalidBatch, PredictionFailed
+from models.graph import check_graph
 from models.spec import Preprocessing
 
 INPUT = "image"
@@ -49,15 +50,19 @@ class Predictor:
         check: bool = True,
     ) -> None:
         self.manifest: Manifest = verify(folder, [MODEL]) if check else read_manifest(folder)
-        opened = open_session(
-            folder / MODEL, device=device, intra_threads=intra_threads, gpu_mem_limit=gpu_mem_limit
-        )
         self._model = folder / MODEL
+        try:
+            check_graph(self._model)
+            opened = open_session(
+                self._model, device=device, intra_threads=intra_threads, gpu_mem_limit=gpu_mem_limit
+            )
+            self.memory_bytes = _estimate_memory(self._model, opened.session)
+            _check_signature(opened.session, self.manifest)
+        except UnicodeDecodeError as exc:
+            raise ArtifactCorrupt(f"{MODEL} has names that are no text: {exc.reason}") from exc
         self._session: Any = opened.session
         self.provider = opened.provider
         self.cuda_problem = opened.cuda_problem
-        self.memory_bytes = _estimate_memory(folder / MODEL, self._session)
-        _check_signature(self._session, self.manifest)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,7 +92,7 @@ class Predictor:
         except RUNTIME_ERRORS as exc:
             reason = runtime_reason(exc, self._model)
             raise PredictionFailed(f"{self.provider} failed on a batch of {len(images)}: {reason}") from exc
-        logits, probabilities = (np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+        logits, probabilities = (self._checked(outputs, len(pixels)) for outputs in zip(*parts, strict=True))
         return Prediction(logits, probabilities)
 
     def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
@@ -99,6 +104,14 @@ class Predictor:
     def close(self) -> None:
         """Free the weights. Runs in progress keep them until they end; later ones raise PredictionFailed."""
         self._session = None
+
+    def _checked(self, outputs: Sequence[NDArray[np.float32]], images: int) -> NDArray[np.float32]:
+        """The parts as one array; a graph need not keep to the shapes that it declares."""
+        expected = (images, len(self.labels))
+        found = [output.shape for output in outputs]
+        if any(shape[1:] != expected[1:] for shape in found) or sum(shape[0] for shape in found) != images:
+            raise PredictionFailed(f"{MODEL} answered {found} for {images} images; expected {expected} in all")
+        return np.concatenate(outputs)
 
     def _check_batch(self, images: NDArray[np.uint8]) -> None:
         expected = (self.preprocessing.height, self.preprocessing.width, 3)

@@ -1,7 +1,7 @@
 """A backup brought back: all of it is verified before anything is changed, and what fails leaves nothing behind.
 
-Its rows are loaded into a database of their own first, as the release that made them had it, and brought up to this
-release there: whatever is wrong with them shows before the real database is touched.
+Its rows are loaded into a database of their own first, as the release that made them had it, and brought up to
+this release there: whatever is wrong with them shows before the real database is touched.
 """
 
 import hashlib
@@ -46,8 +46,8 @@ def restore_backup(
     """Bring everything back into the database at `url` and into `blobs`: blobs first, rows in one transaction.
 
     All members and rows are verified first, which `checking` is told of. With `force` whatever was there is gone
-    afterwards. Whatever is raised, no file is left that was not there before; with `force`, one that the backup has
-    too may have the backup's content already.
+    afterwards. Whatever is raised, no file is left that was not there before; with `force`, one that the backup
+    has too may have the backup's content already.
 
     Raises NotEmpty without `force` where something was made already, BackupUnusable for a file that is damaged or
     none, SchemaMismatch for one of a newer release.
@@ -86,7 +86,7 @@ def read_record(file: Path) -> BackupRecord:
             if member.name == RECORD:
                 if member.size > _LONGEST_RECORD:
                     raise BackupUnusable(
-                        f"its {RECORD} has {member.size} bytes, at most {_LONGEST_RECORD} are read"
+                        f"its {RECORD} has {member.size} bytes, expected {_LONGEST_RECORD} at most"
                     )
                 try:
                     return parse_record(json.loads(b"".join(_chunks(content))))

@@ -32,7 +32,8 @@ def read_row(line: bytes, number: int) -> tuple[Table, dict[str, Any]]:
         raise BackupUnusable(f"it has rows of a table {str(name)[:80]!r}, which this release lacks. {_NEWER}")
     if unknown := entry["row"].keys() - table.c.keys():
         raise BackupUnusable(
-            f"it has the column {min(unknown)[:80]!r} in its table {table.name}, which this release lacks. {_NEWER}"
+            f"it has the column {min(unknown)[:80]!r} in its table {table.name}, which this release lacks. "
+            + _NEWER
         )
     if missing := {column.name for column in table.primary_key} - entry["row"].keys():
         raise BackupUnusable(f"line {number} of its rows has no {min(missing)} for its table {table.name}")
@@ -46,7 +47,7 @@ _NEWER = "If a newer release made it, restore it with that one, then upgrade."
 class _Kind(NamedTuple):
     """What a column holds: a class, and of a list what its items are."""
 
-    type: type
+    python: type
     items: type | None
 
 
@@ -64,13 +65,13 @@ def _checked(column: Column[Any], value: Any, number: int) -> Any:
 
 def _as_column(column: Column[Any], kind: _Kind, value: Any) -> Any:
     """Raises ValueError for what the column does not hold."""
-    if kind.type is datetime:
+    if kind.python is datetime:
         moment = datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise ValueError("expected a time with its zone")
         return moment
-    if type(value) is not kind.type:
-        raise ValueError(f"expected {kind.type.__name__}, not {type(value).__name__}")
+    if type(value) is not kind.python:
+        raise ValueError(f"expected {kind.python.__name__}, not {type(value).__name__}")
     most = _BIG_INTEGER if isinstance(column.type, BigInteger) else _INTEGER
     if isinstance(value, int) and not -most <= value < most:
         raise ValueError(f"expected a number below {most}")

@@ -31,6 +31,6 @@ def check_title(title: str) -> None:
     hidden = hidden_character(title)
     if hidden or not title.strip() or len(title) > _LONGEST_TITLE:
         raise InvalidName(
-            f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} characters, not only spaces and none that "
-            f"is not seen{f' ({hidden})' if hidden else ''}."
+            f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} characters, not only spaces, and none "
+            f"that is not seen{f' ({hidden})' if hidden else ''}."
         )

@@ -1,4 +1,4 @@
-"""Characters that a reader does not see: in a name they turn its order round, forge a line, or make two names alike.
+"""Characters that a reader does not see: they turn a name round, forge a line, or make two names alike.
 
 Hidden are control and format characters (Unicode's categories Cc and Cf: U+202E and the other marks of direction,
 the byte order mark, tags), lone surrogates (Cs), separators of lines and paragraphs (Zl, Zp), and the letters that

@@ -106,7 +106,7 @@ class _Files:
             return Stored("", 0, member.garbled, damage=str(exc))
 
     def _store_small(self, member: Member, content: bytes) -> Stored:
-        """What is there already costs no file: of 100,000 empty members, or copies of a picture, one is written."""
+        """What is there already costs no file: of 100,000 empty members one is written."""
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in self._written:
             self._target(sha256).write_bytes(content)

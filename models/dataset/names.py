@@ -20,8 +20,8 @@ PLAIN = re.compile(r"[\w-]+(\.\w+)?")
 def safe_name(raw: str, limits: Limits) -> str:
     """A member's path, relative, with single slashes, in Unicode's composed form (macOS stores the other).
 
-    Raises UnsafeArchive for what could reach out of a folder on any operating system, forge a line of a log or look
-    like another name, and LimitExceeded for what is too long or too deep.
+    Raises UnsafeArchive for what could reach out of a folder on any operating system, forge a line of a log or
+    look like another name, and LimitExceeded for what is too long or too deep.
     """
     if len(raw) > limits.path_length:
         raise LimitExceeded(

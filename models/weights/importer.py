@@ -87,7 +87,7 @@ def _network_for(architecture: str, state: dict[str, Tensor], params: dict[str, 
         )
     if weight.dim() < 2 or not 0 < weight.shape[0] <= MOST_CLASSES:
         raise WeightsMismatch(
-            f"{head}.weight is {list(weight.shape)}, expected one row for each class, 1 to {MOST_CLASSES:,} of them"
+            f"{head}.weight is {list(weight.shape)}, expected one row for each class, 1 to {MOST_CLASSES:,}"
         )
     stem = state.get(f"{first_convolution(probe)[0]}.weight")
     channels = int(stem.shape[1]) if stem is not None and stem.dim() == 4 else 3

@@ -174,8 +174,8 @@ def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
     listed = [f"{name} ({count:,} of {tensors[name].numel():,})" for name, count in bad.items() if count]
     if listed:
         raise WeightsCorrupt(
-            f"{what} holds values that are infinite or no numbers (NaN): {_listed(listed)}. It was saved after its "
-            "training had diverged; take an earlier checkpoint."
+            f"{what} holds values that are infinite or no numbers (NaN): {_listed(listed)}. It was saved after "
+            "its training had diverged; take an earlier checkpoint."
         )
 
 

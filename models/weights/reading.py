@@ -98,7 +98,8 @@ def _tensors_of(path: Path, content: Any) -> dict[str, Tensor]:
     odd = [str(name) for name, value in content.items() if not _is_dense(value)]
     if odd:
         raise WeightsCorrupt(
-            f"{path.name} holds tensors that are sparse, quantized, complex or without values: {', '.join(odd[:5])}"
+            f"{path.name} holds tensors that are sparse, quantized, complex or without values: "
+            f"{', '.join(odd[:5])}"
         )
     names = [str(name) for name in content]
     prefix = PARALLEL if all(name.startswith(PARALLEL) for name in names) else ""

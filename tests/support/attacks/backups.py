@@ -173,15 +173,21 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
     "no tar": lambda: b"PK\x03\x04 and no more" * 100,
     "zeros": lambda: bytes(10_240),
     "gzipped": lambda: gzip.compress(good_backup()),
-    **{f"cut at {share}": partial(lambda share: good_backup()[: int(len(good_backup()) * share)], share)
-       for share in (0.1, 0.3, 0.5, 0.7)},
-    **{f"record {text[:20]!r}": partial(with_record_text, text)
-       for text in (b"[]", b"5", b"null", b'"x"', b"{}", b"no JSON", b"\xff", b"[" * 200_000, b'{"format": 1}')},
+    **{
+        f"cut at {share}": partial(lambda share: good_backup()[: int(len(good_backup()) * share)], share)
+        for share in (0.1, 0.3, 0.5, 0.7)
+    },
+    **{
+        f"record {text[:20]!r}": partial(with_record_text, text)
+        for text in (b"[]", b"5", b"null", b'"x"', b"{}", b"no JSON", b"\xff", b"[" * 200_000, b'{"format": 1}')
+    },
     "format 2": lambda: with_record(format=2),
     "format '1'": lambda: with_record(format="1"),
     "no revision": lambda: with_record(revision=None),
-    **{f"revision {text!r}": partial(with_record, revision=text)
-       for text in ("", "head", "base", "../0001", "0001:head", "9999", "+1", "0" * 10_000, 1, [])},
+    **{
+        f"revision {text!r}": partial(with_record, revision=text)
+        for text in ("", "head", "base", "../0001", "0001:head", "9999", "+1", "0" * 10_000, 1, [])
+    },
     "made at no time": lambda: with_record(created_at="\x1b[31mnow"),
     "rows are a list": lambda: with_record(rows=[]),
     "rows are text": lambda: with_record(rows={"models": "1"}),
@@ -203,15 +209,43 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
     "a device": lambda: packed(members(), special("blobs/x", tarfile.CHRTYPE)),
     "a folder": lambda: packed(members(), special("blobs/x", tarfile.DIRTYPE)),
     "a sparse file": lambda: packed(members(), special("blobs/x", tarfile.GNUTYPE_SPARSE)),
-    **{f"a file at {name!r}": partial(with_blob, name)
-       for name in ("x", "blobs/", "blobs/../x", "blobs//x", "/blobs/x", "blobs/a/../../x", "blobs/a\\b",
-                    "blobs/.staging/x", "blobs/a\x1b[2J/..", "blobs/" + "a/" * 5_000 + "..")},
+    **{
+        f"a file at {name!r}": partial(with_blob, name)
+        for name in (
+            "x",
+            "blobs/",
+            "blobs/../x",
+            "blobs//x",
+            "/blobs/x",
+            "blobs/a/../../x",
+            "blobs/a\\b",
+            "blobs/.staging/x",
+            "blobs/a\x1b[2J/..",
+            "blobs/" + "a/" * 5_000 + "..",
+        )
+    },
     "a file in a file": lambda: with_blob(blob_named("model.onnx") + "/x"),
-    **{f"line {line[:20]!r}": partial(with_line, line)
-       for line in (b"5", b"[]", b"null", b"{}", b"no JSON", b"\xff\xfe", b'{"table": 5, "row": {}}',
-                    b'{"table": "models", "row": []}', b'{"table": "models", "row": 5}', b"[" * 100_000,
-                    b'{"table": "nothing", "row": {}}', b'{"table": "alembic_version", "row": {}}',
-                    b'{"table": "models", "row": {}}', b'{"table": "models"}', b'{"row": {}}', b"1" * 10_000)},
+    **{
+        f"line {line[:20]!r}": partial(with_line, line)
+        for line in (
+            b"5",
+            b"[]",
+            b"null",
+            b"{}",
+            b"no JSON",
+            b"\xff\xfe",
+            b'{"table": 5, "row": {}}',
+            b'{"table": "models", "row": []}',
+            b'{"table": "models", "row": 5}',
+            b"[" * 100_000,
+            b'{"table": "nothing", "row": {}}',
+            b'{"table": "alembic_version", "row": {}}',
+            b'{"table": "models", "row": {}}',
+            b'{"table": "models"}',
+            b'{"row": {}}',
+            b"1" * 10_000,
+        )
+    },
     "a column that there is not": lambda: with_rows(row("models", owner="me")),
     "a model's time is a number": lambda: with_rows(row("models", created_at=5)),
     "a model's time is no time": lambda: with_rows(row("models", created_at="yesterday")),
@@ -246,7 +280,7 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
     "a dataset's labels are text": lambda: with_rows(row("datasets", labels="ab")),
     "a dataset's files are nowhere": lambda: with_rows(row("datasets", prefix="datasets/ds_2")),
     "a key's scopes are text": lambda: with_rows(row("keys", scopes="admin")),
-}  # fmt: skip
+}
 
 
 def renamed(rows: Rows, name: str) -> None:
