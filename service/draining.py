@@ -19,11 +19,14 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import CODE, Problem, problem_response
+from system.listening import take_nobody_new
 
 log = structlog.get_logger()
 TICK_S = 0.05
 # For a connection that has sent nothing yet: its request is on the way, or a browser opened it in advance.
 SILENT_S = 1.0
+# In which those who are connected are accepted before the socket is closed, which would reset them.
+QUEUE_S = 0.1
 # What is cancelled tidies up behind itself, such as the file of an upload.
 TIDYING_S = 2.0
 # Who ends a gateway from a keyboard waits for it.
@@ -70,6 +73,7 @@ class DrainingServer(uvicorn.Server):
         self._draining = draining
         self._drain_s, self._grace_s, self._shared = drain_s, grace_s, shared
         self._signals = 0
+        self._is_quick = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         # Not kept, as uvicorn does, to be raised again: the process's exit code says how it ended.
@@ -80,6 +84,8 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = True
 
     def stop_quickly(self) -> None:
+        """As by SIGINT."""
+        self._is_quick = True
         self._drain_s, self._grace_s = 0.0, min(self._grace_s, QUICK_GRACE_S)
         self.should_exit = True
 
@@ -90,8 +96,11 @@ class DrainingServer(uvicorn.Server):
         if self._shared:
             self._stop_accepting(sockets)
         await self._until(self._nobody_can_come, self._drain_s)
+        if not self._shared:
+            self._take_nobody_new()
+            await asyncio.sleep(QUEUE_S)
         self._stop_accepting(sockets)
-        if self._drain_s:
+        if not self._is_quick:
             await self._until(self._nobody_is_silent, SILENT_S)
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -104,13 +113,21 @@ class DrainingServer(uvicorn.Server):
         await self.lifespan.shutdown()
 
     def _close_after_answers(self) -> None:
-        """Of the requests to come as of those in flight."""
+        """Of the requests to come as of those in flight; never without having said so in the answer's head.
+
+        A client that was told nothing sends its next request on the connection, and would lose it.
+        """
         self.config.encoded_headers = [*self.config.encoded_headers, (b"connection", b"close")]
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         for connection in list(self.server_state.connections):
-            if _is_answering(connection):
-                # Closes it after its answer.
+            if _is_to_answer(connection):
+                # Has the head say so.
                 connection.shutdown()
+
+    def _take_nobody_new(self) -> None:
+        for server in self.servers:
+            for listening in server.sockets:
+                take_nobody_new(listening.fileno())
 
     def _stop_accepting(self, sockets: Sequence[socket.socket] | None) -> None:
         for server in self.servers:
@@ -162,6 +179,6 @@ def answered_when_cut_off(app: ASGIApp) -> ASGIApp:
     return answered
 
 
-def _is_answering(connection: object) -> bool:
+def _is_to_answer(connection: object) -> bool:
     cycle = getattr(connection, "cycle", None)
-    return cycle is not None and not cycle.response_complete
+    return cycle is not None and not cycle.response_started

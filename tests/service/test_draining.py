@@ -136,11 +136,11 @@ def test_an_event_stream_over_restarts_has_every_event_once(gateway: Stack) -> N
         following = threading.Thread(target=follow, args=(gateway, job, followed), daemon=True)
         following.start()
         for restart in range(2):
-            heard_before = len(heard)
-            gateway.wait_until(lambda known=heard_before: len(heard) > known, "an event to be heard")
             for step in range(10):
                 jobs.report_progress(attempt, {"step": 10 * restart + step})
                 time.sleep(0.05)
+            last = jobs.events(job)[-1].id
+            gateway.wait_until(lambda last=last: last in heard, "what was written to be heard")
             process = gateway.processes["gateway"]
             process.send_signal(signal.SIGTERM)
             jobs.report_progress(attempt, {"step": 100 + restart})

@@ -47,4 +47,5 @@ else
 fi
 docker build -q -f "$here/bases/redis.Dockerfile" -t redis:7-bookworm "$here/bases" > /dev/null
 docker build -q -f "$here/bases/postgres.Dockerfile" -t postgres:15-bookworm "$here/bases" > /dev/null
+docker build -q -f "$here/bases/nginx.Dockerfile" -t nginx:1.22-bookworm "$here/bases" > /dev/null
 echo "python:$python-slim-bookworm"

@@ -12,6 +12,7 @@ from log import require, say, step
 from project import Project, wait_until
 
 OURS = ("gateway", "worker-inference", "worker-training")
+PROXY = "proxy"
 SERVERS = ("broker", "transit", "database")
 
 
@@ -54,7 +55,31 @@ class Drill:
         with step("what the previous images made is served by these"):
             self.digits.check(self.project)
 
+    def roll(self) -> None:
+        """To new containers of the same images, one after another, while clients send."""
+        project = self.project
+        for service in ("gateway", "worker-inference"):
+            project.up("--no-recreate", "--scale", f"{service}=2", service)
+        wait_until(lambda: project.workers("inference") == 2, "two inference workers")
+        before = {found["Id"] for name in OURS for found in project.containers(name)}
+        with (
+            step("two gateways and two workers replaced under load: docker/roll.sh; no request is lost"),
+            Load(project, self.digits, MODEL) as load,
+        ):
+            load.go_on(20)
+            project.run("sh", "docker/roll.sh")
+            load.go_on(20)
+        say(f"      {load.describe()}")
+        load.check()
+        require(set(load.outcomes) == {"same"}, f"clients were told {load.outcomes}")
+        after = [found["Id"] for name in ("gateway", "worker-inference") for found in project.containers(name)]
+        require(len(after) == 4 and not before.intersection(after), "not each of them was replaced")
+        with step("and one of each again"):
+            project.up("--no-recreate", "--scale", "worker-inference=1", "--scale", "gateway=1")
+            wait_until(lambda: project.workers("inference") == 1, "one inference worker")
+
     def go_through(self) -> None:
+        self.roll()
         self.look()
         self.lose_workers()
         self.lose_servers()
@@ -73,18 +98,16 @@ class Drill:
                 self._status(f"/v1/models/{MODEL}", metrics) == 403, "the metrics key opens more than /metrics"
             )
         with step("every container: not root, read-only, no capabilities, limits, no secret in its environment"):
-            for service in (*OURS, *SERVERS):
+            for service in (*OURS, *SERVERS, PROXY):
                 check_rights(project, service)
-        with step("nothing is published but the gateway, on loopback"):
+        with step("nothing is published but the proxy, on loopback"):
             check_published(project)
         with step("no way out for workers, queues and database"):
             for service in ("worker-inference", "worker-training"):
                 check_no_way_out(project, service)
-            for service in SERVERS:
+            for service in (*SERVERS, "gateway"):
                 require(not has_default_route(project, service), f"{service} has a default route")
-            require(
-                has_default_route(project, "gateway"), "not even the gateway has one: this check proves nothing"
-            )
+            require(has_default_route(project, PROXY), "not even the proxy has one: this check proves nothing")
         with step("weights that are not there: refused with what to do, and not fetched in secret"):
             self._refuses_to_fetch()
 

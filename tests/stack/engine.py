@@ -36,7 +36,12 @@ def private_engine(folder: Path) -> Iterator[Environment]:
 def make_bases(folder: Path, environment: Environment) -> Environment:
     """Stand-ins for the public base images; returns the variables that name them."""
     python = _run([HERE / "bases.sh", folder], environment).strip()
-    return {"PYTHON_IMAGE": python, "POSTGRES_IMAGE": "postgres:15-bookworm", "REDIS_IMAGE": "redis:7-bookworm"}
+    return {
+        "PYTHON_IMAGE": python,
+        "POSTGRES_IMAGE": "postgres:15-bookworm",
+        "REDIS_IMAGE": "redis:7-bookworm",
+        "NGINX_IMAGE": "nginx:1.22-bookworm",
+    }
 
 
 def _run(command: list[str | Path], environment: Environment) -> str:

@@ -38,12 +38,12 @@ def check_rights(project: Project, service: str) -> None:
 
 
 def check_published(project: Project) -> None:
-    """Nothing but the gateway, and that on loopback."""
+    """Nothing but the proxy before the gateway, and that on loopback."""
     for service in project.services():
         for container in project.containers(service):
             bound = [at for ports in container["HostConfig"]["PortBindings"].values() for at in ports or []]
-            if service == "gateway":
-                require([at["HostIp"] for at in bound] == ["127.0.0.1"], f"the gateway is published at {bound}")
+            if service == "proxy":
+                require([at["HostIp"] for at in bound] == ["127.0.0.1"], f"the proxy is published at {bound}")
             else:
                 require(not bound, f"{service} is published at {bound}")
 
