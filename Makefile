@@ -1,6 +1,7 @@
 # Python >= 3.11 and make are all that a fresh machine needs. Each target sets up what it needs, once.
 PYTHON ?= python3
 VENV := .venv
+MINUTES ?= 30
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
@@ -8,7 +9,8 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench docs lock clean
+.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation soak sbom audit-pins docs \
+        lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +54,18 @@ chaos: $(READY) ## Faults of every kind under load, by a printed seed; SEEDS=20 
 
 bench: $(READY) ## Measure against this machine's limit and the installed peers
 	@$(BIN)/python -m benchmarks.run
+
+isolation: $(READY) ## Measure how bulk work beside them slows interactive images
+	@$(BIN)/python -m benchmarks.isolation
+
+soak: $(READY) ## Half an hour of mixed load: what grows, what is left; MINUTES=5 for less
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+sbom: $(READY) ## What is in each image, as CycloneDX, into dist/sbom
+	@$(BIN)/python -m supply.sbom dist/sbom
+
+audit-pins: $(READY) ## Known vulnerabilities among the pins; FOVEA_OSV_DB=FILE for a copy of OSV's database
+	@$(BIN)/python -m supply.audit
 
 docs: $(READY) ## Write the generated tables of the documentation anew
 	@PYTHONPATH=. $(BIN)/python docs/generate.py

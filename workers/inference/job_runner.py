@@ -1,4 +1,4 @@
-"""The durable jobs of an inference worker: taken one message at a time, each done in a thread of this process."""
+"""The durable jobs of an inference worker: taken one message at a time, each in a thread of its bulk process."""
 
 import threading
 from collections.abc import Mapping
