@@ -40,7 +40,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     body_min_bytes_s: int = Field(
         1024, ge=0, description="Bytes a second that a body must bring on average of `body_timeout_s`."
     )
-    keep_alive_s: float = Field(60.0, gt=0, description="How long a connection may be idle before it is closed.")
+    keep_alive_s: float = Field(75.0, gt=0, description="How long a connection may be idle before it is closed.")
     max_batch: int = Field(16, gt=0, description="Most images in one queue message.")
     max_batch_bytes: int = Field(64 * 2**20, gt=0, description="A batch closes when its images reach this size.")
     max_waiting: int = Field(256, gt=0, description="Images waiting or in flight before 429.")
