@@ -164,13 +164,23 @@ def hasty() -> Iterator[Server]:
     [
         (GET + b"X: ", b"a" * 1000),
         (GET, b"X: a\r\n" * 100),
+        (GET, b"X: a\r\n" * 130 + b"\r\n"),
         (GET, b"X: " + b"a" * HEAD_BYTES + b"\r\n\r\n"),
         (b"GET /?", b"a" * 1000),
         (CHUNKED + b"1;", b"a" * 1000),
         (CHUNKED + b"1\r\na\r\n0\r\nX: ", b"a" * 1000),
         (CHUNKED + b"1\r\na\r\n0\r\n", b"X: a\r\n" * 100),
     ],
-    ids=["endless field", "endless fields", "large field", "url", "chunk extension", "trailer", "trailers"],
+    ids=[
+        "endless field",
+        "endless fields",
+        "many fields",
+        "large field",
+        "url",
+        "chunk extension",
+        "trailer",
+        "trailers",
+    ],
 )
 def test_a_head_without_an_end_is_a_431(patient: Server, begin: bytes, block: bytes) -> None:
     with patient.client(begin) as client:
