@@ -43,7 +43,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     max_connections_per_address: int = Field(
         0, ge=0, description="Those from one address, before 503; 0: no limit, as it must be behind a proxy."
     )
-    max_event_streams: int = Field(200, gt=0, description="Event streams open at once before 429.")
+    max_event_streams: int = Field(100, gt=0, description="Event streams open at once before 429.")
     max_uploads: int = Field(8, gt=0, description="Archives received at once before 429.")
     header_timeout_s: float = Field(10.0, gt=0, description="How long a request's header may take; then 408.")
     body_timeout_s: float = Field(
@@ -54,7 +54,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     body_min_bytes_s: int = Field(
         1024, ge=0, description="Bytes a second that a body must bring on average of `body_timeout_s`."
     )
-    keep_alive_s: float = Field(60.0, gt=0, description="How long a connection may be idle before it is closed.")
+    keep_alive_s: float = Field(75.0, gt=0, description="How long a connection may be idle before it is closed.")
     max_batch: int = Field(16, gt=0, description="Most images in one queue message.")
     max_batch_bytes: int = Field(64 * 2**20, gt=0, description="A batch closes when its images reach this size.")
     max_waiting: int = Field(256, gt=0, description="Images waiting or in flight before 429.")

@@ -20,7 +20,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "FOVEA_MAX_UPLOADS": "2",
         "FOVEA_MAX_EVENT_STREAMS": "2",
         "FOVEA_MAX_CONNECTIONS_PER_ADDRESS": "20",
-        "FOVEA_HEADER_TIMEOUT_S": "0.5",
+        "FOVEA_HEADER_TIMEOUT_S": "1",
     }
     service = Stack(tmp_path_factory.mktemp("limits"), limits)
     try:
