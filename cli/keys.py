@@ -177,16 +177,16 @@ def _to_dict(key: "Key") -> dict[str, Any]:
 
 
 def _in_words(limits: "KeyLimits") -> str:
-    """Those of the key's own: `5 requests/s, any number of jobs waiting`; empty where there are none."""
+    """Those of the key's own: `5 requests/s, no limit on jobs waiting`; empty where there are none."""
     from cli.output import size
 
     amounts = {
         "requests/s": limits.requests_per_second,
         "images in flight": limits.images_in_flight,
         "jobs waiting": limits.jobs_waiting,
-        "stored": limits.bytes_stored,
     }
-    told = ((size(amount) if of == "stored" else str(amount), of) for of, amount in amounts.items() if amount)
-    unlimited = [of for of, amount in amounts.items() if amount == 0]
-    words = [" ".join(pair) for pair in told]
-    return ", ".join(words + ([f"no limit on {' and '.join(unlimited)}"] if unlimited else []))
+    words = [f"{amount} {of}" for of, amount in amounts.items() if amount]
+    words += [f"{size(limits.bytes_stored)} stored"] if limits.bytes_stored else []
+    unlimited = [of for of, amount in {**amounts, "bytes stored": limits.bytes_stored}.items() if amount == 0]
+    words += [f"no limit on {' and '.join(unlimited)}"] if unlimited else []
+    return ", ".join(words)

@@ -74,12 +74,12 @@ class KeyLimiter:
         """Whose the jobs and datasets made with the key are, and how many it may have."""
         if key is None:
             return None
-        limits = key.limits.or_else(self.defaults)
-        return Owner(key.prefix, limits.jobs_waiting or 0, limits.bytes_stored or 0)
+        jobs = _first(key.limits.jobs_waiting, self.defaults.jobs_waiting)
+        return Owner(key.prefix, jobs, _first(key.limits.bytes_stored, self.defaults.bytes_stored))
 
     async def admit(self, request: Request, key: Key) -> None:
         """Count the request. Raises Problem 429; what is answered names the policy either way."""
-        most = key.limits.or_else(self.defaults).requests_per_second
+        most = _first(key.limits.requests_per_second, self.defaults.requests_per_second)
         if not most:
             return
         policy = f'"requests";q={most};w=1'
@@ -94,7 +94,7 @@ class KeyLimiter:
     @asynccontextmanager
     async def in_flight(self, key: Key | None, images: int) -> AsyncIterator[None]:
         """Within the block so many images are on their way. Raises Problem 429 where they are too many."""
-        most = key.limits.or_else(self.defaults).images_in_flight if key else 0
+        most = _first(key.limits.images_in_flight, self.defaults.images_in_flight) if key else 0
         if key is None or not most or not images:
             yield
             return
@@ -127,3 +127,8 @@ class KeyLimiter:
                 log.warning("limits.not_counted", reason=str(error))
         self.on_uncounted()
         return otherwise
+
+
+def _first(own: int | None, default: int | None) -> int:
+    """The limit that holds; 0 is none."""
+    return (default or 0) if own is None else own

@@ -3,6 +3,7 @@
 The lists are exact: a command that is added to a page belongs into one of them.
 """
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import httpx
 import pytest
 from support.colours import LABELS, picture
 from support.pages import ROOT, Page, pages
-from support.printed import Playground, arguments_of, place_deployment_files, printed_commands
+from support.printed import Playground, Printed, arguments_of, place_deployment_files, printed_commands
 from support.stack import Stack
 
 # What each command has to print, by its words, in an order in which each finds what it needs.
@@ -61,6 +62,13 @@ QUICK = {
     "fovea weights list NAME": "imagenet1k_v1",
     # docs/operations.md
     "fovea jobs list --state failed": "",
+    "fovea keys create Anna's laptop --scope train --days 90": r"fov_\w{12}\.",
+    "fovea keys list": r"Anna's laptop.*train.*usable",
+    "fovea keys limits PREFIX --jobs-waiting 5": "5 jobs waiting",
+    "fovea keys limits PREFIX --reset": "as the gateway is set",
+    "fovea keys revoke PREFIX": r"Anna's laptop\) is revoked",
+    "fovea audit --subject digits --since 2026-11-01": r"system.*version\.register.*digits",
+    "fovea audit --actor Anna's laptop --action alias --json": r"\[\]",
     "fovea backup /backups": r"fovea-\d{8}T\d{6}Z\.tar",
     "fovea restore /backups/fovea-20261121T120000Z.tar --data data": "models",
 }
@@ -173,6 +181,10 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         playground.replaced |= dict.fromkeys(("ID", "ds_..."), newest(playground, "datasets"))
     if "JOB" in words:
         playground.replaced["JOB"] = newest(playground, "jobs")
+    if "PREFIX" in words:
+        playground.replaced["PREFIX"] = json.loads(playground.run(Printed("", "fovea keys list --json")))[-1][
+            "prefix"
+        ]
     if "restore" in words:
         (backup,) = (playground.folder / "backups").iterdir()
         playground.replaced |= {"fovea-20261121T120000Z.tar": backup.name, "--data data": "--data restored"}

@@ -39,6 +39,7 @@ from storage.cache import FolderCache
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry
 from storage.job_ledger import Idempotency, JobLedger
+from storage.owner import Owner
 from storage.reference import Reference, check_model_name
 from storage.registry import ModelRegistry
 from workers.jobs.failure import InvalidRequest, ProcessCrashed, ProcessKilled, Quarantined
@@ -187,6 +188,12 @@ def registry(folder: Path) -> ModelRegistry:
     return made
 
 
+def two_jobs_of_a_key_that_may_have_one(folder: Path) -> None:
+    ledger = JobLedger(database(folder))
+    for _ in range(2):
+        ledger.create("publish", {}, owner=Owner("key", most_waiting=1))
+
+
 def one_key_for_two_requests(folder: Path) -> None:
     ledger = JobLedger(database(folder))
     for fingerprint in ("first", "second"):
@@ -296,6 +303,10 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
     storage_errors.InUse: (lambda folder: registry(folder).delete_model("colours"),),
     storage_errors.NoEarlierVersion: (
         lambda folder: registry(folder).rollback("colours", "production", present=1, to=2),
+    ),
+    storage_errors.TooManyJobs: (two_jobs_of_a_key_that_may_have_one,),
+    storage_errors.StorageQuota: (
+        lambda folder: DatasetRegistry(database(folder)).check_quota(Owner("key", most_bytes=1), added=2),
     ),
     storage_errors.DatabaseUnavailable: (file_that_is_no_database,),
     storage_errors.SchemaMismatch: (

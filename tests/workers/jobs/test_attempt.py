@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from models.errors import ExportFailed
 from models.training.interruption import Interrupted
+from storage.audit import AuditLog
 from storage.clock import from_now
 from storage.database import Database
 from storage.datasets import DatasetRegistry, DatasetState
@@ -54,6 +55,29 @@ def test_work_that_succeeds_ends_its_job(ledger: JobLedger) -> None:
     job = run(ledger, lambda attempt: attempt.succeed(RESULT))
     assert (job.state, job.error) == (JobState.SUCCEEDED, None)
     assert job.result == {"dataset": "ds_1", "images": 3, "faults": {}, "duplicate_of": None}
+
+
+def test_what_the_work_changes_is_on_record_with_its_job_and_the_request_behind_it(
+    ledger: JobLedger, database: Database
+) -> None:
+    datasets = DatasetRegistry(database)
+    dataset = datasets.add("Ants", prefix="datasets/x")
+    made = ledger.create("ingest", {"dataset": dataset.id}, request_id="req-1")
+    attempt = take(ledger, made.id, "here", 30)
+
+    def work(running: RunningAttempt) -> None:
+        with running.transaction() as transaction:
+            datasets.record_check(dataset.id, DatasetState.READY, content_hash="1", within=transaction)
+            running.succeed(RESULT, within=transaction)
+
+    run(ledger, work, attempt)
+    (entry,) = AuditLog(database).list(10, actor="worker").items
+    assert (entry.action, entry.subject) == ("dataset.check", dataset.id)
+    assert (entry.job_id, entry.request_id) == (made.id, "req-1")
+    assert [found.action for found in AuditLog(database).list(10, actor="system").items] == [
+        "job.create",
+        "dataset.create",
+    ]
 
 
 def test_the_request_is_read_from_the_row_and_what_is_newer_is_ignored(ledger: JobLedger) -> None:
