@@ -1,4 +1,4 @@
-"""What a header declares is what the decoder finds, in every format; what is costly is refused where it is to be."""
+"""What a header declares is what the decoder finds, in every format; and limits of cost hold."""
 
 from io import BytesIO
 from typing import Any
@@ -18,10 +18,12 @@ SIZES = ((60, 40), (301, 199), (1, 700))
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("PNG", {}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("GIF", {}), ("TIFF", {}), ("AVIF", {}),
-        ("WEBP", {"exif": b"Exif\0\0II*\0" + bytes(20)}), ("TIFF", {"big_tiff": True}),
+        *((kind, {}) for kind in ("PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0II*\0" + bytes(20)}),
+        ("TIFF", {"big_tiff": True}),
     ],
-)  # fmt: skip
+)
 def test_the_cost_of_what_is_decoded_whole_is_its_pixels(kind: str, options: dict[str, Any]) -> None:
     for size in SIZES:
         content = encode(Image.effect_noise(size, 90).convert("RGB"), kind, **options)
@@ -47,9 +49,7 @@ def test_a_baseline_jpeg_costs_an_eighth_and_a_progressive_one_by_its_scans() ->
     assert decoding_cost(repeated) > 3 * pixels
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8X", b"\x89PNG\r\n\x1a\n", b"II*\0\1", b"GIF89a"]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0\1", b"GIF89a"])
 def test_what_has_no_size_costs_nothing(content: bytes) -> None:
     assert decoding_cost(content) == 0
 

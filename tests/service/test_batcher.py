@@ -312,12 +312,12 @@ def test_what_is_costly_waits_apart_and_takes_one_slot(monkeypatch: pytest.Monke
 
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange, slots=2)
-        costly = ask(batcher, b"A", b"B", b"C", b"d")
+        costly = ask(batcher, b"d", b"A", b"B", b"C")
         other = ask(batcher, b"x", version=DOGS)
         await settle()
         assert sorted(exchange.contents) == [[b"A"], [b"d"], [b"x"]]
         exchange.gate.set()
-        assert labels(await costly) == ["A", "B", "C", "d"]
+        assert labels(await costly) == ["d", "A", "B", "C"]
         assert labels(await other) == ["x"]
         assert exchange.contents[3:] == [[b"B"], [b"C"]]
 

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from support.colours import LABELS, picture
 from support.load import Load, post, send_all
 from support.paused import paused
 from support.stack import Stack
 
 from service.settings import GatewaySettings
+from workers.celery_app import KEY_PREFIX
+from workers.contract.queues import HAND_PREFIX, REPLY_PREFIX, SUSPECTS_KEY, WORKERS_KEY, Queue
 from workers.settings import WorkerSettings
 
 PATH = "/v1/models/colours/classify"
@@ -160,6 +163,40 @@ def waiting(stack: Stack) -> float:
     """How many images the gateway holds."""
     text = httpx.get(f"{stack.url}/metrics", timeout=5).text
     return float(re.findall(r"^fovea_waiting_images (\S+)$", text, re.MULTILINE)[0])
+
+
+def test_values_in_redis_that_are_not_ours_end_nobody_and_are_passed_over(service: Stack) -> None:
+    worker = service.processes["inference"]
+    queue = f"{KEY_PREFIX}{Queue.INTERACTIVE.value}"
+    with redis.Redis.from_url(service.redis.url) as client:
+        (name,) = (each.decode() for each in client.smembers(WORKERS_KEY))  # type: ignore[union-attr]
+        for junk in (b"5", b"null", b"[]", b"{}", b"\xff\xfe", b'{"body": 5, "properties": {}, "headers": {}}'):
+            client.lpush(queue, junk)
+        assert works(service)
+        for key in (WORKERS_KEY, f"{HAND_PREFIX}{name}", SUSPECTS_KEY, f"{KEY_PREFIX}unacked.inference"):
+            client.delete(key)
+            client.set(key, b"\xff")
+            service.wait_until(lambda: works(service), f"a classification beside a foreign {key}")
+        for key in (queue, reply_list(service, client)):
+            client.delete(key)
+            client.set(key, "x", px=60_000)
+            service.wait_until(lambda: works(service), f"a classification beside a foreign {key!r}")
+        client.rpush(reply_list(service, client), *[b"null", b"5", b"\xff"] * 10_000)
+        service.wait_until(lambda: works(service), "a classification beside foreign replies")
+    assert worker.poll() is None
+    assert "background.ended" not in service.log("gateway")
+
+
+def reply_list(stack: Stack, client: redis.Redis) -> str:
+    """The gateway's present one: a worker's reply makes it, and Redis tells of that."""
+    client.config_set("notify-keyspace-events", "El")
+    with client.pubsub(ignore_subscribe_messages=True) as events:
+        events.subscribe("__keyevent@0__:rpush")
+        stack.wait_until(lambda: works(stack), "a reply")
+        while True:
+            told = events.get_message(timeout=10)
+            if told and told["data"].startswith(REPLY_PREFIX.encode()):
+                return str(told["data"].decode())
 
 
 def test_a_job_is_kept_while_no_worker_lives_and_done_when_one_comes(service: Stack) -> None:
