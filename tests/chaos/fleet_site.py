@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from chaos.site import Site
 from chaos.store import S3Store
 from support.fleet import MODULES
@@ -40,6 +41,7 @@ class FleetSite(Site):
 
     def start(self) -> None:
         """Raises pytest's Skipped where PostgreSQL or moto is missing."""
+        pytest.importorskip("moto", reason="moto is not installed: `uv pip install s3fs 'moto[server]'`")
         self.weights.mkdir(exist_ok=True)
         # A unix socket's path may have 107 characters at most.
         self._sockets = Path(self._servers.enter_context(tempfile.TemporaryDirectory(prefix="fovea-chaos-")))

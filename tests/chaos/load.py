@@ -14,10 +14,8 @@ from support.colours import LABELS, picture
 from support.world import colours_archive
 
 CLIENT_TIMEOUT_S = 12.0
-# A version is loaded before an alias moves to it, which may take 30 s.
-MOVE_TIMEOUT_S = 40.0
-# An upload takes as long as its store does.
-UPLOAD_TIMEOUT_S = 40.0
+# What is written waits for the store; an alias moves when its version was loaded, which may take 30 s.
+WRITING_TIMEOUT_S = 40.0
 QUICK_RECIPE = {"batch_size": 64, "patience": None, "augmentation": {"crop": "centre", "mirror": False}}
 OVER = ("succeeded", "failed", "cancelled")
 
@@ -84,6 +82,7 @@ class Client(threading.Thread):
         self, action: str, method: str, path: str, what: Json, key: str | None = None, **options: Any
     ) -> Entry:
         began = now()
+        options.setdefault("timeout", CLIENT_TIMEOUT_S if action in ("classify", "look") else WRITING_TIMEOUT_S)
         headers = {**options.pop("headers", {}), **({"Idempotency-Key": key} if key else {})}
         try:
             answer = self.http.request(method, path, headers=headers, **options)
@@ -132,7 +131,7 @@ class Classifier(Client):
 
 
 class AsyncClassifier(Client):
-    pause_s = 3.0
+    pause_s = 5.0
 
     def act(self) -> None:
         model, number = self.version()
@@ -146,7 +145,7 @@ class AsyncClassifier(Client):
 class Uploader(Client):
     """Every third archive is one that was sent before."""
 
-    pause_s = 6.0
+    pause_s = 12.0
     sent = 0
 
     def act(self) -> None:
@@ -154,9 +153,8 @@ class Uploader(Client):
         self.sent = max(self.sent, seed + 1)
         name = f"colours-{uuid.uuid4().hex[:8]}"
         options = {
-            "content": colours_archive(per_class=8, seed=seed),
+            "content": colours_archive(per_class=6, seed=seed),
             "params": {"name": name},
-            "timeout": UPLOAD_TIMEOUT_S,
         }
         self.wish(Wish("ingest", "/v1/datasets", {"name": name, "seed": seed}, options))
 
@@ -214,16 +212,14 @@ class Operator(Client):
         number = self.chance.choice([1, 2, 3])
         what = {"alias": f"stage-{self.alias}", "version": number}
         path = f"/v1/models/colours/aliases/{what['alias']}"
-        self.moved(
-            self.ask("promote", "PUT", path, what, json={"version": number}, timeout=MOVE_TIMEOUT_S), number
-        )
+        self.moved(self.ask("promote", "PUT", path, what, json={"version": number}), number)
 
     def roll_back(self) -> None:
         if not self.at:
             return
         what = {"alias": f"stage-{self.alias}", "from": self.at}
         path = f"/v1/models/colours/aliases/{what['alias']}/rollback"
-        entry = self.ask("rollback", "POST", path, what, json={"from": self.at}, timeout=MOVE_TIMEOUT_S)
+        entry = self.ask("rollback", "POST", path, what, json={"from": self.at})
         self.moved(entry, int(entry.body.get("aliases", {}).get(what["alias"], 0)))
 
     def moved(self, entry: Entry, number: int) -> None:
@@ -300,7 +296,7 @@ class Load:
     clients: list[Client] = field(init=False)
 
     def __post_init__(self) -> None:
-        kinds = [Classifier, Classifier, Classifier, AsyncClassifier, Uploader, Teacher, Operator, Watcher]
+        kinds = [Classifier, Classifier, AsyncClassifier, Uploader, Teacher, Operator, Watcher]
         self.clients = [kind(self.common, f"{self.seed}-{place}") for place, kind in enumerate(kinds)]
 
     def start(self) -> None:

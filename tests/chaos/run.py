@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,8 @@ GIVEN = [("colours", 1), ("colours", 2), ("colours", 3)]
 
 def main() -> int:
     given = _arguments()
+    # Whoever ends this run wants everything ended that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     wanted = [(given.seed + number, name) for number in range(given.seeds) for name in given.sites.split(",")]
     runs = [run for seed, name in wanted if (run := run_and_tell(seed, name, given)) is not None]
     print(f"\n{table(merged(runs))}\n")

@@ -61,13 +61,13 @@ class S3Store:
         return BlobStore(self.url)
 
     def go_away(self) -> None:
-        self.server.is_away = True
+        self.server.state.is_away = True
 
     def forbid_writes(self) -> None:
-        self.server.is_read_only = True
+        self.server.state.is_read_only = True
 
     def slow_down(self, seconds: float) -> None:
-        self.server.delay_s = seconds
+        self.server.state.delay_s = seconds
 
     def heal(self) -> None:
         self.server.heal()
