@@ -77,7 +77,7 @@ def _as_column(column: Column[Any], kind: _Kind, value: Any) -> Any:
         raise ValueError(f"expected a number below {most}")
     if isinstance(value, str) and not is_text(value):
         raise ValueError("expected text without NUL and lone surrogates")
-    if kind.items and not all(type(item) is kind.items for item in value):
+    if isinstance(value, list) and kind.items and not all(type(item) is kind.items for item in value):
         raise ValueError(f"expected a list of {kind.items.__name__}")
     if isinstance(value, dict | list):
         _check_json(value)

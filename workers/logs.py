@@ -56,6 +56,8 @@ def configure_logging(role: str, *, form: LogFormat = "text", level: str = "INFO
     root.setLevel(level)
     for chatty in ("celery.worker.strategy", "celery.app.trace", "httpx", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # It warns of every byte that a client gets wrong; the answer tells the client.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

@@ -38,7 +38,8 @@ class Target:
 # A few of each kind; all of them, and many more, in tests/fuzz.
 KINDS = (
     "record b'[]'", "no revision", "line b'5'", "a column that there is not", "a file was changed",
-    "a symbolic link", "a file at 'blobs/../x'", "an alias at no version", "a job's state is unknown", "revision '9999'",
+    "a symbolic link", "a file at 'blobs/../x'", "an alias at no version", "a job's state is unknown",
+    "revision '9999'",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Reads hostile files with Fovea's real readers, each in a process of its own under a deadline and a limit of memory.
+"""Reads hostile files with Fovea's real readers, each in a process of its own with a deadline and little memory.
 
-`python -m support.jail` imports the readers once and forks for every file: what it is asked and what it answers are
-lines of JSON. A reader may take a file, or refuse it with the errors that it documents; whatever else is a fault.
+`python -m support.jail` imports the readers once and forks for every file; questions and answers are lines of
+JSON. A reader may take a file, or refuse it with the errors that it documents; whatever else is a fault.
 """
 
 import json
@@ -69,14 +69,14 @@ class Jail:
             outcome = Outcome(**json.loads(answer))
             if outcome.end == "refused" and (left := _tree(Path(folder)) - before):
                 return Outcome("left files", f"{sorted(left)[:5]}", outcome.seconds, outcome.grown_mb)
-            named = [path for path in re.findall(r"(?<![\w.:/])/[\w.-]+/[^\s'\"]*", outcome.detail)]
-            if outcome.end == "refused" and (folder in outcome.detail or _of_this_host(named, path)):
+            if outcome.end == "refused" and _names_this_host(outcome.detail, folder):
                 return Outcome("named a path", outcome.detail, outcome.seconds, outcome.grown_mb)
             return outcome
 
 
-def _of_this_host(named: list[str], given: Path) -> bool:
-    return any(path.startswith((str(ROOT), str(given.parent), sys.prefix, "/usr/", "/tmp/")) for path in named)
+def _names_this_host(text: str, folder: str) -> bool:
+    named = re.findall(r"(?<![\w.:/])/[\w.-]+/[^\s'\"]*", text)
+    return any(path.startswith((folder, str(ROOT), sys.prefix, "/usr/", "/tmp/")) for path in named)
 
 
 def _tree(folder: Path) -> set[str]:
@@ -128,7 +128,7 @@ def _run(reader: Reader, asked: dict[str, str]) -> dict[str, Any]:
         os.close(receiving)
         try:
             said = _read(reader, asked)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is told
             said = f"jail\n{error!r}"
         os.write(sending, said.encode("utf-8", "backslashreplace")[:60_000])
         os._exit(0)
@@ -187,7 +187,7 @@ def _read(reader: Reader, asked: dict[str, str]) -> str:
         said = "taken\n"
     except documented as error:
         said = f"refused\n{type(error).__name__}: {error}"
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - it is told
         said = f"wrong error\n{type(error).__module__}.{type(error).__name__}: {error}"
     return f"left its folder\n{broken}" if broken else said
 
