@@ -1,5 +1,6 @@
 """The Celery application: where the queues are and how they behave. Knows no task's inside."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -113,6 +114,8 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> i
     # At a signal Celery writes a word to this file first. Where nobody reads it any more, as when `fovea up` was
     # killed, that raises, and the worker would not hear the signal: it would work on beside its successor.
     sys.__stdout__ = None  # type: ignore[misc]
+    # Of a message that goes back to its queue Celery would print a traceback.
+    logging.getLogger("celery.app.trace").addFilter(_is_no_rejection)
     # Celery warns root of pickled messages; none are accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
@@ -132,6 +135,10 @@ def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> i
     if exit_code:
         log.critical("worker.ended", exit_code=exit_code, reason="Celery's consumer ended; its error stands above")
     return exit_code
+
+
+def _is_no_rejection(record: logging.LogRecord) -> bool:
+    return getattr(record, "data", {}).get("description") != "rejected"
 
 
 def _keep_logging(**_: object) -> None:
