@@ -16,6 +16,8 @@ from workers.contract.queues import Queue
 
 CLASSIFY = "/v1/models/colours/classify"
 HEADERS = {"content-type": "image/png", "prefer": "respond-async"}
+# Made once: a zip says when its files were written.
+ARCHIVE = colours_archive(per_class=1)
 
 
 @pytest.fixture
@@ -48,8 +50,7 @@ def publish(gateway: Stack, key: str) -> httpx.Response:
 
 def create_dataset(gateway: Stack, key: str) -> httpx.Response:
     headers = {"content-type": "application/zip", "idempotency-key": key}
-    archive = colours_archive(per_class=1)
-    return httpx.post(f"{gateway.url}/v1/datasets?name=mine", content=archive, headers=headers, timeout=60)
+    return httpx.post(f"{gateway.url}/v1/datasets?name=mine", content=ARCHIVE, headers=headers, timeout=60)
 
 
 def job_of(answer: httpx.Response) -> str:
