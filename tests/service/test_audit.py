@@ -128,7 +128,7 @@ def test_each_change_leaves_its_entries_with_who_made_it(gateways: Gateways) -> 
     key, headers = gateways.key("admin", name="Anna's laptop")
     for stack in gateways.stacks:
         stack.publish()
-    with httpx.Client(base_url=gateways.urls[0], headers=headers, timeout=30) as client:
+    with httpx.Client(base_url=gateways.urls[0], headers=headers, timeout=60) as client:
         house = House(gateways, client)
         for n, ((method, path), (call, expected)) in enumerate(CHANGES.items()):
             before = {entry.id for entry in house.entries()}
@@ -157,9 +157,10 @@ def test_each_change_leaves_its_entries_with_who_made_it(gateways: Gateways) -> 
 def test_a_repeated_upload_leaves_no_entry_of_its_own(gateways: Gateways) -> None:
     key, headers = gateways.key("train")
     headers["idempotency-key"] = "once"
+    body = zipped()
     for _ in range(2):
         answer = httpx.post(
-            f"{gateways.urls[0]}/v1/datasets?name=twice", content=zipped(), headers=headers, timeout=20
+            f"{gateways.urls[0]}/v1/datasets?name=twice", content=body, headers=headers, timeout=60
         )
         assert answer.status_code == 202
     entries = AuditLog(gateways.database).list(100, actor=key.prefix).items
@@ -172,7 +173,7 @@ def told(gateways: Gateways) -> tuple[str, dict[str, str]]:
     key, headers = gateways.key("train", name="Bob")
     for name in ("first", "second"):
         httpx.post(
-            f"{gateways.urls[0]}/v1/datasets?name={name}", content=zipped(), headers=headers, timeout=20
+            f"{gateways.urls[0]}/v1/datasets?name={name}", content=zipped(), headers=headers, timeout=60
         ).raise_for_status()
     return key.prefix, gateways.key("admin")[1]
 
@@ -181,7 +182,7 @@ def test_an_admin_reads_the_log_in_pages_and_by_filters(
     gateways: Gateways, told: tuple[str, dict[str, str]]
 ) -> None:
     prefix, admin = told
-    with httpx.Client(base_url=gateways.urls[1], headers=admin, timeout=20) as client:
+    with httpx.Client(base_url=gateways.urls[1], headers=admin, timeout=60) as client:
 
         def read(**wanted: str | int) -> list[dict[str, Any]]:
             answer = client.get("/v1/audit", params=wanted)

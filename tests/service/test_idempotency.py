@@ -18,6 +18,8 @@ CLASSIFY = "/v1/models/colours/classify"
 # Once: a zip holds the time of its making, and the same key with another body is a conflict.
 ARCHIVE = colours_archive(per_class=1)
 HEADERS = {"content-type": "image/png", "prefer": "respond-async"}
+# Made once: a zip says when its files were written.
+ARCHIVE = colours_archive(per_class=1)
 
 
 @pytest.fixture
