@@ -23,9 +23,10 @@ from workers.contract.messages import Heartbeat
 from workers.contract.queues import JobKind, Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.inference.classify import ClassifyJob
-from workers.inference.engine import Engine, predictor_loader
+from workers.inference.engine import Engine
 from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
+from workers.inference.loader import predictor_loader
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import register_batches, register_jobs
 from workers.jobs.attempt import JobFunction
