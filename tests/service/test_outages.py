@@ -4,7 +4,9 @@ import re
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -84,6 +86,15 @@ def test_a_worker_that_hangs_is_told_from_one_that_works(service: Stack) -> None
         assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
         assert answer.elapsed.total_seconds() < TOLD_S
     service.wait_until(lambda: works(service), "the worker to be seen again")
+
+
+def test_a_worker_that_says_nothing_for_moments_is_waited_for(service: Stack) -> None:
+    """As on a machine with too little time for it: its process lives, and so it counts for five seconds."""
+    with ThreadPoolExecutor(1) as client:
+        with paused(service.processes["inference"]):
+            answer = client.submit(classify, service)
+            time.sleep(WorkerSettings.model_fields["heartbeat_ttl_s"].default + 1)
+        assert answer.result().status_code == 200, answer.result().text
 
 
 def test_redis_restarted_under_load_loses_no_answer_and_is_met_again(service: Stack) -> None:

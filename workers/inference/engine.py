@@ -2,13 +2,11 @@
 
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,22 +14,16 @@ from numpy.typing import NDArray
 
 from models.cost import COSTLY_PIXELS
 from models.decoder_process import DecoderDied, DecoderProcess
-from models.devices import CPU, Device
+from models.devices import CPU
 from models.errors import (
-    ArtifactNotFound,
     ImageError,
     ImageQuarantined,
     ImageTooCostly,
     ImageTooManyPixels,
-    ModelQuarantined,
 )
 from models.predictor import Predictor
 from models.preprocess import prepare
-from models.trial import try_model
-from storage.cache import HeldFolder
-from storage.errors import NotFound
 from workers.contract.messages import ClassScore, ImageOutcome
-from workers.inference.quarantine import Quarantine, model
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
 # while another decodes waits for nobody: "decode all, then infer" cost up to 0.9 of 11 ms an image.
@@ -312,50 +304,6 @@ class Engine:
             held.users -= 1
             if held.evicted and held.users == 0:
                 held.predictor.close()
-
-
-def predictor_loader(
-    hold: Callable[[str], HeldFolder],
-    *,
-    device: Device,
-    intra_op_threads: int,
-    cuda_memory_bytes: int,
-    quarantine: Quarantine | None = None,
-) -> Callable[[str], Predictor]:
-    """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded.
-
-    One that `quarantine` suspects is tried in a process of its own before.
-    """
-    gpu_mem_limit = cuda_memory_bytes or None
-
-    def try_first(artifact: str, folder: Path, quarantine: Quarantine) -> None:
-        reason = try_model(folder, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit)
-        if reason is None:
-            quarantine.clear(model(artifact))
-        else:
-            quarantine.convict(model(artifact), reason)
-            raise ModelQuarantined(reason)
-
-    def load(artifact: str) -> Predictor:
-        is_suspected = quarantine is not None and quarantine.is_model_suspected(artifact)
-        try:
-            held = hold(artifact)
-        except NotFound as error:
-            raise ArtifactNotFound("the version's files are gone from the store") from error
-        try:
-            if quarantine is not None and is_suspected:
-                try_first(artifact, held.path, quarantine)
-            predictor = Predictor(
-                held.path, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit
-            )
-        except BaseException:
-            held.release()
-            raise
-        # A model that is loaded is in use, however long ago its files were read: another copy goes from the disk.
-        weakref.finalize(predictor, held.release)
-        return predictor
-
-    return load
 
 
 def _scores(predictor: Predictor, images: Sequence[NDArray[np.uint8]], top_k: int) -> list[tuple[ClassScore, ...]]:

@@ -3,7 +3,8 @@
 from models.artifact import checksums
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
-from workers.inference.engine import Engine, predictor_loader
+from workers.inference.engine import Engine
+from workers.inference.loader import predictor_loader
 from workers.inference.quarantine import Quarantine
 from workers.settings import WorkerSettings
 

@@ -13,7 +13,8 @@ from models.artifact import checksums
 from storage.cache import FolderCache
 from storage.job_ledger import Job, JobState
 from workers.inference.classify import CHUNK, ClassifyJob
-from workers.inference.engine import Engine, predictor_loader
+from workers.inference.engine import Engine
+from workers.inference.loader import predictor_loader
 from workers.jobs.attempt import run_attempt
 
 

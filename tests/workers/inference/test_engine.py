@@ -13,7 +13,8 @@ from support.colours import LABELS, make_colour_artifact, picture
 from models.errors import ArtifactNotFound
 from models.predictor import Predictor
 from storage.cache import HeldFolder
-from workers.inference.engine import DeadlinePassed, Engine, predictor_loader
+from workers.inference.engine import DeadlinePassed, Engine
+from workers.inference.loader import predictor_loader
 
 
 class Loader:
