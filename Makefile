@@ -49,7 +49,7 @@ stack-test: $(READY) ## Build the images and drive the compose project in a Dock
 	@PYTHONPATH=. $(BIN)/python tests/stack/run.py
 
 chaos: $(READY) ## Faults of every kind under load, by a printed seed; SEEDS=20 MINUTES=5 for long
-	@PYTHONPATH=.:tests $(BIN)/python -m chaos.run --seeds $(or $(SEEDS),1) --minutes $(or $(MINUTES),1) \
+	@PYTHONPATH=.:tests $(BIN)/python -m chaos.run --seeds $(or $(SEEDS),1) --minutes $(or $(MINUTES),0.8) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 bench: $(READY) ## Measure against this machine's limit and the installed peers

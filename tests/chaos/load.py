@@ -31,6 +31,7 @@ class Common:
     images: dict[str, bytes] = field(init=False)
     datasets: list[str] = field(default_factory=list)
     open_jobs: dict[str, str] = field(default_factory=dict)
+    last_seen: dict[str, str] = field(default_factory=dict)
     unanswered: dict[str, "Wish"] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -269,6 +270,10 @@ class Watcher(Client):
 
     def look_at(self, job: str) -> None:
         entry = self.ask("look", "GET", f"/v1/jobs/{job}", {"job": job})
+        if entry.is_accepted:
+            self.common.last_seen[job] = (
+                f"{entry.body['state']}, {entry.body['attempt']}, {entry.body['progress']}"
+            )
         if entry.is_accepted and entry.body["state"] in OVER:
             self.common.ledger.note_ended(entry.body)
             with self.common.lock:
@@ -329,6 +334,11 @@ class Load:
         for job in list(self.common.open_jobs):
             watcher.look_at(job)
         return not self.common.unanswered and not self.common.open_jobs
+
+    def open_work(self) -> str:
+        """What is still to be done, in words that change whenever something happens to it."""
+        found = [f"{job}: {self.common.last_seen.get(job)}" for job in sorted(self.common.open_jobs)]
+        return "; ".join([*found, *sorted(self.common.unanswered)])
 
     def ask_everything(self) -> None:
         """Every version that is known, once for each image of a few: in the calm, all must answer."""

@@ -25,7 +25,7 @@ import psutil
 from _pytest.outcomes import Skipped
 from chaos.faults import Fault, all_faults
 from chaos.fleet_site import FleetSite
-from chaos.ledger import Json, Ledger, Window, now
+from chaos.ledger import CALM, Json, Ledger, Window, now
 from chaos.load import Common, Load
 from chaos.report import Run, make_run, merged, table
 from chaos.report import as_json as report_as_json
@@ -42,8 +42,9 @@ from storage.registry import ModelRegistry
 
 SITES: dict[str, type[Site]] = {"up": UpSite, "fleet": FleetSite}
 START_S = 120.0
-# A job whose worker died while it was starting a trainer waits for that lease: 30 s more than another one.
-SETTLE_S = 180.0
+# For so long nothing may happen to any job that has not ended. One whose worker died while it was starting a
+# trainer waits for that lease: 30 s more than another one.
+STANDSTILL_S = 120.0
 # What was told to end and has not been seen to have ended yet.
 ENDING_S = 3.0
 GIVEN = [("colours", 1), ("colours", 2), ("colours", 3)]
@@ -103,7 +104,7 @@ def run_seed(seed: int, site: Site, minutes: float, only: set[str]) -> Run:
             inflict(fault, site, chance, ledger)
             time.sleep(chance.uniform(1.0, 4.0))
         load.stop()
-        findings = list(settle(site, load))
+        findings = list(settle(load))
         snapshot = wait_for_rest(site, ledger)
         findings += verify(ledger, snapshot, GIVEN)
     finally:
@@ -165,12 +166,15 @@ def wait_until_works(site: Site, fault: Fault) -> float:
     return first
 
 
-def settle(site: Site, load: Load) -> Iterator[Finding]:
+def settle(load: Load) -> Iterator[Finding]:
     """Until every client was answered and every job has ended; then every version answers."""
-    try:
-        site.wait_until(load.settle, "all jobs to end", SETTLE_S)
-    except TimeoutError as error:
-        yield Finding(LOSS, "calm", f"{error}: {load.common.open_jobs}, unanswered {list(load.common.unanswered)}")
+    before, changed = "", now()
+    while not load.settle() and now() - changed < STANDSTILL_S:
+        if (present := load.open_work()) != before:
+            before, changed = present, now()
+        time.sleep(0.5)
+    if now() - changed >= STANDSTILL_S:
+        yield Finding(LOSS, CALM, f"nothing happened for {STANDSTILL_S:.0f} s to what has not ended: {before}")
     load.ask_everything()
 
 
@@ -198,12 +202,12 @@ def leftovers_of(site: Site) -> Iterator[Finding]:
     """What an ended service has left: processes and sockets."""
     _, alive = psutil.wait_procs(site.survivors(), timeout=ENDING_S)
     for process in alive:
-        yield Finding(LEFT_OVER, "calm", f"process {process.pid}: {' '.join(process.cmdline())[:200]}")
+        yield Finding(LEFT_OVER, CALM, f"process {process.pid}: {' '.join(process.cmdline())[:200]}")
         process.kill()
     for folder in site.data_folders:
         for path in folder.rglob("*"):
             if path.is_socket():
-                yield Finding(LEFT_OVER, "calm", f"socket {path.relative_to(site.folder)}")
+                yield Finding(LEFT_OVER, CALM, f"socket {path.relative_to(site.folder)}")
 
 
 def publish_given(site: Site) -> None:
