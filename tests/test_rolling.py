@@ -1,9 +1,12 @@
 """Two gateways and two workers restarted in turn under load: nobody is without an answer."""
 
+import shutil
 import signal
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -11,26 +14,76 @@ from typing import Self
 import httpx
 import pytest
 from support.colours import picture
-from support.stack import Stack
+from support.stack import Stack, free_port
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
 PATH = "/v1/models/colours/classify"
 PNG = {"content-type": "image/png"}
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Stack]:
+@dataclass
+class Entrance:
+    """The one address of two gateways, and how each is started behind it."""
+
+    stack: Stack
+    url: str
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        own, self.stack.port = self.stack.port, self.ports.get(name, self.stack.port)
+        self.stack.start_process(name)
+        self.stack.port = own
+
+
+@contextmanager
+def one_socket(stack: Stack, _folder: Path) -> Iterator[Entrance]:
+    """Held by whoever starts the gateways, as `fovea up` and systemd do."""
+    stack.hold_port()
+    yield Entrance(stack, stack.url)
+
+
+@contextmanager
+def a_proxy(stack: Stack, folder: Path) -> Iterator[Entrance]:
+    """That of docker-compose.yml, which finds the gateways by names of the engine."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    if not program:
+        pytest.skip("nginx is not installed (Debian: nginx)")
+    ports = {"gateway-1": free_port(), "gateway-2": free_port()}
+    servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in ports.values())
+    conf = (ROOT / "docker/proxy/compose.conf").read_text()
+    for here, there in (
+        ("/tmp/", f"{folder}/"),
+        ("resolver 127.0.0.11 valid=1s ipv6=off;", f"upstream gateways {{ {servers} }}"),
+        ("http://$gateway:8000", "http://gateways"),
+        ("listen 8000;", f"listen 127.0.0.1:{stack.port};"),
+        ("worker_processes auto;", "daemon off; user root;"),
+    ):
+        assert here in conf
+        conf = conf.replace(here, there)
+    (folder / "nginx.conf").write_text(conf)
+    nginx = subprocess.Popen([program, "-c", folder / "nginx.conf"])
+    try:
+        yield Entrance(stack, stack.url, ports)
+    finally:
+        nginx.terminate()
+        nginx.wait(20)
+
+
+@pytest.fixture(params=[one_socket, a_proxy])
+def entrance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Entrance]:
     stack = Stack(tmp_path, {"FOVEA_DRAIN_S": "6"})
     try:
         stack.redis.start()
         stack.prepare()
-        stack.hold_port()
-        for name in ("gateway-1", "gateway-2", "inference-1", "inference-2"):
-            stack.start_process(name)
-        stack.wait_until(lambda: has_started(stack, "gateway-1") and has_started(stack, "gateway-2"), "gateways")
-        stack.wait_until(lambda: stack.workers() == 2, "the workers")
-        stack.publish()
-        yield stack
+        with request.param(stack, tmp_path) as made:
+            for name in ("gateway-1", "gateway-2", "inference-1", "inference-2"):
+                made.start(name)
+            for name in ("gateway-1", "gateway-2"):
+                stack.wait_until(lambda name=name: has_started(stack, name), name)
+            stack.wait_until(lambda: stack.workers() == 2, "the workers")
+            stack.publish()
+            yield made
     finally:
         stack.stop()
 
@@ -77,21 +130,23 @@ class Clients:
 
 
 @pytest.mark.timeout(600)
-def test_no_request_is_lost_while_each_is_restarted_in_turn(service: Stack) -> None:
-    with Clients(service.url) as clients:
+def test_no_request_is_lost_while_each_is_restarted_in_turn(entrance: Entrance) -> None:
+    service = entrance.stack
+    with Clients(entrance.url) as clients:
         for times in (2, 3):
             for name in ("gateway-1", "gateway-2"):
                 go_on(service, clients)
                 assert stop(service, name) == 0
-                service.start_process(name)
+                entrance.start(name)
                 service.wait_until(lambda name=name, times=times: has_started(service, name, times), name)
             for name in ("inference-1", "inference-2"):
                 go_on(service, clients)
                 assert stop(service, name) == 0
-                service.start_process(name)
+                entrance.start(name)
                 service.wait_until(lambda: service.workers() == 2, name)
         go_on(service, clients)
 
+    print(clients.outcomes)
     assert set(clients.outcomes) == {"200"}, clients.outcomes
     assert "Traceback" not in "".join(service.log(name) for name in service.processes)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -164,6 +165,14 @@ def test_a_killed_worker_is_started_again_with_the_reason_and_serves(up: Running
         assert re.search(r"\((no_worker|deadline_exceeded)\)", ended.stderr), ended.stderr
         assert time.monotonic() < deadline, up.text
         time.sleep(0.2)
+
+
+def test_while_a_killed_gateway_is_started_again_nobody_is_refused(up: RunningUp) -> None:
+    gateway = up.pid_of("service.main")
+    os.kill(gateway, signal.SIGKILL)
+    up.await_words("gateway died: killed by SIGKILL", timeout_s=5)
+    assert httpx.get(f"{up.url}/livez", timeout=60).status_code == 200
+    assert up.pid_of("service.main") != gateway
 
 
 @pytest.mark.timeout(150)
