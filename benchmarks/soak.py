@@ -174,8 +174,8 @@ def _await_ready(client: ApiClient, require_alive: Any) -> None:
 
 
 def _learn_digits(client: ApiClient) -> None:
-    job = client.finetune(LITTLE_TO_LEARN)
-    for job in client.follow_job(job["id"]):
+    started = client.finetune(LITTLE_TO_LEARN)
+    for job in client.follow_job(started["id"]):
         if job["state"] in ("failed", "cancelled"):
             raise ServiceFailed(f"the digits were not learned: {job['error']}")
 
