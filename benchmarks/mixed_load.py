@@ -21,6 +21,13 @@ ENDED = ("succeeded", "failed", "cancelled")
 # More than any single thing takes on two busy cores.
 JOB_S = 240.0
 KEPT_FAULTS = 20
+LITTLE_TO_LEARN: dict[str, Any] = {
+    "model": "digits",
+    "dataset": "builtin:digits",
+    "architecture": "lenet5",
+    "weights": "none",
+    "recipe": {"preset": "digits", "epochs": 1},
+}
 # Full is not wrong: a client is told to come again.
 BUSY = (429, 503)
 WRONG: Sequence[tuple[str, str, bytes, Mapping[str, str], tuple[int, ...]]] = (
@@ -154,14 +161,7 @@ class MixedLoad:
 
     def _finetune(self) -> None:
         """A new version of `digits`, promoted, taken back, and deleted."""
-        request = {
-            "model": "digits",
-            "dataset": "builtin:digits",
-            "architecture": "lenet5",
-            "weights": "none",
-            "recipe": {"preset": "digits", "epochs": 1},
-        }
-        job = self._call("fine-tune", "POST", "/v1/finetunes", json=request)
+        job = self._call("fine-tune", "POST", "/v1/finetunes", json=LITTLE_TO_LEARN)
         ended = self._await("fine-tune", job) if job else None
         if not ended:
             return

@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.artifacts import Artifacts, ExportProcessFailed, make_artifacts
 from benchmarks.leftovers import leftovers
 from benchmarks.machine import this_machine
-from benchmarks.mixed_load import MixedLoad, Tally
+from benchmarks.mixed_load import LITTLE_TO_LEARN, MixedLoad, Tally
 from benchmarks.photographs import large_photographs
 from benchmarks.rest import ServiceFailed, publish
 from benchmarks.run import PIPED_WIDTH, make_sets
@@ -31,7 +31,6 @@ from benchmarks.sampling import ROLES, Sampler
 from benchmarks.soak_report import judge, show
 from cli.client import ApiClient
 from cli.errors import CliError
-from cli.up.starter import follow_starter
 from cli.up.temporary_fovea import temporary_fovea
 from models.predictor import Predictor
 from storage.database import migrate
@@ -175,7 +174,8 @@ def _await_ready(client: ApiClient, require_alive: Any) -> None:
 
 
 def _learn_digits(client: ApiClient) -> None:
-    for job in follow_starter(client):
+    started = client.finetune(LITTLE_TO_LEARN)
+    for job in client.follow_job(started["id"]):
         if job["state"] in ("failed", "cancelled"):
             raise ServiceFailed(f"the digits were not learned: {job['error']}")
 

@@ -90,7 +90,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
         with BulkProcess(worker) as bulk:
             # Celery's warm shutdown waits for the batches at hand; the jobs can be given back meanwhile.
             worker_shutting_down.connect(lambda **_: bulk.stop(), weak=False)
-            # One more than gateways are told of: for what is costly, of which each has a message under way at most.
+            # One more than gateways are told of: for what is costly, of which each has one message under way.
             return run_consumer(app, worker, OWN_QUEUES, slots + 1)
     finally:
         engine.close()
