@@ -19,6 +19,7 @@ from service.app import create_app
 from service.auth import Authenticator
 from service.batcher import Batcher
 from service.cleanup import Cleanup
+from service.connection import BoundedConnection
 from service.connections import LINGERING, ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
@@ -27,7 +28,6 @@ from service.intake import ImageLimits, Intake
 from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.parts import Parts
-from service.protocol import BoundedConnection
 from service.settings import GatewaySettings
 from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector

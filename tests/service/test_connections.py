@@ -15,8 +15,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from support.stack import free_port
 
+from service.connection import HEAD_BYTES, PIPELINED, BoundedConnection
 from service.connections import ConnectionLimits, Connections
-from service.protocol import HEAD_BYTES, PIPELINED, BoundedConnection
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"

@@ -15,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.browsers import protected
 from service.connections import Connections
 from service.errors import Problem, problem_response
 
@@ -241,6 +242,7 @@ def _bare_answer(problem: Problem) -> bytes:
     """The problem as it goes over the wire, for there is no application around it."""
     request_id = uuid4().hex
     response = problem_response(problem, request_id)
-    fields = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+    named = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+    fields = protected(named)
     head = b"".join(b"%b: %b\r\n" % pair for pair in fields)
     return b"%b%b\r\n%b" % (STATUS_LINE[problem.status], head, bytes(response.body))
