@@ -100,5 +100,5 @@ class Load:
 
 def post(path: str, body: bytes, content_type: str) -> bytes:
     """A request as it goes over the wire."""
-    headers = ["Host: fovea", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+    headers = ["Host: localhost", f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return "\r\n".join([f"POST {path} HTTP/1.1", *headers, "", ""]).encode() + body
