@@ -96,9 +96,9 @@ def test_a_stopping_worker_gives_the_job_back_at_its_next_chunk(world: World, cl
     job = asked(world, [picture("red", noise=i + 1) for i in range(3 * CHUNK)])
     original = classify.engine.classify
 
-    def classify_and_stop(*arguments: Any) -> Any:
+    def classify_and_stop(*arguments: Any, **named: Any) -> Any:
         stop.set()
-        return original(*arguments)
+        return original(*arguments, **named)
 
     object.__setattr__(classify.engine, "classify", classify_and_stop)
     run_attempt(world.ledger, world.take(job), classify, lease_s=30, stop=stop)

@@ -96,7 +96,7 @@ def test_a_model_that_cannot_be_loaded_is_told_by_code_and_without_a_path(
 def test_whatever_goes_wrong_is_in_the_reply(
     transit: Redis, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ValueError("of our own making")
 
     monkeypatch.setattr(engine, "classify", fail)
