@@ -85,11 +85,11 @@ def make_celery(
             "visibility_timeout": visibility_timeout.total_seconds(),
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # The gateway never waits for a message: to it a broker that is silent is away.
-            "socket_timeout": 5 if role == "gateway" else 15,
+            # A broker that is silent for so long is away; no wait for a message is among what this bounds.
+            "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": not broker_url.startswith("unix:"),
-            # A worker whose connection died without a word takes messages again after twice that.
+            # A worker whose connection died without a word waits for messages on a new one after twice that.
             "health_check_interval": 5,
             "global_keyprefix": KEY_PREFIX,
             "unacked_key": f"unacked.{role}",
