@@ -64,7 +64,7 @@ def test_no_password_is_printed_answered_or_seen_among_the_processes(form: str, 
         try:
             said = [_until(lambda: "is ready at" in log.read_text(errors="replace"), up, log)]
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-                asked = {"model": "m", "dataset": "digits", "architecture": "resnet18", "weights": "imagenet"}
+                asked = {"model": "m", "dataset": "builtin:digits", "architecture": "resnet18", "weights": "imagenet"}
                 job = client.post("/v1/finetunes", json=asked).json()
                 place = f"/v1/jobs/{job['id']}"
                 _until(lambda: client.get(place).json()["state"] == "failed", up, log)
