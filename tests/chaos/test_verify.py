@@ -239,7 +239,7 @@ def test_a_job_that_failed_for_an_unforeseen_reason_is_a_wrong_error(ledger: Led
 
 
 def test_blobs_files_and_messages_of_nobody_are_left_over(ledger: Ledger, snapshot: Snapshot) -> None:
-    snapshot.blobs = (*snapshot.blobs, "jobs/job_train/upload")
+    snapshot.blobs = (*snapshot.blobs, "jobs/job_train/upload", "jobs/job_never_made/upload")
     snapshot.strays = ("data/uploads/scratch-1",)
     snapshot.messages = {"fovea:queue:bulk": 1, "fovea:queue:_kombu.binding.bulk": 1}
     assert kinds(ledger, snapshot) == [LEFT_OVER] * 3

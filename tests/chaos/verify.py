@@ -274,6 +274,11 @@ def _meets(entry: Entry, window: Window) -> bool:
     return entry.began <= window.ready and entry.ended >= window.began
 
 
+def _named(keys: Sequence[str], parent: str) -> set[str]:
+    """The folders directly in that one."""
+    return {key.split("/")[1] for key in keys if key.startswith(f"{parent}/")}
+
+
 def _slow(ledger: Ledger) -> Iterator[Finding]:
     for window in ledger.windows:
         if window.recovery_s > window.limit_s:
@@ -285,6 +290,8 @@ def _leftovers(snapshot: Snapshot) -> Iterator[Finding]:
     """Every blob is a version's or a ready dataset's; there is no temporary file, and no message waits."""
     owners = [version.artifact.rstrip("/") for version in snapshot.versions]
     owners += [dataset.prefix for dataset in snapshot.datasets.values() if dataset.state == "ready"]
+    # What was sent for a job whose row could not be written stays for a day: the row might be on its way.
+    owners += [f"jobs/{job}" for job in _named(snapshot.blobs, "jobs") - set(snapshot.jobs)]
     orphans = [key for key in snapshot.blobs if not any(key.startswith(f"{owner}/") for owner in owners)]
     for folder, count in Counter("/".join(key.split("/")[:3]) for key in orphans).items():
         yield Finding(LEFT_OVER, CALM, f"{count} blobs of nobody in {folder}")
