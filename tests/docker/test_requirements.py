@@ -18,6 +18,8 @@ from importlib.machinery import PathFinder
 rooms, absent = sys.argv[1].split(), set(sys.stdin.read().split())
 
 class Installed:
+    find_distributions = PathFinder.find_distributions
+
     @staticmethod
     def find_spec(name, path=None, target=None):
         return None if name.partition(".")[0] in absent else PathFinder.find_spec(name, path, target)
