@@ -1,7 +1,7 @@
 """How a worker ends: it takes no more messages at once, finishes those that it holds, and only then stops.
 
-Celery's own end leaves its event loop first and waits for the tasks afterwards. Meanwhile it still takes messages
-off the queue, which wait with it, and what its tasks finish is not acknowledged: another worker does it again.
+Celery's own end leaves its event loop first and waits for the tasks afterwards. A message that Redis hands over
+to the last request for one, still open then, waits for the slowest of them; here it goes back at once.
 """
 
 import os
