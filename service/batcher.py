@@ -97,7 +97,8 @@ class Lane:
 class Batcher:
     """Queues images and sends them in batches of at most `max_batch` images and `max_batch_bytes`.
 
-    `slots()` is how many messages the live workers take at once; 0 means that none lives. More than `max_waiting`
+    `slots()` is how many messages the live workers take at once; 0 means that none lives, and then `is_finished()`
+    is false while one that was told to end still answers what it holds. More than `max_waiting`
     images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
     slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`.
     """
@@ -110,6 +111,7 @@ class Batcher:
     max_waiting: int
     max_waiting_bytes: int
     tracer: Tracer | None = None
+    is_finished: Callable[[], bool] = lambda: True
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
@@ -180,7 +182,7 @@ class Batcher:
         """Fail what waits when the last worker falls silent, and pump again when one returns; until cancelled."""
         while True:
             await asyncio.sleep(0.1)
-            if self._under_way and not self._anybody_lives():
+            if self._under_way and not self._anybody_lives() and self.is_finished():
                 for waiting in list(self._under_way):
                     _fail(waiting, NoLiveWorker("The last inference worker fell silent."))
             for key, lane in list(self._lanes.items()):

@@ -182,6 +182,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     batcher = Batcher(
         exchange,
         slots=lambda: workforce.slots(Queue.INTERACTIVE),
+        is_finished=lambda: workforce.is_finished(Queue.INTERACTIVE),
         metrics=metrics,
         max_batch=settings.max_batch,
         max_batch_bytes=settings.max_batch_bytes,

@@ -41,7 +41,12 @@ class Workforce:
     _malformed: dict[bytes, bytes | str] = field(default_factory=dict, init=False)
 
     def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
-        return tuple(worker for worker in self.workers if queue.value in worker.queues)
+        """Those that take messages of that queue."""
+        return tuple(worker for worker in self.workers if worker.slots and queue.value in worker.queues)
+
+    def is_finished(self, queue: Queue) -> bool:
+        """Whether nobody takes messages of that queue, nor works on one before he ends."""
+        return not any(queue.value in worker.queues for worker in self.workers)
 
     def slots(self, queue: Queue) -> int:
         """How many messages of that queue can be worked on at once."""

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,22 @@ def install_heartbeat(
     ttl_s: float,
     late_s: float,
 ) -> None:
-    """Have every consumer of `app` write `beat()` under `ttl_s` and `late_s`, until it takes no more messages.
+    """Have every consumer of `app` write `beat()` under `ttl_s` and `late_s`, and take it back when it stops.
 
-    That its process lives is told until it has finished those that it holds.
+    One that is told to end has no slots from then on, until it has finished the messages that it holds.
     """
     name = beat().worker
     alive: PubSub = transit.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     is_leaving = False
 
     def say(_consumer: object = None) -> None:
+        heartbeat = beat()
+        if is_leaving:
+            # What it holds it still answers, and nobody is to send it more.
+            heartbeat = replace(heartbeat, slots=0)
         # Nobody hears a worker that cannot reach Redis; the next beat tries again.
-        if not is_leaving:
-            with suppress(RedisError):
-                beat_once(transit, beat(), ttl_s, late_s)
+        with suppress(RedisError):
+            beat_once(transit, heartbeat, ttl_s, late_s)
         with suppress(RedisError):
             hold_on(alive, name)
 
@@ -57,7 +61,7 @@ def install_heartbeat(
     def leave(**_: object) -> None:
         nonlocal is_leaving
         is_leaving = True
-        fall_silent()
+        say()
 
     consumption_ended.connect(leave, weak=False)
 

@@ -205,6 +205,27 @@ def test_when_the_last_worker_falls_silent_those_who_wait_are_told() -> None:
     run(scenario)
 
 
+def test_what_the_last_worker_still_answers_before_it_ends_is_waited_for_and_nothing_new_is_taken() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        slots = 1
+        batcher = make(exchange)
+        batcher.slots, batcher.is_finished = (lambda: slots), (lambda: False)
+        in_hand = ask(batcher, b"a")
+        await settle()
+        watching = asyncio.create_task(batcher.watch_workers())
+        slots = 0
+        # Some rounds of the watch.
+        await asyncio.sleep(0.3)
+        with pytest.raises(NoLiveWorker):
+            await ask(batcher, b"b")
+        exchange.gate.set()
+        (answer,) = await in_hand
+        assert answer.outcome.classes[0].label == "a"
+        watching.cancel()
+
+    run(scenario)
+
+
 def test_the_deadline_ends_the_wait_and_frees_the_place() -> None:
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 from support.redis import RedisServer
 
@@ -35,6 +36,25 @@ def test_a_worker_is_seen_while_it_gives_signs(redis_server: RedisServer) -> Non
     with connect(redis_server.url) as client:
         asyncio.run(watch())
         assert client.smembers(WORKERS_KEY) == {b"one"}
+
+
+def test_a_worker_that_is_told_to_end_takes_nothing_more_and_is_not_finished_before_it_is_gone(
+    redis_server: RedisServer,
+) -> None:
+    async def watch() -> None:
+        async with connect_async(redis_server.url) as transit:
+            workforce = Workforce(transit, 0.1)
+            beat_once(client, replace(beat("leaving"), slots=0), ttl_s=30)
+            await workforce.refresh()
+            assert (workforce.on(Queue.INTERACTIVE), workforce.slots(Queue.INTERACTIVE)) == ((), 0)
+            assert not workforce.is_finished(Queue.INTERACTIVE)
+            assert workforce.is_finished(Queue.TRAINING)
+            client.delete(HEARTBEAT_PREFIX + "leaving")
+            await workforce.refresh()
+            assert workforce.is_finished(Queue.INTERACTIVE)
+
+    with connect(redis_server.url) as client:
+        asyncio.run(watch())
 
 
 def test_workers_of_the_release_before_are_seen_as_well(redis_server: RedisServer) -> None:

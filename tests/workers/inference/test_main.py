@@ -227,7 +227,11 @@ def test_what_a_worker_that_is_told_to_end_holds_is_done_once_and_the_rest_by_an
         until(lambda: transit.llen("reply") > 10, "some batches to be answered", leaving, staying)
         leaving.process.send_signal(signal.SIGTERM)
         mine = f"{HEARTBEAT_PREFIX}*:{leaving.process.pid}:*"
-        until(lambda: not any(transit.scan_iter(mine)), "it to say goodbye", leaving, timeout_s=5)
+
+        def slots() -> list[int]:
+            return [json.loads(said)["slots"] for said in transit.mget(list(transit.scan_iter(mine))) if said]
+
+        until(lambda: not any(slots()), "it to say that it takes no more", leaving, timeout_s=5)
         assert leaving.process.wait(30) == 0
 
         until(lambda: "job.ended" in staying.log, "the other to do the job", staying)
