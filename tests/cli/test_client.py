@@ -36,7 +36,7 @@ def url() -> Iterator[str]:
         brokers = plan_brokers(folder, None)
         environment = {**os.environ, **child_environment(options, folder, brokers)}
         subprocess.run(database_child(environment, with_keys=False).command, env=environment, check=True)
-        commands = [*(server.command for server in brokers.servers), children(environment)[0].command]
+        commands = [*(server.command for server in brokers.servers), children(environment, ())[0].command]
         processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
             for command in commands
