@@ -93,6 +93,7 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
         "number": {"minimum": 1, "maximum": HIGHEST},
         "cursor": {"pattern": "^[A-Za-z0-9_-]*$"},
     },
+    "/v1/audit": {"cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/jobs": {"job_id": {"pattern": JOB_ID}, "cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/architectures": {
         "name": {"pattern": "^[a-z0-9_]+(/[a-z0-9_]+)?$"},

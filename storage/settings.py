@@ -77,6 +77,9 @@ def _faults(kind: type[Settings], error: ValidationError) -> str:
     for fault in error.errors(include_url=False, include_context=False):
         name = ".".join(map(str, fault["loc"]))
         field = kind.model_fields.get(name)
-        given = f", not {str(fault['input'])[:80]!r}" if field is not None and field.repr else ""
-        told.append(f"FOVEA_{name.upper()}: {fault['msg'].replace('Input should', 'it should')}{given}")
+        # A validator of ours names what was given itself.
+        is_ours = fault["type"] == "value_error"
+        given = f", not {str(fault['input'])[:80]!r}" if field is not None and field.repr and not is_ours else ""
+        said = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+        told.append(f"FOVEA_{name.upper()}: {said}{given}")
     return "; ".join(told)

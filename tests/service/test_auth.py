@@ -17,7 +17,15 @@ from service.settings import GatewaySettings
 from storage.keys import new_token
 
 # What needs no key, each for its reason: probes of an orchestrator, and the description of the API.
-OPEN = {"/livez", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/start.js",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
+}
 ANY_KEY = {"/metrics"}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import ValidationError
 from structlog.testing import capture_logs
 from support.colours import picture
 from support.stack import Stack
@@ -19,6 +18,7 @@ from service.browsers import KnownHosts
 from service.main import build_parts
 from service.settings import GatewaySettings
 from storage.database import migrate
+from storage.errors import InvalidSettings
 
 ALWAYS = {
     "x-content-type-options": "nosniff",
@@ -169,7 +169,7 @@ def test_an_origin_that_is_set_may_do_what_a_program_may(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("origins", ["*", "lab.example.org", "https://lab.example.org/app", "https://*.org"])
 def test_what_is_no_origin_is_refused_at_the_start(origins: str) -> None:
-    with pytest.raises(ValidationError, match="is no origin; expected SCHEME://HOST"):
+    with pytest.raises(InvalidSettings, match="is no origin; expected SCHEME://HOST"):
         GatewaySettings(cors_origins=origins)
 
 

@@ -44,7 +44,7 @@ def ledger(stack: Stack) -> Iterator[JobLedger]:
 def begin_upload(stack: Stack) -> socket.socket:
     """A dataset of which the gateway has the first half."""
     connection = socket.create_connection(("127.0.0.1", stack.port), timeout=20)
-    head = f"POST /v1/datasets?name=big HTTP/1.1\r\nHost: fovea\r\nContent-Length: {len(ARCHIVE)}\r\n\r\n"
+    head = f"POST /v1/datasets?name=big HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(ARCHIVE)}\r\n\r\n"
     connection.sendall(head.encode() + ARCHIVE[:HALF])
     stack.wait_until(lambda: any((stack.folder / "uploads").rglob("body")), "the upload to begin")
     return connection
