@@ -53,23 +53,26 @@ PROBLEMS: tuple[tuple[Callable[[Call], bool], Mapping[int, str]], ...] = (
     (
         lambda _: True,
         {
+            400: "What came is no HTTP/1.1, or its body or a header cannot be understood.",
             403: "A page of another origin asks, or the key lacks the scope.",
+            408: "The header or the body came too slowly.",
             413: "The body is larger than this call takes.",
             421: "The gateway is not called by this host's name.",
             422: "A parameter or field is wrong or unknown; `errors` names each.",
+            429: "Too much at once; `Retry-After` says when to come again.",
+            431: "The header is larger than any call takes.",
             500: "Our fault; the log has it under the request id.",
+            503: "Database, queue, files or a worker cannot be reached, or the gateway ends or is full; "
+            "`Retry-After` says when to come again.",
         },
     ),
     (
         lambda call: call.needs_key,
         {
             401: "No key, or an unknown, expired or revoked one.",
-            429: "Too much at once; `Retry-After` says when to come again.",
-            503: "Database, queue, files or a worker cannot be reached; `Retry-After` says when to come again.",
         },
     ),
     (lambda call: call.names_something, {404: "There is no such thing."}),
-    (lambda call: call.takes_body, {400: "The body or a header cannot be understood."}),
     (lambda call: call.changes, {409: "It contradicts what is there; nothing was changed."}),
 )
 # What a header of an answer says, by the answer's status.

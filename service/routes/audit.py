@@ -1,11 +1,12 @@
 """`GET /v1/audit`: who did what to which model, dataset, key and job."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.auth import requires
 from service.parts import parts_of
@@ -13,8 +14,16 @@ from service.schemas import Listing
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[Depends(requires("admin"))])
 
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d.*", re.ASCII)
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 Text = Annotated[str | None, Query(max_length=200)]
+
+
+def _check_moment(given: Any) -> Any:
+    """Seconds since 1970, which pydantic takes too, are no time of RFC 3339."""
+    if isinstance(given, str) and not MOMENT.fullmatch(given):
+        raise ValueError("expected a time with its zone, such as 2026-11-01T00:00:00Z")
+    return given
 
 
 class AuditOut(BaseModel):
@@ -43,7 +52,7 @@ async def list_audit(
     actor: Text = None,
     action: Text = None,
     subject: Text = None,
-    since: Annotated[AwareDatetime | None, Query(ge=EARLIEST, le=LATEST)] = None,
+    since: Annotated[AwareDatetime | None, BeforeValidator(_check_moment), Query(ge=EARLIEST, le=LATEST)] = None,
 ) -> Listing[AuditOut]:
     """`actor` is a key's prefix or name, or one of the words above; `action` one of them (`alias.set`) or all of a
     kind (`alias`)."""

@@ -9,6 +9,7 @@ import os
 import random
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from models.dataset.errors import ArchiveError, LayoutUnclear
 from models.dataset.limits import MIB, Limits
 from models.dataset.manifest import parse_manifest
 from service.errors import Problem
-from service.images import ImageLimits, read_images
+from service.images import read_images
+from service.intake import ImageLimits, Intake
 from storage.errors import InvalidCursor, InvalidReference
 from storage.page import decode_cursor, encode_cursor
 from storage.reference import Reference
@@ -139,6 +141,17 @@ def test_a_reference_is_read_as_it_is_written_or_refused(text: str) -> None:
         assert str(Reference.parse(text)) == text
 
 
+class Gone:
+    """Where large images lie; how they are read does not depend on it."""
+
+    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        assert 0 < len(data) <= size
+        assert key in keep
+
+    async def drop(self, keys: Sequence[str]) -> None:
+        assert keys
+
+
 def images_of(body: bytes, content_type: str) -> None:
     """Raises whatever reading the request raises but the problems that are its answers."""
 
@@ -153,13 +166,14 @@ def images_of(body: bytes, content_type: str) -> None:
 
     async def read() -> None:
         try:
-            images = await read_images(Request(scope, receive), IMAGES)
+            async with Intake(Gone(), IMAGES, 2**30).reception() as reception:
+                images = await read_images(Request(scope, receive), reception)
         except Problem as problem:
             status = problem.status
         else:
             status = 400
             assert 0 < len(images) <= IMAGES.max_images
-            assert all(len(image.data) <= IMAGES.max_image_bytes for image in images)
+            assert all(len(image.content) <= IMAGES.max_image_bytes for image in images)
         assert 400 <= status < 500
 
     asyncio.run(read())

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from support.colours import picture
 from support.past import let_pass
 from support.paused import paused
@@ -181,10 +181,16 @@ def test_an_error_of_ours_is_counted_as_one() -> None:
     async def broken(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError
 
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(_message: Message) -> None:
+        return None
+
     async def call() -> None:
         scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
         with pytest.raises(ZeroDivisionError):
-            await RequestContext(broken, metrics)(scope, None, None)  # type: ignore[arg-type]
+            await RequestContext(broken, metrics)(scope, receive, send)
 
     metrics = GatewayMetrics()
     asyncio.run(call())
