@@ -12,12 +12,21 @@ from support.redis import RedisServer
 from support.s3 import S3Server, running_s3
 from support.stack import Stack
 
+from storage.audit import Actor, acting
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> None:
     """A shell's background job ignores SIGINT, and so would every process that a test starts and interrupts."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def nobody_acts_any_more() -> Iterator[None]:
+    """A command that a test runs in this process says who acts, until the process ends."""
+    with acting(Actor("system")):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -93,6 +93,7 @@ NOT_RUN = {
     "git pull": "needs the host of the repository",
     "docker compose up -d --build --wait": DOCKER,
     "docker compose build": DOCKER,
+    "sh docker/roll.sh": DOCKER,
     "docker compose pull database broker transit": DOCKER,
     "docker save $(docker compose config --images | sort -u) | gzip > fovea-images.tar.gz": DOCKER,
     "docker build -f docker/Dockerfile --target gateway -t REGISTRY/fovea/gateway:0.1.0 .": DOCKER,
