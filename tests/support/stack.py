@@ -88,15 +88,18 @@ class Stack:
         return process.wait(20)
 
     def stop(self) -> None:
+        late = []
         for name, process in list(self.processes.items()):
             try:
                 self.stop_process(name)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(20)
+                late.append(f"{name} had not ended 20 s after SIGTERM:\n{self.log(name)[-3000:]}")
         if self.listening:
             self.listening.close()
         self.redis.remove()
+        assert not late, "\n".join(late)
 
     def log(self, role: str) -> str:
         return (self.folder / f"{role}.log").read_text(errors="replace")
