@@ -139,19 +139,17 @@ def test_a_file_of_a_dataset_that_ends_its_decoder_is_its_fault_and_no_workers_e
 
 
 @pytest.mark.slow
-def test_a_classify_job_that_ended_its_worker_ends_no_second_one_and_says_which_image_it_was(
+def test_a_classify_job_that_ended_its_process_ends_no_second_one_and_says_which_image_it_was(
     service: Stack,
 ) -> None:
-    first = service.processes.pop("inference")
     accepted = classify(service, picture("red", noise=5), poison(number=3), prefer="respond-async")
-    ends(first, signal.SIGSEGV)
-    service.start_process("inference")
     job = finished(service, accepted.json())
     assert job["state"] == "succeeded", job
     red, deadly = job["result"]["predictions"]
     assert red["classes"][0]["label"] == "red"
     assert deadly["error"]["code"] == "image_quarantined"
     assert service.processes["inference"].poll() is None
+    assert service.log("inference").count('"bulk.died"') == 1
 
 
 @pytest.mark.slow
