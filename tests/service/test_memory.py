@@ -72,6 +72,7 @@ def test_what_one_small_object_holds_of_a_heap_is_given_back() -> None:
     assert after - before < 10 * MB
 
 
+@pytest.mark.slow
 def test_bursts_of_photographs_cost_a_piece_of_each_and_leave_nothing_behind(stack: Stack) -> None:
     """They are passed on to Redis while they arrive: what is here is a piece of each, read, cut and on its way."""
     gateway = psutil.Process(stack.processes["gateway"].pid)

@@ -171,7 +171,7 @@ def test_the_ledger_does_what_its_model_does(database: Database) -> None:
     run_state_machine_as_test(
         lambda: LedgerMachine(ledger),
         settings=settings(
-            max_examples=25,
+            max_examples=15,
             stateful_step_count=30,
             deadline=None,
             database=None,

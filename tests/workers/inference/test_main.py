@@ -169,6 +169,7 @@ def test_a_worker_paused_in_the_middle_of_an_ingest_changes_nothing_that_its_hei
     assert not list((world.folder / "cache" / "ingest").iterdir())
 
 
+@pytest.mark.slow
 def test_what_a_killed_worker_left_on_the_disk_goes_with_the_next_ingest(
     world: World, celery: Celery, start_worker: StartWorker
 ) -> None:

@@ -178,7 +178,7 @@ def test_learning_on_keeps_what_was_known_and_grows(trainer: Trainer, tmp_path: 
     assert "extracting" in phases
 
 
-@pytest.mark.parametrize("head", ["regression", "gradient"])
+@pytest.mark.parametrize("head", ["regression", pytest.param("gradient", marks=pytest.mark.slow)])
 def test_a_head_learns_from_cached_features(trainer: Trainer, dataset: str, head: str) -> None:
     colours(trainer, dataset)
     recipe = {**COLOURS["recipe"], "head": head, "head_views": 2, "learning_rate": 0.05}
@@ -306,6 +306,7 @@ def test_a_version_its_alias_and_the_jobs_end_are_one_step(
     assert [key.split("/")[3] for key in trainer.blobs.list("models")] == [version.artifact.rpartition("/")[2]] * 5
 
 
+@pytest.mark.slow
 def test_the_files_of_a_version_that_never_came_are_deleted(
     trainer: Trainer, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +357,7 @@ def test_a_production_version_that_cannot_be_measured_costs_no_training(trainer:
     assert second.result["promotion"]["reason"] == "Version 1 in production could not be measured."
 
 
+@pytest.mark.slow
 def test_a_version_that_went_into_production_meanwhile_is_left_there(
     trainer: Trainer, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +384,7 @@ def test_a_version_that_went_into_production_meanwhile_is_left_there(
     assert trainer.registry.resolve("colours@production").number == 2
 
 
+@pytest.mark.slow
 def test_parameters_that_the_version_to_start_from_does_not_have_are_named(trainer: Trainer, dataset: str) -> None:
     pattern = "INPUT -> [CONV -> RELU -> POOL]*2 -> FC"
     convnet = {"architecture": "convnet", "architecture_params": {"pattern": pattern}}

@@ -76,6 +76,7 @@ def test_a_crash_names_its_signal(
     assert (error["code"], "SIGSEGV" in error["detail"]) == ("trainer_crashed", True)
 
 
+@pytest.mark.slow
 def test_a_stopping_worker_gives_its_job_back_and_begins_no_other(
     trainer: Trainer,
     processes: TrainingProcesses,

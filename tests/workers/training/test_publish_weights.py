@@ -37,6 +37,7 @@ def test_the_real_file_becomes_a_version_with_its_provenance(trainer: Trainer, t
     assert manifest["labels"][207] == "golden retriever"
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_its_card_says_where_it_comes_from_and_what_nobody_measured(trainer: Trainer, test_data: Path) -> None:
     trainer.weights_folder.mkdir(parents=True)

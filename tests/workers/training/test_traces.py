@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import pytest
 from support.collector import Collector
 from support.trainer import QUICK, Trainer
 
@@ -16,6 +17,7 @@ def traced(trainer: Trainer, collector: Collector, **request: object) -> Job:
     return trainer.ledger.create("finetune", {**QUICK, **request}, traceparent=f"00-{TRACE}-{REQUEST}-01")
 
 
+@pytest.mark.slow
 def test_a_fine_tune_is_in_its_requests_trace_with_its_phases_in_order(trainer: Trainer, digits: Path) -> None:
     trainer.use_digits(digits)
     with Collector() as collector:
