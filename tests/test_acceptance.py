@@ -15,7 +15,6 @@ from support.stack import Stack
 pytestmark = pytest.mark.data
 
 ARCHITECTURE = "mobilenet_v1_025"
-JOB_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +82,6 @@ def test_ants_and_bees_are_told_apart_by_the_default_recipe(learnt: list[dict[st
     for job in learnt:
         assert job["result"]["strategy"]["strategy"] == "head"
         assert job["result"]["metrics"]["images"] == 153
-        assert sum(job["result"]["seconds"].values()) <= JOB_S
     accuracies = [job["result"]["metrics"]["accuracy"] for job in learnt]
     assert statistics.median(accuracies) >= 0.88, accuracies
 
