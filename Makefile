@@ -1,7 +1,6 @@
 # Python >= 3.11 and make are all that a fresh machine needs. Each target sets up what it needs, once.
 PYTHON ?= python3
 VENV := .venv
-MINUTES ?= 30
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
@@ -59,7 +58,7 @@ isolation: $(READY) ## Measure how bulk work beside them slows interactive image
 	@$(BIN)/python -m benchmarks.isolation
 
 soak: $(READY) ## Half an hour of mixed load: what grows, what is left; MINUTES=5 for less
-	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 sbom: $(READY) ## What is in each image, as CycloneDX, into dist/sbom
 	@$(BIN)/python -m supply.sbom dist/sbom
