@@ -103,8 +103,10 @@ def jail() -> Iterator[Jail]:
         yield Jail(process)
     finally:
         assert process.stdin
+        assert process.stdout
         process.stdin.close()
         process.wait(60)
+        process.stdout.close()
 
 
 # Within the jail
