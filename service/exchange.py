@@ -22,6 +22,7 @@ from redis.connection import PythonRespSerializer
 
 from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
 from workers.contract.queues import HAND_PREFIX, IMAGE_PREFIX, REPLY_PREFIX, TaskName
+from workers.redis_url import UNREACHABLE
 
 log = structlog.get_logger()
 SMALL_VALUE_BYTES = 6000
@@ -174,7 +175,7 @@ class CeleryExchange:
         while True:
             try:
                 popped = await self.replies.blpop([self._reply_to], timeout=5)
-            except RedisError as error:
+            except UNREACHABLE as error:
                 if isinstance(error, ResponseError):
                     await self._move()
                 self._interrupt(str(error))
@@ -193,7 +194,7 @@ class CeleryExchange:
         """Tell those who wait for a batch that the worker had in hand when it fell silent."""
         try:
             in_hand = await self.replies.hkeys(HAND_PREFIX + worker)
-        except RedisError as error:
+        except UNREACHABLE as error:
             log.warning("worker.hand_not_seen", worker=worker, reason=str(error))
             return
         names = {key if isinstance(key, str) else key.decode(errors="replace") for key in in_hand}
@@ -208,7 +209,7 @@ class CeleryExchange:
         """Have replies sent to another list, for what lies in this one is not ours; or it is no list."""
         left, self._reply_to = self._reply_to, REPLY_PREFIX + uuid4().hex
         log.error("transit.foreign_value", key=left)
-        with suppress(RedisError):
+        with suppress(*UNREACHABLE):
             await self.replies.unlink(left)
 
     def _deliver(self, payload: bytes | str) -> bool:

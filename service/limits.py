@@ -15,7 +15,6 @@ from fastapi import Request
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from redis import RedisError
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
 
@@ -23,6 +22,7 @@ from service.errors import ANSWER_HEADERS, Problem
 from storage.keys import Key, KeyLimits
 from storage.owner import Owner
 from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
+from workers.redis_url import UNREACHABLE
 
 Answer = TypeVar("Answer")
 # After Redis failed, nothing is counted for so long, so that requests do not wait for it one after the other.
@@ -111,7 +111,7 @@ class KeyLimiter:
             yield
         finally:
             if held is not None:
-                with suppress(RedisError, OSError):
+                with suppress(*UNREACHABLE):
                     await self.redis.zrem(where, *(f"{name}:{number}" for number in range(1, images + 1)))
 
     async def aclose(self) -> None:
@@ -122,7 +122,7 @@ class KeyLimiter:
         if time.monotonic() >= self._uncounted_until:
             try:
                 return await count()
-            except (RedisError, OSError) as error:
+            except UNREACHABLE as error:
                 self._uncounted_until = time.monotonic() + UNCOUNTED_S
                 log.warning("limits.not_counted", reason=str(error))
         self.on_uncounted()

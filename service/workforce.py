@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
-from redis import RedisError, ResponseError
+from redis import ResponseError
 from redis.asyncio import Redis
 
 from workers.contract.messages import Heartbeat, InvalidMessage, decode
 from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
+from workers.redis_url import UNREACHABLE
 
 log = structlog.get_logger()
 MOST_KNOWN = 4096
@@ -64,7 +65,7 @@ class Workforce:
                     self._found.difference_update(gone)
                     await self.transit.srem(WORKERS_KEY, *gone)
                 said |= late
-        except RedisError as error:
+        except UNREACHABLE as error:
             if self.reachable:
                 log.warning("transit.unreachable", reason=str(error))
             self.reachable = False

@@ -11,7 +11,10 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from redis import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from workers.contract.queues import Queue
 
@@ -28,7 +31,13 @@ class _TolerantQoS(kombu_redis.QoS):
         self._again_if_foreign(lambda: super(_TolerantQoS, self).append(message, delivery_tag))
 
     def ack(self, delivery_tag: Any) -> None:
-        self._again_if_foreign(lambda: super(_TolerantQoS, self).ack(delivery_tag))
+        try:
+            self._again_if_foreign(lambda: super(_TolerantQoS, self).ack(delivery_tag))
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            # The message comes again, and is known then. If it went on to count as in hand, a worker of one slot
+            # would never ask for another one, and so never notice that its connection is gone.
+            virtual.QoS.ack(self, delivery_tag)
+            raise
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
         self._again_if_foreign(lambda: super(_TolerantQoS, self).restore_visible(*args, **options))

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from redis import Redis
+from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.sentinel import Sentinel
+
+# What a client of Redis raises where its server cannot be reached; RuntimeError is uvloop's, of a connection that
+# was torn under a write.
+UNREACHABLE = (RedisError, OSError, RuntimeError)
 
 SENTINEL_PORT = 26379
 # One that does not answer must not hold up the others.

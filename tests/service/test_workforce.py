@@ -4,6 +4,8 @@ import asyncio
 import json
 from dataclasses import replace
 
+import uvloop
+from support.proxy import Proxy
 from support.redis import RedisServer
 
 from service.workforce import MOST_KNOWN, SEARCH_EVERY, Workforce
@@ -104,6 +106,31 @@ def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(r
 
     with connect(redis_server.url) as client, client.pubsub() as alive:
         asyncio.run(watch())
+
+
+def test_connections_that_are_torn_under_it_end_no_watch(redis_server: RedisServer) -> None:
+    """uvloop has an error of its own for them."""
+
+    async def watch() -> None:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        async with connect_async(url, socket_timeout=1, socket_connect_timeout=1) as transit:
+            workforce = Workforce(transit, 0)
+            await workforce.refresh()
+            assert workforce.reachable
+            proxy.refuse()
+            for connection in transit.connection_pool._available_connections:
+                connection._writer.transport.abort()
+            await workforce.refresh()
+            assert not workforce.reachable
+            proxy.heal()
+            await workforce.refresh()
+            assert workforce.reachable
+
+    proxy = Proxy(redis_server.folder / "redis.sock").start()
+    try:
+        uvloop.run(watch())
+    finally:
+        proxy.stop()
 
 
 def test_what_is_no_set_of_names_is_replaced_and_the_workers_are_found(redis_server: RedisServer) -> None:

@@ -60,7 +60,7 @@ def test_a_killed_training_is_queued_again_at_once_with_the_reason(
     assert (job.state, job.attempt) == (JobState.QUEUED, 1)
     assert job.error is not None
     assert job.error["code"] == "trainer_killed"
-    assert "ran out of memory" in job.error["detail"]
+    assert "most often for want of memory" in job.error["detail"]
     assert job.worker is None
 
 
