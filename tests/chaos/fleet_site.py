@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from chaos.site import Site
 from chaos.store import S3Store
+from s3fs import S3FileSystem
 from support.fleet import MODULES
 from support.gated_s3 import GatedS3
 from support.postgres import PostgresServer, running_postgres
@@ -52,6 +53,8 @@ class FleetSite(Site):
         self._servers.callback(s3.stop)
         # The test reads the store by itself, too.
         os.environ.update(s3.environment)
+        # fsspec keeps the client of the seed before, which knows another address.
+        S3FileSystem.clear_instance_cache()
         self.store = S3Store(s3, s3.make_bucket())
         for name, socket in self.redis.items():
             (self.folder / name).mkdir()
