@@ -22,7 +22,7 @@ Text = Annotated[str | None, Query(max_length=200)]
 def _check_moment(given: Any) -> Any:
     """Seconds since 1970, which pydantic takes too, are no time of RFC 3339."""
     if isinstance(given, str) and not MOMENT.fullmatch(given):
-        raise ValueError("expected a time with its zone, such as 2026-11-01T00:00:00Z")
+        raise ValueError("a time with its zone, such as 2026-11-01T00:00:00Z")
     return given
 
 

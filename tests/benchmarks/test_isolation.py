@@ -1,13 +1,13 @@
 """The ratio of answers with and without bulk work, and the load that it is taken from."""
 
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.served import served
 
 from benchmarks.bulk import write_archive
 from benchmarks.isolation import MOST, Pair, parse
@@ -38,12 +38,8 @@ class Slow(BaseHTTPRequestHandler):
 @pytest.fixture
 def slow() -> Iterator[str]:
     Slow.times.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with served(Slow) as url:
+        yield f"{url}/"
 
 
 def test_requests_are_sent_at_their_rate_however_slow_the_answers_are(slow: str, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from support.served import served
 
 from benchmarks.load import LoadFailed, Target, measure_load
 
@@ -45,14 +46,8 @@ class Sleepy(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Sleepy.bodies = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), Sleepy) as http:
-        http.block_on_close = False
-        http.daemon_threads = True
-        thread = threading.Thread(target=http.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
-        thread.join()
+    with served(Sleepy) as url:
+        yield url
 
 
 @pytest.fixture

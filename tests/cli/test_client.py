@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.served import served
 from support.stack import Stack
 
 from cli.client import ApiClient, media_type_of
@@ -161,12 +162,8 @@ class _Other(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def other() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Other) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(_Other) as url:
+        yield url
 
 
 def test_another_program_at_the_url_is_recognised(other: str) -> None:

@@ -3,13 +3,13 @@
 import hashlib
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import command
 from support.command import Done
+from support.served import served
 
 
 def fovea(*arguments: str, folder: Path) -> Done:
@@ -28,12 +28,8 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", root
-        server.shutdown()
-        thread.join()
+    with served(Handler) as url:
+        yield url, root
 
 
 @pytest.fixture

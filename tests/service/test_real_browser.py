@@ -2,13 +2,13 @@
 
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx
 import pytest
+from support.served import served
 from support.stack import Stack
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
@@ -50,13 +50,9 @@ def foreign_page(stack: Stack) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://localhost:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Page) as url:
+        # Another host than that of the gateway, for a browser.
+        yield f"{url.replace('127.0.0.1', 'localhost')}/"
 
 
 def shown(url: str, profile: Path, *arguments: str) -> tuple[str, str]:

@@ -1,14 +1,14 @@
 """The check for known vulnerabilities: by a copy of the database, by the network, and without either."""
 
 import json
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.served import served
 
 from supply.audit import main
 
@@ -133,12 +133,8 @@ class Osv(BaseHTTPRequestHandler):
 @pytest.fixture
 def osv() -> Iterator[str]:
     Osv.asked.clear()
-    with HTTPServer(("127.0.0.1", 0), Osv) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with served(Osv) as url:
+        yield url
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 """A file server as the publishers' hosts are: ranges, validators, redirects, and the faults of a bad line."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from support.served import served
 
 
 @dataclass
@@ -70,10 +70,5 @@ def server() -> Iterator[FileServer]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        shelf.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-        thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
+    with served(Handler) as shelf.url:
         yield shelf
-        httpd.shutdown()
-        thread.join()
