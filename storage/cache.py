@@ -115,8 +115,10 @@ class FolderCache:
         write_whole(copy / last, mark)
         faults = _faults(copy, checksums)
         if faults:
-            # Left without its mark, so that the next user begins anew.
+            # Left without its mark and without what differs, whose size may be right: the next user begins anew.
             (copy / last).unlink()
+            for name in faults & sizes.keys() or sizes.keys():
+                (copy / name).unlink(missing_ok=True)
             raise BlobsUnavailable(
                 f"{prefix!r} in {self._blobs.url!r} does not have the checksums that its own list gives: "
                 f"{', '.join(sorted(faults)[:3])}. It was damaged on the way or in the store; if this comes "

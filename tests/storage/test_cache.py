@@ -141,9 +141,12 @@ def test_a_damaged_list_of_checksums_is_fetched_again(blobs: BlobStore, make_cac
         assert checksums(folder).keys() == files.keys()
 
 
-def test_what_differs_in_the_store_itself_is_refused(blobs: BlobStore, make_cache: MakeCache) -> None:
-    publish(blobs, "models/1")
-    blobs.put_bytes("models/1/model.onnx", b"rotten")
+@pytest.mark.parametrize("is_of_the_right_size", [True, False])
+def test_what_differs_in_the_store_itself_is_refused_until_it_is_right_again(
+    blobs: BlobStore, make_cache: MakeCache, is_of_the_right_size: bool
+) -> None:
+    right = publish(blobs, "models/1")["model.onnx"]
+    blobs.put_bytes("models/1/model.onnx", b"?" * len(right) if is_of_the_right_size else b"rotten")
     for _ in range(2):
         with pytest.raises(BlobsUnavailable, match=r"model\.onnx.*damaged"):
             make_cache().hold("models/1", checksums)
