@@ -3,7 +3,7 @@
 SIGTERM begins the draining. `/readyz` says so at once, event streams end (their clients resume elsewhere by
 `Last-Event-ID`), and every answer closes its connection. For `drain_s` the gateway goes on answering, so that who
 sends it requests has time to send them elsewhere; then it listens no more, and requests in flight have `grace_s`
-to end. SIGINT does without `drain_s`, and a second signal of either kind without the grace.
+to end. SIGINT and SIGUSR1 do without `drain_s`, and a second signal of any kind without the grace.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from service.errors import CODE, Problem, problem_response
 from system.listening import take_nobody_new
 
 log = structlog.get_logger()
+# From a keyboard, and from a supervisor: a process that does not handle the second one yet ends without a word.
+QUICK_SIGNALS = (signal.SIGINT, signal.SIGUSR1)
 TICK_S = 0.05
 # For a connection that has sent nothing yet: its request is on the way, or a browser opened it in advance.
 SILENT_S = 1.0
@@ -75,16 +77,21 @@ class DrainingServer(uvicorn.Server):
         self._signals = 0
         self._is_quick = False
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn handles SIGINT and SIGTERM.
+        signal.signal(signal.SIGUSR1, self.handle_exit)
+        super().run(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         # Not kept, as uvicorn does, to be raised again: the process's exit code says how it ended.
         self._signals += 1
-        if sig == signal.SIGINT:
+        if sig in QUICK_SIGNALS:
             self.stop_quickly()
         else:
             self.should_exit = True
 
     def stop_quickly(self) -> None:
-        """As by SIGINT."""
+        """As by one of the quick signals."""
         self._is_quick = True
         self._drain_s, self._grace_s = 0.0, min(self._grace_s, QUICK_GRACE_S)
         self.should_exit = True

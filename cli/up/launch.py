@@ -95,8 +95,9 @@ def _gateway(environment: Mapping[str, str], listening: tuple[int, ...]) -> Chil
         Stage.GATEWAY,
         {**environment, "FOVEA_LISTEN_FDS": ",".join(map(str, listening))},
         pass_fds=listening,
-        # Where everything ends, nobody can be sent elsewhere meanwhile.
-        stop_signal=signal.SIGINT,
+        # Where everything ends, nobody can be sent elsewhere meanwhile. SIGINT says so too, but a process that is
+        # still starting would print a traceback.
+        stop_signal=signal.SIGUSR1,
     )
 
 

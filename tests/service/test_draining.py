@@ -15,6 +15,7 @@ import pytest
 from support.stack import Stack
 
 from cli.client import ApiClient
+from service.draining import QUICK_SIGNALS
 from storage.database import open_database
 from storage.job_ledger import JobLedger
 
@@ -102,7 +103,8 @@ def test_it_is_not_ready_at_once_answers_until_it_ends_and_leaves_nothing(gatewa
         assert len(found.list(10).items) == 1
 
 
-def test_from_the_keyboard_it_ends_although_somebody_listens(gateway: Stack) -> None:
+@pytest.mark.parametrize("number", QUICK_SIGNALS)
+def test_by_a_quick_signal_it_ends_although_somebody_listens(gateway: Stack, number: signal.Signals) -> None:
     with ledger(gateway) as jobs:
         job = jobs.create("finetune", {})
     process = gateway.processes["gateway"]
@@ -113,7 +115,7 @@ def test_from_the_keyboard_it_ends_although_somebody_listens(gateway: Stack) -> 
         lines = events.iter_lines()
         assert next(lines)
         idle.get("/livez")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         # The stream ends, and is not broken off.
         list(lines)
         assert ends(process, 3)

@@ -161,7 +161,7 @@ def test_a_killed_worker_is_started_again_with_the_reason_and_serves(up: Running
     up.await_words("inference died: killed by SIGKILL", timeout_s=5)
     sample = str(folder / "data" / "samples" / "digit-7-0.png")
     deadline = time.monotonic() + 60
-    while (ended := fovea(up, "classify", sample)).returncode != 0:
+    while (ended := fovea(up, "classify", sample, "-m", "digits")).returncode != 0:
         assert re.search(r"\((no_worker|deadline_exceeded)\)", ended.stderr), ended.stderr
         assert time.monotonic() < deadline, up.text
         time.sleep(0.2)
@@ -183,7 +183,7 @@ def test_the_brokers_restart_is_survived(up: RunningUp, folder: Path) -> None:
     sample = str(folder / "data" / "samples" / "digit-7-0.png")
     # A request whose message was lost between the two deaths ends only with its own deadline of 30 s.
     deadline = time.monotonic() + 90
-    while fovea(up, "classify", sample).returncode != 0:
+    while fovea(up, "classify", sample, "-m", "digits").returncode != 0:
         assert time.monotonic() < deadline, up.text
         time.sleep(0.2)
 
