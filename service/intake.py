@@ -5,6 +5,7 @@ Nothing is decoded here.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from models.cost import decoding_cost
 from models.formats import BEGIN_BYTES, image_format, no_image
 from service.errors import Problem
 from service.exchange import ImageContent, StoredImage
+from service.slots import share
+from storage.keys import Key
 from workers.contract.queues import IMAGE_PREFIX
 
 # Most photographs as classifiers like them are smaller, and travel with their batch in one round trip.
@@ -50,17 +53,21 @@ class ImageStore(Protocol):
 
 @dataclass
 class Intake:
-    """The bodies of all requests together hold at most `max_bytes`; a body alone may have any permitted size."""
+    """The bodies of all requests together hold at most `max_bytes`, and those of one key its share of that.
+
+    A body alone, or the only one of its key where there is room, may have any permitted size.
+    """
 
     store: ImageStore
     limits: ImageLimits
     max_bytes: int
     held: int = field(default=0, init=False)
+    _held_by: Counter[str] = field(default_factory=Counter, init=False)
 
     @asynccontextmanager
-    async def reception(self) -> AsyncIterator["Reception"]:
+    async def reception(self, key: Key | None) -> AsyncIterator["Reception"]:
         """For one request, from its body's first byte to its answer."""
-        reception = Reception(self)
+        reception = Reception(self, key.prefix if key else "")
         try:
             yield reception
         finally:
@@ -68,7 +75,23 @@ class Intake:
                 if reception.keys:
                     await self.store.drop(reception.keys)
             finally:
-                self.held -= reception.held
+                self._add(reception.owner, -reception.held)
+
+    def hold(self, reception: "Reception", size: int) -> None:
+        """Count bytes of the request's body. Raises Problem 429 when they are too many."""
+        owner, of_owner = reception.owner, self._held_by[reception.owner]
+        if self.held + size > self.max_bytes and reception.held < self.held:
+            raise _too_many(f"The images being received and waiting have {self.held} bytes")
+        if owner and of_owner + size > share(self.max_bytes) and reception.held < of_owner:
+            raise _too_many(f"The images of this key that are being received and waiting have {of_owner} bytes")
+        reception.held += size
+        self._add(owner, size)
+
+    def _add(self, owner: str, size: int) -> None:
+        self.held += size
+        self._held_by[owner] += size
+        if not self._held_by[owner]:
+            del self._held_by[owner]
 
 
 @dataclass
@@ -76,6 +99,7 @@ class Reception:
     """The images of one request. `digest`, where it is set, gets the body as it was sent."""
 
     intake: Intake
+    owner: str
     digest: "hashlib._Hash | None" = None
     keys: list[str] = field(default_factory=list, init=False)
     held: int = field(default=0, init=False)
@@ -93,12 +117,8 @@ class Reception:
         return self.keys[-1]
 
     def hold(self, size: int) -> None:
-        """Count bytes of the body. Raises Problem 429 when all bodies together are too many."""
-        if self.intake.held + size > self.intake.max_bytes and self.held < self.intake.held:
-            detail = f"The images being received and waiting have {self.intake.held} bytes; try again in a moment."
-            raise Problem(429, "too_many_waiting", detail, {"Retry-After": "2"})
-        self.held += size
-        self.intake.held += size
+        """Count bytes of the body. Raises Problem 429 when those of all, or of its key, are too many."""
+        self.intake.hold(self, size)
 
     def answered(self, images: Sequence[SentImage]) -> None:
         """A worker has answered for these, and with its answer it has removed them."""
@@ -167,3 +187,7 @@ class IncomingImage:
             self._key = self.reception.new_key()
             self._cost = decoding_cost(data)
         await self.reception.intake.store.append(self._key, data, self.size, self.reception.keys)
+
+
+def _too_many(what: str) -> Problem:
+    return Problem(429, "too_many_waiting", f"{what}; try again in a moment.", {"Retry-After": "2"})

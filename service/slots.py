@@ -1,37 +1,54 @@
 """So many at once and no more: what holds a disk, a thread or a connection for long."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from service.errors import Problem
+from storage.keys import Key
+
+RETRY_AFTER_S = 10
 
 
 @dataclass
 class Slots:
-    """`limit` slots; `refusal` is what who finds none is told, for waiting would hold a connection."""
+    """`limit` slots for `what`; who finds none is refused at once, for waiting would hold a connection."""
 
     limit: int
-    refusal: Problem
-    taken: int = field(default=0, init=False)
+    what: str
+    code: str
+    _taken: Counter[str] = field(default_factory=Counter, init=False)
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """A slot for the block. Raises Problem when none is free."""
-        if self.taken >= self.limit:
-            raise replace(self.refusal)
-        self.taken += 1
+    def one(self, key: Key | None) -> Iterator[None]:
+        """A slot for the block. Raises Problem 429 when none is free, or the key has its share of them."""
+        owner = key.prefix if key else ""
+        if self._taken.total() >= self.limit:
+            raise self._refusal(f"{self.limit} {self.what}, which is the limit; try again later.")
+        if key and self._taken[owner] >= share(self.limit):
+            kept = f"the other {self.limit - share(self.limit)} of {self.limit} are kept for other keys"
+            raise self._refusal(f"{self._taken[owner]} {self.what} with this key, and {kept}; try again later.")
+        self._taken[owner] += 1
         try:
             yield
         finally:
-            self.taken -= 1
+            self._taken[owner] -= 1
+            # Keys come and go; +Counter drops those at 0.
+            self._taken = +self._taken
+
+    def _refusal(self, detail: str) -> Problem:
+        return Problem(429, self.code, detail, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def share(limit: int) -> int:
+    """What one key may have of what all have together: who holds it by sending slowly stops nobody else."""
+    return limit - limit // 4
 
 
 def upload_slots(limit: int) -> Slots:
-    detail = f"{limit} uploads are under way, which is the limit; try again later."
-    return Slots(limit, Problem(429, "too_many_uploads", detail, {"Retry-After": "10"}))
+    return Slots(limit, "uploads are under way", "too_many_uploads")
 
 
 def event_stream_slots(limit: int) -> Slots:
-    detail = f"{limit} event streams are open, which is the limit; try again later, or ask for the job's state."
-    return Slots(limit, Problem(429, "too_many_event_streams", detail, {"Retry-After": "10"}))
+    return Slots(limit, "event streams are open", "too_many_event_streams")

@@ -50,7 +50,7 @@ async def classify(
     parts = parts_of(request)
     idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
-    async with parts.intake.reception() as reception:
+    async with parts.intake.reception(key_of(request)) as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
             reception.digest = hashlib.sha256()
         images = await read_images(request, reception)

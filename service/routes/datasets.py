@@ -57,7 +57,7 @@ async def create(
     report lists every fault."""
     parts = parts_of(request)
     await _check_quota(parts, request)
-    with parts.uploads.one():
+    with parts.uploads.one(key_of(request)):
         async with received(
             request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
         ) as upload:

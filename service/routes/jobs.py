@@ -63,7 +63,7 @@ async def existing_job(request: Request, job_id: str) -> Job:
 
 async def stream_slot(request: Request) -> AsyncIterator[None]:
     """Held until the stream's end; refused before it begins."""
-    with parts_of(request).event_streams.one():
+    with parts_of(request).event_streams.one(key_of(request)):
         yield
 
 

@@ -47,6 +47,8 @@ START_S = 120.0
 STANDSTILL_S = 120.0
 # What was told to end and has not been seen to have ended yet.
 ENDING_S = 3.0
+# A message that could not be acknowledged comes again after 60 s, which is looked at every 5 s, and goes then.
+UNACKNOWLEDGED_S = 75.0
 GIVEN = [("colours", 1), ("colours", 2), ("colours", 3)]
 
 
@@ -179,8 +181,8 @@ def settle(load: Load) -> Iterator[Finding]:
 
 
 def wait_for_rest(site: Site, ledger: Ledger) -> Snapshot:
-    """What is there after the clean-up has had its turn: some of its intervals, or less where all is well."""
-    deadline = now() + 4 * CLEANUP_S + 2 * LEASE_S
+    """What is there after clean-up and broker have had their turn, or sooner where all is well."""
+    deadline = now() + max(4 * CLEANUP_S + 2 * LEASE_S, UNACKNOWLEDGED_S)
     let_staging_grow_old(site)
     while True:
         snapshot = take_snapshot(site)

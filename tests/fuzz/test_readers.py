@@ -166,7 +166,7 @@ def images_of(body: bytes, content_type: str) -> None:
 
     async def read() -> None:
         try:
-            async with Intake(Gone(), IMAGES, 2**30).reception() as reception:
+            async with Intake(Gone(), IMAGES, 2**30).reception(None) as reception:
                 images = await read_images(Request(scope, receive), reception)
         except Problem as problem:
             status = problem.status

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
+from support.api_keys import api_key
 from support.colours import picture
 
 from service.errors import Problem, install_error_handlers
@@ -49,7 +50,7 @@ def client() -> TestClient:
 
     @app.post("/")
     async def count(request: Request) -> list[list[str | int | None]]:
-        async with intake().reception() as reception:
+        async with intake().reception(None) as reception:
             images = await read_images(request, reception)
         return [[image.name, len(image.content), image.problem and image.problem.code] for image in images]
 
@@ -140,7 +141,7 @@ def test_what_is_no_image_is_named(said: str, data: bytes) -> None:
 
     @app.post("/")
     async def first(request: Request) -> str:
-        async with intake().reception() as reception:
+        async with intake().reception(None) as reception:
             (image,) = await read_images(request, reception)
         assert image.problem
         return image.problem.detail
@@ -158,7 +159,7 @@ async def received(body: Sequence[bytes], content_type: str, whole: Intake) -> l
         return waiting.pop(0)
 
     scope = {"type": "http", "method": "POST", "headers": [(b"content-type", content_type.encode())]}
-    async with whole.reception() as reception:
+    async with whole.reception(None) as reception:
         images = await read_images(Request(scope, receive), reception)
         assert reception.held >= sum(len(image.content) for image in images)
         return images
@@ -217,7 +218,7 @@ def test_a_large_image_is_passed_on_in_pieces_and_forgotten_when_nobody_answers(
 def test_what_a_worker_has_answered_for_is_not_dropped_again_but_the_rest_is() -> None:
     async def scenario() -> None:
         store = MemoryStore()
-        async with intake(store, max_image_bytes=2 * PIECE_BYTES).reception() as reception:
+        async with intake(store, max_image_bytes=2 * PIECE_BYTES).reception(None) as reception:
             images = [reception.image("a"), reception.image("b")]
             await images[0].write(PNG + bytes(PIECE_BYTES))
             await images[1].write(PNG + bytes(PIECE_BYTES))
@@ -235,13 +236,31 @@ def test_what_a_worker_has_answered_for_is_not_dropped_again_but_the_rest_is() -
 def test_all_bodies_together_are_bounded_and_one_alone_is_not() -> None:
     async def scenario() -> None:
         whole = intake(max_bytes=1000)
-        async with whole.reception() as first:
+        async with whole.reception(None) as first:
             first.hold(5000)
-            async with whole.reception() as second:
+            async with whole.reception(None) as second:
                 with pytest.raises(Problem) as caught:
                     second.hold(1)
                 assert (caught.value.status, caught.value.code) == (429, "too_many_waiting")
                 assert "Retry-After" in caught.value.headers
+        assert whole.held == 0
+
+    asyncio.run(scenario())
+
+
+def test_the_bodies_of_one_key_leave_room_for_those_of_others() -> None:
+    async def scenario() -> None:
+        whole = intake(max_bytes=1000)
+        async with whole.reception(api_key("slow")) as first, whole.reception(api_key("slow")) as second:
+            first.hold(700)
+            with pytest.raises(Problem, match="images of this key") as caught:
+                second.hold(100)
+            assert (caught.value.status, caught.value.code) == (429, "too_many_waiting")
+            async with whole.reception(api_key("other")) as other:
+                other.hold(250)
+            second.hold(50)
+        async with whole.reception(api_key("slow")) as alone:
+            alone.hold(5000)
         assert whole.held == 0
 
     asyncio.run(scenario())

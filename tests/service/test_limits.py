@@ -6,12 +6,12 @@ import zipfile
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import httpx
 import pytest
 import redis
 from fastapi import Request
+from support.api_keys import api_key
 from support.colours import picture
 from support.gateways import Gateways
 from support.paused import paused
@@ -21,11 +21,11 @@ from support.sentinel import SentinelledRedis
 from service.errors import ANSWER_HEADERS, Problem
 from service.limits import KeyLimiter
 from service.settings import GatewaySettings
-from storage.keys import Key, KeyLimits
+from storage.keys import KeyLimits
 from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
 from workers.redis_url import connect_async
 
-KEY = Key("abc123abc123", "laptop", (), datetime.now(UTC), None, None)
+KEY = api_key("abc123abc123")
 PNG = {"content-type": "image/png"}
 
 

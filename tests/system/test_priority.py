@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from system.priority import NICENESS
-
+NICENESS = 7
 SAY = """
 import os, subprocess, sys
 from pathlib import Path
 from system.priority import stand_back
-stand_back()
-stand_back()
+stand_back(7)
+stand_back(5)
 child = subprocess.run([sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"],
                        capture_output=True, text=True)
 group = Path("/proc/self/autogroup")

@@ -12,7 +12,7 @@ from storage.database import open_database
 from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
-from system.priority import stand_back
+from system.priority import BULK_NICENESS, stand_back
 from system.scratch import remove_old, sweep_scratch
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.queues import JobKind, Queue
@@ -37,7 +37,6 @@ QUEUES = (Queue.BULK.value,)
 
 def main(worker: str) -> int:
     """Work until SIGTERM; the process's exit code. Its parent has found the settings to be usable."""
-    stand_back()
     settings = WorkerSettings()
     configure_logging("bulk", form=settings.log_format, level=settings.log_level)
     tracer = open_tracer("inference", settings)
@@ -56,6 +55,8 @@ def main(worker: str) -> int:
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))
     log.info("bulk.starting", worker=worker)
+    # Not before: on a machine that is full, imports at a low priority take minutes. Its threads inherit it.
+    stand_back(BULK_NICENESS)
     try:
         return run_consumer(app, f"bulk-{worker}", QUEUES, SLOTS)
     finally:

@@ -27,7 +27,7 @@ from storage.errors import InvalidSettings, StorageError
 from storage.job import Attempt
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
-from system.priority import stand_back
+from system.priority import TRAINER_NICENESS, stand_back
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 def main() -> int:
     # Before torch starts its threads, which inherit it.
-    stand_back()
+    stand_back(TRAINER_NICENESS)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:

@@ -12,7 +12,7 @@ from support.trainer import QUICK, Trainer
 
 from storage.job_ledger import JobState
 from system.ending import ending
-from system.priority import NICENESS
+from system.priority import TRAINER_NICENESS
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
 from workers.training.process import TrainingProcesses
 
@@ -53,7 +53,7 @@ def test_a_killed_training_is_queued_again_at_once_with_the_reason(
 ) -> None:
     job_id, thread = running
     # It leaves the cores to images that somebody waits for.
-    assert os.getpriority(os.PRIO_PROCESS, pid_of(processes)) == NICENESS
+    assert os.getpriority(os.PRIO_PROCESS, pid_of(processes)) == TRAINER_NICENESS
     os.kill(pid_of(processes), signal.SIGKILL)
     thread.join(20)
     job = trainer.ledger.get(job_id)
