@@ -117,7 +117,7 @@ class MixedLoad:
 
     def _classify_each_version(self) -> None:
         """More than fits into the budget of loaded models: one of them has to go each time."""
-        for reference in ("photos@1", "digits@1", "photos@2", "digits@2"):
+        for reference in ("photos:1", "digits:1", "photos:2", "digits:2"):
             self._classified("each version", reference, self._small[0])
 
     def _classified(self, what: str, reference: str, image: bytes) -> None:

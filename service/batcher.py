@@ -163,8 +163,8 @@ class Batcher:
             for waiting in mine:
                 waiting.answered.cancel()
 
-    async def load(self, version: VersionKey, *, timeout_s: float) -> str | None:
-        """Have a worker load and warm the version before anybody waits for it; why it cannot, or None.
+    async def load(self, version: VersionKey, *, timeout_s: float) -> ClassifyReply | None:
+        """Have a worker load and warm the version before anybody waits for it; its reply where it cannot, or None.
 
         Without a worker, or in time, nothing is known against the version: None too.
         """
@@ -176,7 +176,7 @@ class Batcher:
                 reply = await self.exchange.ask(message, [])
         except (TimeoutError, BrokerUnavailable, ReplyInterrupted, WorkerLost):
             return None
-        return reply.detail if reply.error else None
+        return reply if reply.error else None
 
     async def watch_workers(self) -> None:
         """Fail what waits when the last worker falls silent, and pump again when one returns; until cancelled."""

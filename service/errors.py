@@ -77,12 +77,18 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
     "out_of_memory": 503,
     "database_unavailable": 503,
     "blobs_unavailable": 503,
+    "broker_unavailable": 503,
     "disk_full": 503,
     "disk_failed": 503,
     "inference_failed": 500,
     "storage_failed": 500,
     "internal": 500,
 }
+
+# Of those what says nothing against the version that was to be loaded: it may be loaded in a moment.
+PASSING = frozenset(
+    {"database_unavailable", "blobs_unavailable", "broker_unavailable", "disk_full", "disk_failed"}
+)
 
 # The texts of these name hosts, folders and URLs: they are for the log.
 WORDS: Mapping[type[Exception], str] = {

@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import JSONResponse
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.auth import key_of, requires
 from service.errors import request_id_of
-from service.parts import parts_of, traceparent_of
+from service.event_stream import HEADERS, PING, PING_S, EventStream, encoded
+from service.parts import Parts, parts_of, traceparent_of
 from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
 from storage.ids import new_id
-from storage.job import Event, Idempotency, Job, JobState
+from storage.job import Idempotency, Job, JobState
 from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
@@ -67,38 +67,35 @@ async def stream_slot(request: Request) -> AsyncIterator[None]:
         yield
 
 
-@router.get(
-    "/{job_id}/events", summary="State and progress as Server-Sent Events", response_class=EventSourceResponse
-)
+@router.get("/{job_id}/events", summary="State and progress as Server-Sent Events", response_class=EventStream)
 async def events(
     request: Request,
     job: Annotated[Job, Depends(existing_job)],
     _slot: Annotated[None, Depends(stream_slot)],
     last_event_id: Annotated[int | None, Header(ge=0, description="Resume after this event.")] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventStream:
     """Every event since `Last-Event-ID`, then new ones as they come; ends with the job's last event."""
-    ledger, draining = parts_of(request).ledger, parts_of(request).draining
-    seen = last_event_id or 0
-    until = time.monotonic() + LONGEST_STREAM_S
-    while time.monotonic() < until:
+    return EventStream(_events(parts_of(request), job.id, last_event_id or 0), headers=HEADERS)
+
+
+async def _events(parts: Parts, job_id: str, seen: int) -> AsyncIterator[bytes]:
+    began = last = time.monotonic()
+    while (now := time.monotonic()) < began + LONGEST_STREAM_S:
         # The state is read first: events that follow a terminal state cannot be missed then.
-        job = await asyncio.to_thread(ledger.get, job.id)
-        fresh = await asyncio.to_thread(ledger.events, job.id, seen)
+        job = await asyncio.to_thread(parts.ledger.get, job_id)
+        fresh = await asyncio.to_thread(parts.ledger.events, job_id, seen)
         for event in fresh:
-            seen = event.id
-            yield _sent(event)
+            seen, last = event.id, now
+            yield encoded(event)
         if job.state.is_terminal and not fresh:
             return
-        if draining.has_begun:
+        if parts.draining.has_begun:
             # The client comes back with the id of the last event that it has seen.
             return
-        await draining.sleep(0 if fresh else POLL_S)
-
-
-def _sent(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(
-        id=str(event.id), event=event.kind, data={"at": event.at.isoformat(), **event.data}, retry=1000
-    )
+        if now > last + PING_S:
+            last = now
+            yield PING
+        await parts.draining.sleep(0 if fresh else POLL_S)
 
 
 async def start_job(request: Request, kind: JobKind, asked: dict[str, Any], key: Idempotency | None) -> Job:

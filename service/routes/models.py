@@ -12,7 +12,7 @@ from service.auth import requires
 from service.batcher import VersionKey
 from service.browsers import NOTHING
 from service.checks import check_architecture, check_weights
-from service.errors import Problem
+from service.errors import PASSING, Problem
 from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
@@ -198,8 +198,14 @@ async def delete_alias(request: Request, name: str, alias: str) -> Response:
 
 
 async def _load(parts: Parts, name: str, number: int) -> None:
-    """Have a worker load and warm the version. Raises Problem 409 where it cannot, and NotFound."""
+    """Have a worker load and warm the version.
+
+    Raises NotFound, and Problem: 409 where the version cannot be loaded, 503 where something else is away.
+    """
     version = await asyncio.to_thread(parts.registry.get_version, name, number)
     key = VersionKey(name, version.number, version.artifact)
-    if problem := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
-        raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {problem}")
+    if failed := await parts.batcher.load(key, timeout_s=LOADING_TIMEOUT_S):
+        if failed.error in PASSING:
+            detail = f"A worker could not load version {version.number}: {failed.detail} Try again in a moment."
+            raise Problem(503, failed.error, detail, {"Retry-After": "2"})
+        raise Problem(409, "artifact_unusable", f"Version {version.number} cannot be loaded: {failed.detail}")

@@ -22,7 +22,8 @@ from storage.registry import ModelRegistry
 
 UNSERVED = frozenset({"no_worker", "deadline_exceeded"})
 QUEUE_LOST = UNSERVED | {"broker_unavailable", "image_lost"}
-GATEWAY_GONE = UNSERVED | {UNREACHABLE}
+# One whose supervisor was killed is told to end, and so are those whom it does not answer in time.
+GATEWAY_GONE = UNSERVED | {UNREACHABLE, "stopping"}
 STORE_GONE = frozenset({"blobs_unavailable", "artifact_unusable"})
 DISK_FULL = QUEUE_LOST | STORE_GONE | {"disk_full", "disk_failed", "database_unavailable"}
 # A process that stands still inside a transaction holds SQLite's lock.

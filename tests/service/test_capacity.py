@@ -1,6 +1,7 @@
 """What a gateway takes at once, and of whom: uploads and event streams, bodies of JSON, connections."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -47,6 +48,27 @@ def test_more_event_streams_than_the_limit_are_a_429_until_one_ends(service: Sta
                 return another.status_code == 200
 
         service.wait_until(taken, "a stream's place", 10)
+
+
+def test_a_reader_may_leave_a_stream_at_any_moment(service: Stack) -> None:
+    database = open_database(service.database_url)
+    jobs = JobLedger(database)
+    attempt = jobs.take(jobs.create("ingest", {}).id, "test", 300)
+    assert attempt
+    for step in range(40):
+        jobs.report_progress(attempt, {"step": step})
+    database.close()
+    with httpx.Client(base_url=service.url, timeout=20) as client:
+        for _ in range(20):
+            with client.stream("GET", f"/v1/jobs/{attempt.job.id}/events") as stream:
+                if stream.status_code == 200:
+                    next(stream.iter_raw())
+                else:
+                    # The one before is not noticed to be gone yet.
+                    assert stream.status_code == 429
+            time.sleep(0.02)
+        assert 'fovea_failures_total{code="internal"}' not in client.get("/metrics").text
+    assert "request.failed" not in service.log("gateway")
 
 
 def test_more_uploads_than_the_limit_are_a_429_until_one_is_broken_off(service: Stack) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from redis import Redis, RedisError
 from safetensors.torch import save_file
 from support.colours import LABELS, make_colour_artifact, picture
 from support.world import archive_of
@@ -315,6 +316,7 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
         newer_database,
     ),
     storage_errors.BlobsUnavailable: (blobs_where_a_file_lies,),
+    RedisError: (lambda folder: Redis(unix_socket_path=str(folder / "nobody.sock")).ping(),),
     storage_errors.StorageError: (folder_without_its_mark,),
     OSError: (
         lambda folder: (folder / "none").read_bytes(),

@@ -7,6 +7,7 @@ import errno
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from redis import RedisError
 
 from models.dataset.errors import (
     ArchiveError,
@@ -155,6 +156,7 @@ TABLE: tuple[FailureKind, ...] = (
     # The texts of these name hosts, folders and URLs: they are for the worker's log.
     FailureKind(DatabaseUnavailable, "database_unavailable", True, "The database could not be reached."),
     FailureKind(BlobsUnavailable, "blobs_unavailable", True, "The store of files could not be read or written."),
+    FailureKind(RedisError, "broker_unavailable", True, "Redis could not be reached, or did not answer."),
     FailureKind(StorageError, "storage_failed", words="What is kept could not be read or written."),
     FailureKind(DiskFull, "disk_full", True, "The worker's disk is full."),
     FailureKind(OSError, "disk_failed", True, "A file of the worker could not be read or written."),

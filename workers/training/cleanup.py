@@ -17,7 +17,12 @@ WRITING_S = 3600.0
 log = structlog.get_logger()
 
 
-def delete_old_work(work: Path, ledger: JobLedger, *, keep: str) -> None:
+def work_folder(data: Path) -> Path:
+    """Where each training job has a folder of its own, by its id, until it has ended."""
+    return data / "work"
+
+
+def delete_old_work(work: Path, ledger: JobLedger, *, keep: str | None = None) -> None:
     """Removes the folders of jobs that have ended elsewhere or are gone; `keep` is the job at hand."""
     for folder in work.iterdir() if work.is_dir() else ():
         if folder.name != keep and _is_over(ledger, folder.name):

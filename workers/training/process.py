@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -29,6 +30,7 @@ from workers.jobs.failure import (
     Quarantined,
     failure_of,
 )
+from workers.training.cleanup import delete_old_work
 
 # A process that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
 # inside an export has to come out of it first.
@@ -40,10 +42,13 @@ log = structlog.get_logger()
 
 
 class TrainingProcesses:
-    """Runs training jobs, one at a time. `stop` may be called from a signal handler, and from any thread."""
+    """Runs training jobs, one at a time, in folders below `work`.
 
-    def __init__(self, ledger: JobLedger, worker: str, lease_s: float) -> None:
-        self._ledger, self._worker, self._lease_s = ledger, worker, lease_s
+    `stop` may be called from a signal handler, and from any thread.
+    """
+
+    def __init__(self, ledger: JobLedger, worker: str, lease_s: float, work: Path) -> None:
+        self._ledger, self._worker, self._lease_s, self._work = ledger, worker, lease_s, work
         self._one_at_a_time = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
@@ -56,6 +61,9 @@ class TrainingProcesses:
                 return
             attempt = take(self._ledger, job_id, self._worker, self._lease_s + STARTING_S)
             if attempt is None:
+                # One that was cancelled between two attempts has left its folder here.
+                with contextlib.suppress(StorageError):
+                    delete_old_work(self._work, self._ledger)
                 return
             before = oom_kills()
             self._process = process = _start(attempt)

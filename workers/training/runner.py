@@ -33,7 +33,7 @@ from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
-from workers.training.cleanup import bound_cache, delete_old_work
+from workers.training.cleanup import bound_cache, delete_old_work, work_folder
 from workers.training.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(
     try:
         ledger = JobLedger(database)
         attempt = Attempt(ledger.get(job_id), token)
-        work_dir = settings.data / "work" / job_id
+        work_dir = work_folder(settings.data) / job_id
         delete_old_work(work_dir.parent, ledger, keep=job_id)
         bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)

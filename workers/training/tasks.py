@@ -11,13 +11,14 @@ from storage.job_ledger import JobLedger
 from workers.contract.messages import RunJob, read_message
 from workers.contract.queues import TaskName
 from workers.settings import WorkerSettings
+from workers.training.cleanup import work_folder
 from workers.training.process import TrainingProcesses
 
 
 def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
     """Have `app` run training jobs, one at a time, and stop the running one when the worker shuts down."""
     ledger = JobLedger(open_database(settings.database))
-    processes = TrainingProcesses(ledger, worker, settings.lease_s)
+    processes = TrainingProcesses(ledger, worker, settings.lease_s, work_folder(settings.data))
 
     @app.task(name=TaskName.RUN_TRAINING_JOB.value, ignore_result=True, shared=False)
     def run_job(payload: Any) -> None:

@@ -93,6 +93,13 @@ def test_a_model_that_cannot_be_loaded_is_told_by_code_and_without_a_path(
     assert str(tmp_path) not in (reply.detail or "")
 
 
+def test_a_worker_that_cannot_reach_redis_says_nothing_against_the_model(engine: Engine, tmp_path: Path) -> None:
+    away = Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
+    reply = answer(engine, Quarantine(away, "w1"), batch(), "w1")
+    assert reply.error == "broker_unavailable"
+    assert str(tmp_path) not in (reply.detail or "")
+
+
 def test_whatever_goes_wrong_is_in_the_reply(
     transit: Redis, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

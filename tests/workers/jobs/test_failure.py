@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from redis import ConnectionError as RedisConnectionError
 from support.provoked import PROVOKED, Provoke, folders_in
 
 from models import errors as models_errors
@@ -47,6 +48,7 @@ API = Path(__file__).parents[3] / "docs" / "api.md"
         (Conflict("x"), "conflict", True),
         (DatabaseUnavailable("x"), "database_unavailable", True),
         (BlobsUnavailable("x"), "blobs_unavailable", True),
+        (RedisConnectionError("x"), "broker_unavailable", True),
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full", True),
         (OSError(errno.EIO, "Input/output error"), "disk_failed", True),
     ],

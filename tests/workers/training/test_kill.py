@@ -121,11 +121,12 @@ def test_orphaned_it_stops_by_itself(trainer: Trainer, digits: Path) -> None:
     job = trainer.create(**REQUEST)
     script = (
         "import os, sys\n"
+        "from pathlib import Path\n"
         "from storage.database import open_database\n"
         "from storage.job_ledger import JobLedger\n"
         "from workers.training.process import TrainingProcesses\n"
         f"ledger = JobLedger(open_database({trainer.settings.database!r}))\n"
-        f"TrainingProcesses(ledger, 'w', 30).run({job.id!r})\n"
+        f"TrainingProcesses(ledger, 'w', 30, Path('work')).run({job.id!r})\n"
     )
     with (trainer.folder / "runner.log").open("ab") as log:
         parent = subprocess.Popen(

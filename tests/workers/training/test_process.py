@@ -14,6 +14,7 @@ from storage.job_ledger import JobState
 from system.ending import ending
 from system.priority import TRAINER_NICENESS
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
+from workers.training.cleanup import work_folder
 from workers.training.process import TrainingProcesses
 
 LONG = {**QUICK, "recipe": {**QUICK["recipe"], "epochs": 500}}  # type: ignore[dict-item]
@@ -25,7 +26,7 @@ def processes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> TrainingProc
     temporary.mkdir()
     for name, value in {**trainer.process_environment(), "TMPDIR": str(temporary)}.items():
         monkeypatch.setenv(name, value)
-    return TrainingProcesses(trainer.ledger, "worker-1", lease_s=30)
+    return TrainingProcesses(trainer.ledger, "worker-1", lease_s=30, work=work_folder(trainer.settings.data))
 
 
 @pytest.fixture
@@ -142,6 +143,19 @@ def test_stale_messages_start_no_process(
     for job_id in (ended.id, held.id, "job_nobody_knows"):
         processes.run(job_id)
     assert trainer.ledger.get(held.id).attempt == 1
+
+
+def test_what_is_left_of_a_job_that_was_cancelled_between_its_attempts_goes(
+    trainer: Trainer, processes: TrainingProcesses
+) -> None:
+    over, other = trainer.create(**QUICK), trainer.create(**QUICK)
+    left, kept = (work_folder(trainer.settings.data) / job.id for job in (over, other))
+    for folder in (left, kept):
+        folder.mkdir(parents=True)
+    trainer.ledger.request_cancel(over.id)
+    processes.run(over.id)
+    assert not left.exists()
+    assert kept.exists()
 
 
 def test_exit_codes_are_explained() -> None:
