@@ -16,6 +16,7 @@ import structlog
 log = structlog.get_logger()
 # A process that has not ended by itself so long after a failure is ended by force.
 ENDING_S = 20.0
+CANCELLED_AGAIN_S = 1.0
 FORCED_EXIT_CODE = 70
 
 
@@ -40,10 +41,14 @@ class Background:
         self._tasks.append(task)
 
     async def close(self) -> None:
-        """Cancel every task and wait for its end."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel every task until it ends: what it awaits may lose a cancellation that meets an answer."""
+        pending = set(self._tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCELLED_AGAIN_S)
+            if pending:
+                log.warning("background.cancelled_again", tasks=sorted(task.get_name() for task in pending))
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

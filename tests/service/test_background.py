@@ -1,8 +1,10 @@
 """Malformed messages do not end the gateway's background work; what ends it ends the process, with the reason."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.colours import picture
 from support.stack import Stack
 
-from service.background import FORCED_EXIT_CODE
+from service.background import FORCED_EXIT_CODE, Background
 from workers.contract.queues import HEARTBEAT_PREFIX, REPLY_PREFIX, WORKERS_KEY
 from workers.redis_url import connect
 
@@ -148,3 +150,26 @@ def test_background_work_that_ends_ends_the_process_with_its_reason(
     assert f"batcher.watch_workers ended: {reason}" in log
     # The server went down in order, not in the middle of its requests.
     assert "Application shutdown complete" in log
+
+
+def test_a_task_that_loses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.background.CANCELLED_AGAIN_S", 0.05)
+
+    async def deaf_once() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        background = Background()
+        background.start("deaf", deaf_once())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await background.close()
+        assert background.failure is None
+
+    asyncio.run(scenario())
+
+
+def test_without_tasks_there_is_nothing_to_wait_for() -> None:
+    asyncio.run(Background().close())
