@@ -11,9 +11,6 @@ Knows nothing of archives, policies or how the pictures came here.
 
 import hashlib
 import json
-import shutil
-import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +23,7 @@ from models.dataset.picture import look
 from models.dataset.sample import SPLITS, Sample, SplitName, hash_content, natural_order
 from models.errors import without_folder
 from system.files import write_whole
+from system.scratch import scratch_folder
 
 FORMAT = 1
 MANIFEST = "dataset.json"
@@ -134,10 +132,7 @@ def staged(destination: Path) -> Iterator[Path]:
     """A folder that becomes `destination` if the block succeeds and is removed if it does not."""
     if destination.exists():
         raise DatasetExists(f"{destination.name} exists already; a dataset is never overwritten")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    folder = destination.parent / f".{destination.name}.{uuid.uuid4().hex[:8]}.part"
-    folder.mkdir()
-    try:
+    with scratch_folder(destination.parent) as folder:
         yield folder
         try:
             folder.rename(destination)
@@ -145,18 +140,6 @@ def staged(destination: Path) -> Iterator[Path]:
             if not destination.exists():
                 raise
             raise DatasetExists(f"{destination.name} was made by another process meanwhile") from exc
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def sweep(parent: Path, older_than_s: float = 24 * 3600) -> int:
-    """Remove what processes that were killed left beside the datasets in `parent`; how many folders it was."""
-    abandoned = [
-        folder for folder in parent.glob(".*.part") if time.time() - folder.stat().st_mtime > older_than_s
-    ]
-    for folder in abandoned:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(abandoned)
 
 
 def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any]) -> str:

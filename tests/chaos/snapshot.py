@@ -22,7 +22,7 @@ Json = dict[str, Any]
 # What a process that was killed may have left half-done, by the folder of FOVEA_DATA in which it does it.
 SCRATCH = (
     "uploads/*",
-    "cache/ingest/*",
+    "cache/*/scratch-*",
     "work/*",
     "blobs/.staging/*",
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from models.dataset.builtin import DIGITS
+from models.dataset.builtin import BUILTIN, DIGITS
 from models.dataset.folder import MANIFEST, DatasetFolder, checksums
 from models.training.digits import open_digits
 from storage.cache import FolderCache
@@ -16,7 +16,7 @@ def open_dataset(dataset_id: str, datasets: DatasetRegistry, folders: FolderCach
     Raises NotFound, InvalidRequest for one that is not ready, DatasetError where its files are not what they were.
     """
     if dataset_id == DIGITS:
-        return open_digits(cache / "builtin" / "digits")
+        return open_digits(cache / BUILTIN / "digits")
     dataset = datasets.get(dataset_id)
     if dataset.state != DatasetState.READY:
         raise InvalidRequest(f"dataset: {dataset_id} is {dataset.state}; only one that is ready can be trained on")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from models.dataset.builtin import BUILTIN
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
@@ -28,6 +29,7 @@ from storage.job import Attempt
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from system.priority import TRAINER_NICENESS, stand_back
+from system.scratch import sweep_scratch
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
@@ -75,6 +77,7 @@ def run(
         attempt = Attempt(ledger.get(job_id), token)
         work_dir = work_folder(settings.data) / job_id
         delete_old_work(work_dir.parent, ledger, keep=job_id)
+        sweep_scratch(settings.cache / BUILTIN)
         bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)
         with contextlib.closing(

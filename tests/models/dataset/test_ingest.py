@@ -15,7 +15,7 @@ from models.dataset.errors import (
     LimitExceeded,
     UnsafeArchive,
 )
-from models.dataset.folder import DatasetFolder, sweep
+from models.dataset.folder import DatasetFolder
 from models.dataset.ingest import ingest
 from models.dataset.limits import Limits
 from models.dataset.report import Report
@@ -385,12 +385,11 @@ def test_an_ingest_that_is_cancelled_leaves_nothing_behind(tmp_path, ingested, i
     assert list((tmp_path / "store").iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path, ingested, insects):
-    ingested(insects)
+def test_what_a_killed_process_left_goes_with_the_next_one(tmp_path, ingested, insects):
     store = tmp_path / "store"
-    (store / ".ds9.0123abcd.part" / "files").mkdir(parents=True)
-    assert sweep(store) == 0
-    assert sweep(store, older_than_s=-1) == 1
+    (store / "scratch-left" / "content" / "files").mkdir(parents=True)
+    (store / "scratch-left" / ".lock").touch()
+    ingested(insects)
     assert [path.name for path in store.iterdir()] == ["ds0"]
 
 
