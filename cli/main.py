@@ -13,6 +13,7 @@ from cli import architectures, datasets, jobs, keys, models, weights
 from cli.audit import audit
 from cli.backup import backup, restore
 from cli.classify import classify
+from cli.commands import Commands
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.encoding import never_fail_to_print
@@ -23,6 +24,7 @@ from cli.options import Data
 
 app = typer.Typer(
     name="fovea",
+    cls=Commands,
     help="Classify images, and teach new classes from yours.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -41,7 +41,10 @@ class Background:
         self._tasks.append(task)
 
     async def close(self) -> None:
-        """Cancel every task until it ends: what it awaits may lose a cancellation that meets an answer."""
+        """Cancel every task until it ends.
+
+        `asyncio.wait_for` of Python 3.11, by which redis-py sends, loses a cancellation that meets its success.
+        """
         pending = set(self._tasks)
         while pending:
             for task in pending:

@@ -94,6 +94,25 @@ def test_up_refuses_a_redis_that_does_not_answer(tmp_path: Path) -> None:
     assert ended.stderr.startswith("fovea: no Redis answers at redis://127.0.0.1:1/0")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("audit", "--since", "gestern"), "Invalid value for '--since': 'gestern' was given, expected is a valid"),
+        (("audit", "--limit", "0"), "'0' was given, expected is greater than or equal to 1."),
+        (("keys", "limits", "abc", "--jobs-waiting", "x"), "'x' was given, expected is a valid integer."),
+        (("keys", "create", "--scope", "nope"), "'nope' is not one of 'classify', 'train', 'admin'."),
+        (("jobs", "list", "--limit", "many"), "'many' was given, expected is a valid integer."),
+    ],
+)
+def test_a_wrong_option_is_told_in_plain_words(arguments: tuple[str, ...], words: str) -> None:
+    ended = fovea(*arguments)
+    assert ended.returncode == 2
+    said = " ".join(ended.stderr.replace("│", " ").split())
+    assert words in said
+    assert "Value error" not in said
+    assert "Input should" not in said
+
+
 def test_a_signal_during_the_start_ends_it_cleanly(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cli.main", "up", "--data", str(tmp_path / "data"), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as starting:
