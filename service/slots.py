@@ -1,23 +1,23 @@
 """So many at once and no more: what holds a disk, a thread or a connection for long."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from service.errors import Problem
 from storage.keys import Key
 
-RETRY_AFTER_S = 10
+RETRY_AFTER = {"Retry-After": "10"}
 
 
 @dataclass
 class Slots:
-    """`limit` slots for `what`; who finds none is refused at once, for waiting would hold a connection."""
+    """`limit` slots for `what`; who finds none gets a `refusal` at once, for waiting would hold a connection."""
 
     limit: int
     what: str
-    code: str
+    refusal: Callable[[str], Problem]
     _taken: Counter[str] = field(default_factory=Counter, init=False)
 
     @contextmanager
@@ -25,10 +25,10 @@ class Slots:
         """A slot for the block. Raises Problem 429 when none is free, or the key has its share of them."""
         owner = key.prefix if key else ""
         if self._taken.total() >= self.limit:
-            raise self._refusal(f"{self.limit} {self.what}, which is the limit; try again later.")
+            raise self.refusal(f"{self.limit} {self.what}, which is the limit; try again later.")
         if key and self._taken[owner] >= share(self.limit):
             kept = f"the other {self.limit - share(self.limit)} of {self.limit} are kept for other keys"
-            raise self._refusal(f"{self._taken[owner]} {self.what} with this key, and {kept}; try again later.")
+            raise self.refusal(f"{self._taken[owner]} {self.what} with this key, and {kept}; try again later.")
         self._taken[owner] += 1
         try:
             yield
@@ -37,9 +37,6 @@ class Slots:
             # Keys come and go; +Counter drops those at 0.
             self._taken = +self._taken
 
-    def _refusal(self, detail: str) -> Problem:
-        return Problem(429, self.code, detail, {"Retry-After": str(RETRY_AFTER_S)})
-
 
 def share(limit: int) -> int:
     """What one key may have of what all have together: who holds it by sending slowly stops nobody else."""
@@ -47,8 +44,12 @@ def share(limit: int) -> int:
 
 
 def upload_slots(limit: int) -> Slots:
-    return Slots(limit, "uploads are under way", "too_many_uploads")
+    return Slots(
+        limit, "uploads are under way", lambda detail: Problem(429, "too_many_uploads", detail, RETRY_AFTER)
+    )
 
 
 def event_stream_slots(limit: int) -> Slots:
-    return Slots(limit, "event streams are open", "too_many_event_streams")
+    return Slots(
+        limit, "event streams are open", lambda detail: Problem(429, "too_many_event_streams", detail, RETRY_AFTER)
+    )

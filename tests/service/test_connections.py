@@ -228,6 +228,9 @@ def test_a_body_that_trickles_is_a_408_and_its_application_is_told(hasty: Server
         client.send_until_refused(b"1\r\na\r\n", at_most=200, every_s=0.05)
         assert client.problem()[:2] == (408, "request_timeout")
         assert client.is_closed()
+    deadline = time.monotonic() + 10
+    while len(hasty.application.gone) == gone and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert len(hasty.application.gone) == gone + 1
 
 
