@@ -124,9 +124,9 @@ class Trainer:
         run(job.id, self.take(job).token, self.settings, exporter=exporter)
         return self.ledger.get(job.id)
 
-    def run(self, job: Job) -> Job:
+    def run(self, job: Job, **environment: str) -> Job:
         """Sees a job through in a process of its own."""
-        code = self.start(job).wait(240)
+        code = self.start(job, **environment).wait(240)
         assert code == 0, self.log()
         return self.ledger.get(job.id)
 

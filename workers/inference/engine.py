@@ -23,6 +23,7 @@ from models.errors import (
 )
 from models.predictor import Predictor
 from models.preprocess import prepare
+from system.memory import trim_heap
 from workers.contract.messages import ClassScore, ImageOutcome
 
 # On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
@@ -285,6 +286,8 @@ class Engine:
             del self._loading[artifact]
             self._evict(keep=artifact)
         mine.set_result(held)
+        # What loading, and the models that went, have freed would stay in pieces: more with each change.
+        trim_heap()
         return held
 
     def _evict(self, keep: str) -> None:

@@ -41,15 +41,20 @@ def begun(trainer: Trainer, digits: Path, epoch: int) -> tuple[str, subprocess.P
 
 
 @pytest.mark.slow
-def test_killed_in_its_middle_epoch_it_resumes_to_the_bit(trainer: Trainer, digits: Path, unbroken: str) -> None:
+def test_killed_in_its_middle_epoch_it_resumes_to_the_bit_and_leaves_nothing(
+    trainer: Trainer, digits: Path, unbroken: str, tmp_path: Path
+) -> None:
     job_id, process = begun(trainer, digits, EPOCHS // 2)
     assert end(process) == -signal.SIGKILL
     assert trainer.ledger.get(job_id).state == JobState.RUNNING
     trainer.wait_until(
         lambda: [job.id for job in trainer.ledger.to_requeue(1000)] == [job_id], "the lease to run out", 20
     )
-    ended = trainer.run(trainer.ledger.get(job_id))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    ended = trainer.run(trainer.ledger.get(job_id), TMPDIR=str(temporary))
     assert (ended.state, ended.attempt) == (JobState.SUCCEEDED, 2)
+    assert list(temporary.iterdir()) == []
     assert trainer.trained_sha256() == unbroken
     epochs = [
         event.data["epoch"]
