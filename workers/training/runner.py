@@ -53,7 +53,7 @@ def main() -> int:
         settings = WorkerSettings()
     except InvalidSettings as error:
         return refuse("trainer", error)
-    # torch makes this folder as soon as it exports, otherwise in the machine's folder for temporary files.
+    # torch makes this folder when its exporter is imported, and otherwise in the machine's for temporary files.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache / "inductor"))
     configure_logging("trainer", form=settings.log_format, level=settings.log_level)
     for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
