@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.auth import key_of, requires
 from service.errors import request_id_of
-from service.event_stream import HEADERS, PING, PING_S, EventStream, encoded
+from service.event_stream import PING, PING_S, RESPONSES, encoded, event_stream
 from service.parts import Parts, parts_of, traceparent_of
 from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
 from storage.ids import new_id
@@ -67,15 +67,20 @@ async def stream_slot(request: Request) -> AsyncIterator[None]:
         yield
 
 
-@router.get("/{job_id}/events", summary="State and progress as Server-Sent Events", response_class=EventStream)
+@router.get(
+    "/{job_id}/events",
+    summary="State and progress as Server-Sent Events",
+    response_class=StreamingResponse,
+    responses=RESPONSES,
+)
 async def events(
     request: Request,
     job: Annotated[Job, Depends(existing_job)],
     _slot: Annotated[None, Depends(stream_slot)],
     last_event_id: Annotated[int | None, Header(ge=0, description="Resume after this event.")] = None,
-) -> EventStream:
+) -> StreamingResponse:
     """Every event since `Last-Event-ID`, then new ones as they come; ends with the job's last event."""
-    return EventStream(_events(parts_of(request), job.id, last_event_id or 0), headers=HEADERS)
+    return event_stream(_events(parts_of(request), job.id, last_event_id or 0))
 
 
 async def _events(parts: Parts, job_id: str, seen: int) -> AsyncIterator[bytes]:
