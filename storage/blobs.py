@@ -156,8 +156,12 @@ class BlobStore:
         return {key: sizes[key] for key in sorted(sizes) if not key.startswith(f"{_STAGING}/")}
 
     def folder_of(self, prefix: str) -> Path | None:
-        """The folder that holds the prefix's files where they lie on this machine, complete or not; else None."""
+        """The folder that holds the prefix's files where they lie on this machine, complete or not; else None.
+
+        Raises BlobsUnavailable, or a store that is away would be taken for one without the files.
+        """
         key = check_key(prefix)
+        self._require_root()
         return None if self._folder is None else self._folder / key
 
     def get_files(self, files: Iterable[tuple[str, Path]]) -> None:

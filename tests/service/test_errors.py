@@ -11,11 +11,12 @@ from structlog.testing import capture_logs
 from support.provoked import PROVOKED, Provoke, folders_in
 
 from models.validation import MOST_FAULTS
-from service.errors import STATUS_AND_CODE, install_error_handlers, problem_of
+from service.errors import PASSING, STATUS_AND_CODE, STATUS_OF_WORKER_CODE, install_error_handlers, problem_of
 from service.exchange import BrokerUnavailable
 from service.query import refuse_unknown_parameters
 from storage.errors import BlobsUnavailable, DatabaseUnavailable, SchemaMismatch
 from workers.contract.jobs import FinetuneRequest
+from workers.jobs.failure import TABLE
 
 GOOD: dict[str, Any] = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5"}
 
@@ -32,6 +33,10 @@ def test_no_client_is_told_where_something_lies(
     detail = problem_of(caught.value).detail
     assert str(tmp_path) not in detail
     assert folders_in(detail) == []
+
+
+def test_what_passes_is_what_another_attempt_of_a_job_is_made_for() -> None:
+    assert {row.code for row in TABLE if row.retry} & STATUS_OF_WORKER_CODE.keys() == PASSING
 
 
 def test_every_error_with_a_status_is_provoked() -> None:

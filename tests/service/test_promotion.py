@@ -49,6 +49,21 @@ def test_a_version_that_cannot_be_loaded_is_not_promoted(stack: Stack) -> None:
     assert httpx.get(f"{stack.url}/v1/models/torn").json()["aliases"] == {"production": 1}
 
 
+def test_while_the_files_are_away_a_move_is_put_off_and_not_refused(stack: Stack) -> None:
+    stack.publish("models/away/1/", "away")
+    blobs = stack.folder / "blobs"
+    blobs.rename(stack.folder / "elsewhere")
+    blobs.touch()
+    try:
+        answer = httpx.put(f"{stack.url}/v1/models/away/aliases/production", json={"version": 1}, timeout=20)
+    finally:
+        blobs.unlink()
+        (stack.folder / "elsewhere").rename(blobs)
+    assert (answer.status_code, answer.json()["code"]) == (503, "blobs_unavailable"), answer.text
+    assert "Retry-After" in answer.headers
+    move(stack, 1, "away")
+
+
 def test_without_a_worker_an_alias_can_still_be_moved(tmp_path: Path) -> None:
     service = Stack(tmp_path)
     try:
