@@ -16,7 +16,7 @@ from models.preprocess import prepare
 from models.spec import Preprocessing
 
 SMALL = Preprocessing(height=24, width=24, resize=32)
-MOST_S = 0.5
+MOST_S = 1.5
 # Of a picture of 64 million pixels: four bytes for each as it is decoded and as many as it is laid on white.
 MOST_MB = 700
 

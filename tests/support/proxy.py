@@ -124,6 +124,7 @@ class Proxy:
 def _abort(pair: Pair) -> None:
     for end in pair:
         raw = end.get_extra_info("socket")
-        if raw is not None and raw.family == socket.AF_INET:
+        # One end may have been closed already, while the other still waits for its last bytes to leave.
+        if raw is not None and raw.fileno() >= 0 and raw.family == socket.AF_INET:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
         end.transport.abort()

@@ -186,8 +186,12 @@ def test_a_name_that_is_empty_is_refused(tmp_path, make_zip):
 
 
 def test_a_hundred_thousand_empty_members_cost_moments(tmp_path, make_zip):
+    """Once they cost a hundred times what the standard library needs to open each of them; now less than twice."""
     path = make_zip(tmp_path / "empty.zip", {f"{n % 2}/{n}.png": b"" for n in range(20_000)})
     started = time.process_time()
+    with zipfile.ZipFile(path) as archive:
+        assert not any(archive.read(entry) for entry in archive.infolist())
+    plainly_read = time.process_time()
     with pytest.raises(DatasetRefused, match="no picture that can be used"):
         ingest(path, tmp_path / "dataset")
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - plainly_read < 8 * (plainly_read - started)
