@@ -1,18 +1,7 @@
-"""How much memory this process has, and how to give back what the C library keeps of what was freed."""
+"""How to give back what the C library keeps of the memory that was freed."""
 
 import ctypes
-import os
 from contextlib import suppress
-from pathlib import Path
-
-_STATM = Path("/proc/self/statm")
-
-
-def resident_bytes() -> int:
-    """The process's resident memory; 0 where there is no `/proc`."""
-    with suppress(OSError):
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return 0
 
 
 def trim_heap() -> None:
