@@ -50,6 +50,9 @@ def upload_slots(limit: int) -> Slots:
 
 
 def event_stream_slots(limit: int) -> Slots:
+    without = "A job's state can be asked for without one: GET /v1/jobs/{id}."
     return Slots(
-        limit, "event streams are open", lambda detail: Problem(429, "too_many_event_streams", detail, RETRY_AFTER)
+        limit,
+        "event streams are open",
+        lambda detail: Problem(429, "too_many_event_streams", f"{detail} {without}", RETRY_AFTER),
     )

@@ -40,6 +40,7 @@ def test_more_event_streams_than_the_limit_are_a_429_until_one_ends(service: Sta
             assert (first.status_code, second.status_code) == (200, 200)
             refused = client.get(path)
             assert (refused.status_code, refused.json()["code"]) == (429, "too_many_event_streams")
+            assert "GET /v1/jobs/{id}" in refused.json()["detail"]
             assert int(refused.headers["retry-after"]) > 0
             assert client.get("/v1/jobs/job_none/events").status_code == 404
 
