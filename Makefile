@@ -20,8 +20,10 @@ run: $(READY) ## Start Fovea on 127.0.0.1:8000, whole
 demo: $(READY) ## The main job from start to end, in a folder of its own
 	@exec $(BIN)/fovea demo
 
-test: $(READY) lint ## Every check that CI runs
-	@$(BIN)/pytest
+# A file's tests stay together: they share a Redis, a gateway, a trained model.
+PROCESSES ?= 2
+test: $(READY) lint ## Every check that CI runs; PROCESSES=8 where there are cores
+	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-slow: $(READY) ## The tests that take minutes
 	@$(BIN)/pytest -m slow
