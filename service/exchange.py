@@ -21,7 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
 from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
-from workers.contract.queues import HAND_PREFIX, IMAGE_PREFIX, REPLY_PREFIX, TaskName
+from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
 from workers.redis_url import UNREACHABLE
 
 log = structlog.get_logger()
@@ -190,15 +190,9 @@ class CeleryExchange:
                 await self._move()
                 self._interrupt("replies could not be told from other values")
 
-    async def on_worker_lost(self, worker: str) -> None:
+    def on_worker_lost(self, worker: str, in_hand: frozenset[str]) -> None:
         """Tell those who wait for a batch that the worker had in hand when it fell silent."""
-        try:
-            in_hand = await self.replies.hkeys(HAND_PREFIX + worker)
-        except UNREACHABLE as error:
-            log.warning("worker.hand_not_seen", worker=worker, reason=str(error))
-            return
-        names = {key if isinstance(key, str) else key.decode(errors="replace") for key in in_hand}
-        lost = [waiting for name, waiting in self._pending.items() if name in names]
+        lost = [waiting for name, waiting in self._pending.items() if name in in_hand]
         if in_hand:
             log.error("worker.lost", worker=worker, batches=len(in_hand), sent_again=len(lost))
         for waiting in lost:

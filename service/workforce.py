@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,7 +10,14 @@ from redis import ResponseError
 from redis.asyncio import Redis
 
 from workers.contract.messages import Heartbeat, InvalidMessage, decode
-from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
+from workers.contract.queues import (
+    ALIVE_PREFIX,
+    HAND_PREFIX,
+    HEARTBEAT_PREFIX,
+    LATE_PREFIX,
+    WORKERS_KEY,
+    Queue,
+)
 from workers.redis_url import UNREACHABLE
 
 log = structlog.get_logger()
@@ -25,20 +32,22 @@ class Workforce:
 
     `on_start` is called with each worker that was not there before, from the second refresh on; `on_malformed`
     when something else than a heartbeat lies under a worker's name, which is left out then; `on_lost` with the
-    name of each that was there and is not any more.
+    name of each that was there and is not any more, and with the names of the batches that it had in hand.
     """
 
     transit: Redis
     poll_s: float
     on_start: Callable[[Heartbeat], None] | None = None
     on_malformed: Callable[[], None] | None = None
-    on_lost: Callable[[str], Awaitable[None]] | None = None
+    on_lost: Callable[[str, frozenset[str]], None] | None = None
     workers: tuple[Heartbeat, ...] = ()
     reachable: bool = False
     _refreshes: int = field(default=0, init=False)
     _found: set[bytes] = field(default_factory=set, init=False)
     _seen_at: float = field(default=0.0, init=False)
     _known: dict[str, None] | None = field(default=None, init=False)
+    # Of the last refresh that succeeded; a worker whose hand could not be looked into is still among them.
+    _present: frozenset[str] = field(default=frozenset(), init=False)
     _malformed: dict[bytes, bytes | str] = field(default_factory=dict, init=False)
 
     def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
@@ -65,6 +74,9 @@ class Workforce:
                     self._found.difference_update(gone)
                     await self.transit.srem(WORKERS_KEY, *gone)
                 said |= late
+            workers = tuple(sorted(self._decoded(said), key=lambda beat: beat.worker))
+            present = frozenset(worker.worker for worker in workers)
+            lost = {name: await self._in_hand(name) for name in sorted(self._present - present)}
         except UNREACHABLE as error:
             if self.reachable:
                 log.warning("transit.unreachable", reason=str(error))
@@ -75,12 +87,11 @@ class Workforce:
             return
         self.reachable = True
         self._seen_at = time.monotonic()
-        before = {worker.worker for worker in self.workers}
-        self.workers = tuple(sorted(self._decoded(said), key=lambda beat: beat.worker))
+        self.workers, self._present = workers, present
         self._report_starts()
-        for name in sorted(before - {worker.worker for worker in self.workers}):
+        for name, in_hand in lost.items():
             if self.on_lost:
-                await self.on_lost(name)
+                self.on_lost(name, in_hand)
 
     async def poll(self) -> None:
         """Refresh again and again until cancelled."""
@@ -121,6 +132,15 @@ class Workforce:
         listening = await self.transit.pubsub_numsub(*(ALIVE_PREFIX.encode() + name for name in late))
         alive = {channel for channel, listeners in listening if listeners}
         return {name: beat for name, beat in late.items() if ALIVE_PREFIX.encode() + name in alive}
+
+    async def _in_hand(self, worker: str) -> frozenset[str]:
+        """The batches that it was working on; none where something else lies there."""
+        try:
+            names = await self.transit.hkeys(HAND_PREFIX + worker)
+        except ResponseError as error:
+            log.error("transit.foreign_value", key=HAND_PREFIX + worker, reason=str(error))
+            return frozenset()
+        return frozenset(name if isinstance(name, str) else name.decode(errors="replace") for name in names)
 
     def _decoded(self, beats: Mapping[bytes, bytes | str]) -> list[Heartbeat]:
         found: list[Heartbeat] = []

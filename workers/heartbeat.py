@@ -21,24 +21,28 @@ from redis.client import PubSub
 from workers.contract.messages import Heartbeat, encode
 from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY
 from workers.draining import consumption_ended
+from workers.redis_url import connect_for_life
 
 log = structlog.get_logger()
 
 
 def install_heartbeat(
     app: Celery,
-    transit: Redis,
+    url: str,
     beat: Callable[[], Heartbeat],
     *,
     interval_s: float,
     ttl_s: float,
     late_s: float,
 ) -> None:
-    """Have every consumer of `app` write `beat()` under `ttl_s` and `late_s`, and take it back when it stops.
+    """Have every consumer of `app` write `beat()` to the Redis at `url`, and take it back when it stops.
+
+    It counts for `ttl_s`, and for `late_s` as long as the process lives.
 
     One that is told to end has no slots from then on, until it has finished the messages that it holds.
     """
     name = beat().worker
+    transit = connect_for_life(url)
     alive: PubSub = transit.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     is_leaving = False
 

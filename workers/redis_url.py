@@ -13,7 +13,10 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from redis import Redis, RedisError
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 # What a client of Redis raises where its server cannot be reached; RuntimeError is uvloop's, of a connection that
@@ -21,6 +24,9 @@ from redis.sentinel import Sentinel
 UNREACHABLE = (RedisError, OSError, RuntimeError)
 
 SENTINEL_PORT = 26379
+# A network that was away leaves connections dead that look alive. Who gives signs of life, or looks for them, has
+# to notice that before anybody is missed.
+_SIGNS_OF_LIFE = {"socket_timeout": 2, "socket_connect_timeout": 2, "health_check_interval": 15}
 # One that does not answer must not hold up the others.
 _SENTINEL_TIMEOUTS = {"socket_timeout": 1, "socket_connect_timeout": 1}
 _EXPECTED = "Expected redis://HOST:PORT/0, rediss://..., unix:///PATH, or sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME"
@@ -52,6 +58,16 @@ def connect_async(url: str, **options: Any) -> AsyncRedis:
     """As `connect`, for an event loop: every command of the client is awaited. Raises InvalidRedisUrl."""
     client: AsyncRedis = _client(url, AsyncRedis, AsyncSentinel, options)
     return client
+
+
+def connect_for_life(url: str) -> Redis:
+    """A client for signs of life: after two seconds it gives a connection up and tries another one, once."""
+    return connect(url, **_SIGNS_OF_LIFE, retry=Retry(NoBackoff(), 1))
+
+
+def connect_for_life_async(url: str) -> AsyncRedis:
+    """As `connect_for_life`, for an event loop."""
+    return connect_async(url, **_SIGNS_OF_LIFE, retry=AsyncRetry(NoBackoff(), 1))
 
 
 def check(*urls: str) -> None:

@@ -37,6 +37,8 @@ class Fault:
     may_say: frozenset[str] = frozenset()
     limit_s: float = 60.0
     lasts_s: tuple[float, float] = (0.0, 0.0)
+    # For so long after everything works again somebody may still meet what it has left.
+    aftermath_s: float = 0.0
 
     def hindrance(self, site: Site) -> str | None:
         """Why it cannot be done here; None where it can."""
@@ -261,7 +263,9 @@ def all_faults(chance: Random) -> list[Fault]:
         faults.append(Flush(f"flush {server}", chance, QUEUE_LOST, server=server))
         for way in ("slow", "dead", "torn", "closed"):
             name = f"network to {server} {way}"
-            faults.append(Network(name, chance, QUEUE_LOST, server=server, way=way))
+            # A connection that died in a pool looks alive until it is used, and then for its timeout of 10 s.
+            aftermath_s = 30.0 if way == "dead" else 0.0
+            faults.append(Network(name, chance, QUEUE_LOST, server=server, way=way, aftermath_s=aftermath_s))
     faults.append(PostgresRestart("PostgreSQL restarted", chance, LOCK_HELD))
     faults.append(FullDisk("disk full", chance, DISK_FULL))
     for way in ("away", "read-only", "slow"):

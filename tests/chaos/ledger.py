@@ -52,6 +52,12 @@ class Window:
     may_say: frozenset[str]
     limit_s: float = 60.0
     what: str = ""
+    aftermath_s: float = 0.0
+
+    @property
+    def over(self) -> float:
+        """From then on nobody may be told of it any more."""
+        return self.ready + self.aftermath_s
 
     @property
     def recovery_s(self) -> float:

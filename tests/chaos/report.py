@@ -119,5 +119,5 @@ def as_json(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _fault_of(entry: Entry, windows: Sequence[Window]) -> str:
     """The fault during which it was told; `calm` outside of every one."""
-    met = [window.fault for window in windows if entry.began <= window.ready and entry.ended >= window.began]
+    met = [window.fault for window in windows if entry.began <= window.over and entry.ended >= window.began]
     return met[-1] if met else CALM

@@ -135,15 +135,16 @@ def inflict(fault: Fault, site: Site, chance: Random, ledger: Ledger) -> None:
     """The fault, its end, and how long it took until everything worked again."""
     began = now()
     # Known at once, for whoever is told an error meanwhile; its end is written when it is known.
-    place = len(ledger.windows)
-    ledger.windows.append(Window(fault.name, began, float("inf"), float("inf"), fault.may_say, fault.limit_s))
+    place, unknown = len(ledger.windows), float("inf")
+    ledger.windows.append(Window(fault.name, began, unknown, unknown, fault.may_say, fault.limit_s))
     what = fault.inject(site)
     if what:
         time.sleep(chance.uniform(*fault.lasts_s))
     fault.heal(site)
     healed = now()
     ready = wait_until_works(site, fault) if what else healed
-    ledger.note(place, Window(fault.name, began, healed, ready, fault.may_say, fault.limit_s, what))
+    limits = (fault.may_say, fault.limit_s, what, fault.aftermath_s)
+    ledger.note(place, Window(fault.name, began, healed, ready, *limits))
     if what:
         say(f"{fault.name}: {what}; {healed - began:.1f} s, works again after {ready - healed:.1f} s")
     else:

@@ -270,8 +270,8 @@ def _errors(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _meets(entry: Entry, window: Window) -> bool:
-    """Begun before everything worked again, and ended after the fault had begun."""
-    return entry.began <= window.ready and entry.ended >= window.began
+    """Begun before the fault was over, and ended after it had begun."""
+    return entry.began <= window.over and entry.ended >= window.began
 
 
 def _named(keys: Sequence[str], parent: str) -> set[str]:

@@ -10,9 +10,9 @@ from support.redis import RedisServer
 
 from service.workforce import MOST_KNOWN, SEARCH_EVERY, Workforce
 from workers.contract.messages import Heartbeat, encode
-from workers.contract.queues import HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
+from workers.contract.queues import HAND_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
 from workers.heartbeat import beat_once, hold_on
-from workers.redis_url import connect, connect_async
+from workers.redis_url import connect, connect_async, connect_for_life, connect_for_life_async
 
 
 def beat(name: str) -> Heartbeat:
@@ -84,7 +84,8 @@ def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(r
     """As on a machine so busy that it cannot speak; a process that is gone holds on to nothing."""
     lost: list[str] = []
 
-    async def note(name: str) -> None:
+    def note(name: str, in_hand: frozenset[str]) -> None:
+        assert in_hand == ({"batch"} if name == "dead" else set())
         lost.append(name)
 
     async def watch() -> None:
@@ -95,6 +96,9 @@ def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(r
             hold_on(alive, "late")
             await workforce.refresh()
             client.delete(HEARTBEAT_PREFIX + "late", HEARTBEAT_PREFIX + "dead")
+            client.hset(HAND_PREFIX + "dead", "batch", "[]")
+            # Something else lies where the hand of this one is looked for.
+            client.set(HAND_PREFIX + "late", "x")
             await workforce.refresh()
             assert [worker.worker for worker in workforce.workers] == ["late"]
             assert lost == ["dead"]
@@ -106,6 +110,30 @@ def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(r
 
     with connect(redis_server.url) as client, client.pubsub() as alive:
         asyncio.run(watch())
+
+
+def test_a_connection_that_died_unnoticed_does_not_stop_the_watch_for_long(redis_server: RedisServer) -> None:
+    """Another client of the gateway's waits ten seconds for an answer; by then every worker would be missed."""
+
+    async def watch() -> None:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        with connect_for_life(url) as worker:
+            beat_once(worker, beat("one"), ttl_s=30)
+            async with connect_for_life_async(url) as transit:
+                workforce = Workforce(transit, 0)
+                await workforce.refresh()
+                proxy.go_dead()
+                proxy.heal()
+                async with asyncio.timeout(8):
+                    await asyncio.to_thread(beat_once, worker, beat("two"), 30)
+                    await workforce.refresh()
+                assert [worker.worker for worker in workforce.workers] == ["one", "two"]
+
+    proxy = Proxy(redis_server.folder / "redis.sock").start()
+    try:
+        uvloop.run(watch())
+    finally:
+        proxy.stop()
 
 
 def test_connections_that_are_torn_under_it_end_no_watch(redis_server: RedisServer) -> None:

@@ -69,7 +69,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     started_at = time.time()
     install_heartbeat(
         app,
-        transit,
+        settings.transit,
         lambda: Heartbeat(
             worker,
             QUEUES,

@@ -19,7 +19,7 @@ from workers.contract.messages import Heartbeat
 from workers.contract.queues import Queue
 from workers.heartbeat import free_bytes, install_heartbeat
 from workers.logs import configure_logging, refuse
-from workers.redis_url import InvalidRedisUrl, check, connect
+from workers.redis_url import InvalidRedisUrl, check
 from workers.settings import WorkerSettings
 from workers.traces import TracingUnavailable, open_tracer
 from workers.training.tasks import register
@@ -51,11 +51,10 @@ def main() -> int:
         remove_old(Path(tempfile.gettempdir()), "fovea-trainer-*", OLD_S)
     app = make_celery(settings.broker_url, role="training", events=settings.task_events)
     register(app, settings, worker)
-    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
     started_at = time.time()
     install_heartbeat(
         app,
-        transit,
+        settings.transit,
         lambda: Heartbeat(
             worker,
             QUEUES,

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from system.priority import TRAINER_NICENESS, stand_back
 from system.scratch import sweep_scratch
+from system.stopping import stop_on_sigterm
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
@@ -41,14 +41,17 @@ from workers.training.progress import ProgressReporter
 if TYPE_CHECKING:
     from workers.training.export import Exporter
 
+# Less than the worker waits for it, so that a training that does not come to its end says where it is. One whose
+# worker was killed has nobody else to end it, and would hold its job for good.
+GRACE_S = 50.0
+
 log = structlog.get_logger()
 
 
 def main() -> int:
     # Before torch starts its threads, which inherit it.
     stand_back(TRAINER_NICENESS)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    stop = stop_on_sigterm(GRACE_S)
     try:
         settings = WorkerSettings()
     except InvalidSettings as error:
