@@ -20,9 +20,10 @@ run: $(READY) ## Start Fovea on 127.0.0.1:8000, whole
 demo: $(READY) ## The main job from start to end, in a folder of its own
 	@exec $(BIN)/fovea demo
 
-# A file's tests stay together: they share a Redis, a gateway, a trained model.
-PROCESSES ?= 2
-test: $(READY) lint ## Every check that CI runs; PROCESSES=8 where there are cores
+# A file's tests stay together: they share a Redis, a gateway, a trained model. 0 is this process alone: many tests
+# use two cores themselves, and on two of them two processes are in each other's way.
+PROCESSES ?= 0
+test: $(READY) lint ## Every check that CI runs; PROCESSES=4 where there are more than two cores
 	@$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-slow: $(READY) ## The tests that take minutes
