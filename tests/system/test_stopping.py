@@ -12,7 +12,8 @@ import ctypes, sys, threading
 from system.stopping import stop_on_sigterm
 
 stop = stop_on_sigterm({grace_s})
-hearing = threading.Thread(target=lambda: (stop.wait(), print("heard", flush=True)))
+# Python takes the signal's handler away before it ends, so that one that is late would end the process first.
+hearing = threading.Thread(target=lambda: (stop.wait(), print("heard", flush=True), sys.stdin.readline()))
 hearing.start()
 lock = ctypes.create_string_buffer(64)
 library = ctypes.CDLL(None)
@@ -29,8 +30,13 @@ hearing.join()
 def test_a_process_that_was_told_to_end_ends(is_stuck: bool) -> None:
     code = STUCK.format(grace_s=1.0 if is_stuck else 60.0, is_stuck=is_stuck)
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
+        assert process.stdin
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == "ready\n"
@@ -38,6 +44,7 @@ def test_a_process_that_was_told_to_end_ends(is_stuck: bool) -> None:
         for _ in range(100):
             process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "heard\n"
+        process.stdin.close()
         where = process.stderr.read()
         assert process.wait(30) == int(is_stuck)
     # What it leaves says where it was.
