@@ -44,6 +44,11 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
         0, ge=0, description="Those from one address, before 503; 0: no limit, as it must be behind a proxy."
     )
     max_event_streams: int = Field(100, gt=0, description="Event streams open at once before 429.")
+    event_stream_s: float = Field(
+        300.0,
+        gt=0,
+        description="The longest event stream; its client comes back with `Last-Event-ID`.",
+    )
     max_uploads: int = Field(8, gt=0, description="Archives received at once before 429.")
     header_timeout_s: float = Field(10.0, gt=0, description="How long a request's header may take; then 408.")
     body_timeout_s: float = Field(

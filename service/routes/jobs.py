@@ -20,8 +20,6 @@ from workers.contract.queues import JobKind
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
 
 POLL_S = 0.25
-# Proxies and shutdowns dislike endless streams; the client comes back with its Last-Event-ID.
-LONGEST_STREAM_S = 300.0
 
 
 @router.get("", summary="Jobs, newest first")
@@ -85,7 +83,8 @@ async def events(
 
 async def _events(parts: Parts, job_id: str, seen: int) -> AsyncIterator[bytes]:
     began = last = time.monotonic()
-    while (now := time.monotonic()) < began + LONGEST_STREAM_S:
+    # Proxies and shutdowns dislike endless streams.
+    while (now := time.monotonic()) < began + parts.settings.event_stream_s:
         # The state is read first: events that follow a terminal state cannot be missed then.
         job = await asyncio.to_thread(parts.ledger.get, job_id)
         fresh = await asyncio.to_thread(parts.ledger.events, job_id, seen)

@@ -48,7 +48,8 @@ def seed() -> str:
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """With keys, so that it is tried without them too."""
-    service = Stack(tmp_path_factory.mktemp("fuzz"), {"FOVEA_HOST": "0.0.0.0"})
+    # Nobody trains here, so that the events of a fine-tune that was asked for have no end.
+    service = Stack(tmp_path_factory.mktemp("fuzz"), {"FOVEA_HOST": "0.0.0.0", "FOVEA_EVENT_STREAM_S": "1"})
     service.redis.start()
     service.prepare()
     key = f"Bearer {service.make_key('admin')}"

@@ -1,5 +1,6 @@
 """What a gateway takes at once, and of whom: uploads and event streams, bodies of JSON, connections."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     limits = {
         "FOVEA_MAX_UPLOADS": "2",
         "FOVEA_MAX_EVENT_STREAMS": "2",
+        "FOVEA_EVENT_STREAM_S": "8",
         "FOVEA_MAX_CONNECTIONS_PER_ADDRESS": "20",
         "FOVEA_HEADER_TIMEOUT_S": "1",
     }
@@ -70,6 +72,23 @@ def test_a_reader_may_leave_a_stream_at_any_moment(service: Stack) -> None:
             time.sleep(0.02)
         assert 'fovea_failures_total{code="internal"}' not in client.get("/metrics").text
     assert "request.failed" not in service.log("gateway")
+
+
+def test_a_stream_has_an_end_and_is_resumed(service: Stack) -> None:
+    database = open_database(service.database_url)
+    jobs = JobLedger(database)
+    attempt = jobs.take(jobs.create("ingest", {}).id, "test", 300)
+    assert attempt
+    jobs.report_progress(attempt, {"step": 1})
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        path = f"/v1/jobs/{attempt.job.id}/events"
+        said = client.get(path).text
+        assert '"step":1' in said
+        jobs.report_progress(attempt, {"step": 2})
+        *_, seen = re.findall(r"^id: (\d+)$", said, re.MULTILINE)
+        with client.stream("GET", path, headers={"Last-Event-ID": seen}) as resumed:
+            assert '"step":2' in next(resumed.iter_text())
+    database.close()
 
 
 def test_more_uploads_than_the_limit_are_a_429_until_one_is_broken_off(service: Stack) -> None:
