@@ -52,6 +52,7 @@ def test_nothing_to_compare_gives_nothing(scenes):
     assert list(near_duplicates([], [seen(scenes[0])])) == list(near_duplicates([seen(scenes[0])], [])) == []
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_pictures_are_compared_in_seconds():
     rng = np.random.default_rng(0)
     hashes = rng.integers(0, 2**64, 100_000, dtype=np.uint64)

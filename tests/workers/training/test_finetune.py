@@ -136,6 +136,7 @@ def test_a_graph_that_was_tampered_with_is_not_published(trainer: Trainer, datas
     assert not trainer.blobs.list("models")
 
 
+@pytest.mark.slow
 def test_a_version_is_promoted_only_if_it_is_better_on_the_same_images(trainer: Trainer, dataset: str) -> None:
     poor = {**COLOURS["recipe"], "epochs": 1, "learning_rate": 1e-6, "optimizer": "sgd"}
     first = colours(trainer, dataset, promote="if_better", recipe=poor)
@@ -202,7 +203,7 @@ def test_the_recipe_of_2012_trains(trainer: Trainer, dataset: str) -> None:
     )
 
 
-@pytest.mark.parametrize("strategy", ["partial", "full"])
+@pytest.mark.parametrize("strategy", [pytest.param("partial", marks=pytest.mark.slow), "full"])
 def test_a_backbone_is_tuned_from_a_models_weights(trainer: Trainer, dataset: str, strategy: str) -> None:
     colours(trainer, dataset)
     job = colours(trainer, dataset, weights="colours", strategy=strategy)

@@ -23,6 +23,7 @@ def publish(trainer: Trainer) -> Job:
     return trainer.run_here(job)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_real_file_becomes_a_version_with_its_provenance(trainer: Trainer, test_data: Path) -> None:
     trainer.weights_folder.mkdir(parents=True)
