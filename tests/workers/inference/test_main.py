@@ -209,7 +209,8 @@ def test_what_a_worker_that_is_told_to_end_holds_is_done_once_and_the_rest_by_an
     leaving, staying = start_worker("leaving"), start_worker("staying")
     make_colour_artifact(world.folder / "colours")
     world.blobs.put_folder("models/colours/1/", world.folder / "colours")
-    job, _ = world.upload(photographs(120))
+    # Enough that it is not done when some of the batches are, which on a busy machine takes long.
+    job, _ = world.upload(photographs(240))
     send(celery, job)
     until(lambda: "job.taken" in leaving.log + staying.log, "the job to begin", leaving, staying)
     if "job.taken" in staying.log:
@@ -225,7 +226,7 @@ def test_what_a_worker_that_is_told_to_end_holds_is_done_once_and_the_rest_by_an
                 name, "reply", "colours", 1, "models/colours/1/", tuple(images), ("r",), 1, now + 300, now
             )
             celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),))
-        until(lambda: transit.llen("reply") > 10, "some batches to be answered", leaving, staying)
+        until(lambda: transit.llen("reply") > 4, "some batches to be answered", leaving, staying)
         leaving.process.send_signal(signal.SIGTERM)
         mine = f"{HEARTBEAT_PREFIX}*:{leaving.process.pid}:*"
 
