@@ -46,7 +46,7 @@ from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import Queue
 from workers.logs import configure_logging, refuse
-from workers.redis_url import InvalidRedisUrl, connect, connect_async, connect_for_life_async
+from workers.redis_url import InvalidRedisUrl, connect, connect_async, connect_for_heartbeats_async
 from workers.traces import TracingUnavailable, open_tracer
 
 log = structlog.get_logger()
@@ -160,7 +160,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
     workforce = Workforce(
-        connect_for_life_async(settings.transit),
+        connect_for_heartbeats_async(settings.transit),
         settings.heartbeat_poll_s,
         on_start=metrics.observe_start,
         on_malformed=partial(metrics.observe_malformed, "heartbeat"),

@@ -21,7 +21,7 @@ from redis.client import PubSub
 from workers.contract.messages import Heartbeat, encode
 from workers.contract.queues import ALIVE_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY
 from workers.draining import consumption_ended
-from workers.redis_url import connect_for_life
+from workers.redis_url import connect_for_heartbeats
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ def install_heartbeat(
     One that is told to end has no slots from then on, until it has finished the messages that it holds.
     """
     name = beat().worker
-    transit = connect_for_life(url)
+    transit = connect_for_heartbeats(url)
     alive: PubSub = transit.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     is_leaving = False
 

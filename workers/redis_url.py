@@ -24,9 +24,9 @@ from redis.sentinel import Sentinel
 UNREACHABLE = (RedisError, OSError, RuntimeError)
 
 SENTINEL_PORT = 26379
-# A network that was away leaves connections dead that look alive. Who gives signs of life, or looks for them, has
+# A network that was away leaves connections dead that look alive. Who writes heartbeats, or reads them, has
 # to notice that before anybody is missed.
-_SIGNS_OF_LIFE = {"socket_timeout": 2, "socket_connect_timeout": 2, "health_check_interval": 15}
+_HEARTBEAT_TIMEOUTS = {"socket_timeout": 2, "socket_connect_timeout": 2, "health_check_interval": 15}
 # One that does not answer must not hold up the others.
 _SENTINEL_TIMEOUTS = {"socket_timeout": 1, "socket_connect_timeout": 1}
 _EXPECTED = "Expected redis://HOST:PORT/0, rediss://..., unix:///PATH, or sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME"
@@ -60,14 +60,14 @@ def connect_async(url: str, **options: Any) -> AsyncRedis:
     return client
 
 
-def connect_for_life(url: str) -> Redis:
-    """A client for signs of life: after two seconds it gives a connection up and tries another one, once."""
-    return connect(url, **_SIGNS_OF_LIFE, retry=Retry(NoBackoff(), 1))
+def connect_for_heartbeats(url: str) -> Redis:
+    """A client to write or read heartbeats: after two seconds it tries another connection, once."""
+    return connect(url, **_HEARTBEAT_TIMEOUTS, retry=Retry(NoBackoff(), 1))
 
 
-def connect_for_life_async(url: str) -> AsyncRedis:
-    """As `connect_for_life`, for an event loop."""
-    return connect_async(url, **_SIGNS_OF_LIFE, retry=AsyncRetry(NoBackoff(), 1))
+def connect_for_heartbeats_async(url: str) -> AsyncRedis:
+    """As `connect_for_heartbeats`, for an event loop."""
+    return connect_async(url, **_HEARTBEAT_TIMEOUTS, retry=AsyncRetry(NoBackoff(), 1))
 
 
 def check(*urls: str) -> None:

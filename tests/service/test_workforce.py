@@ -12,7 +12,7 @@ from service.workforce import MOST_KNOWN, SEARCH_EVERY, Workforce
 from workers.contract.messages import Heartbeat, encode
 from workers.contract.queues import HAND_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
 from workers.heartbeat import beat_once, hold_on
-from workers.redis_url import connect, connect_async, connect_for_life, connect_for_life_async
+from workers.redis_url import connect, connect_async, connect_for_heartbeats, connect_for_heartbeats_async
 
 
 def beat(name: str) -> Heartbeat:
@@ -117,9 +117,9 @@ def test_a_connection_that_died_unnoticed_does_not_stop_the_watch_for_long(redis
 
     async def watch() -> None:
         url = f"redis://127.0.0.1:{proxy.port}/0"
-        with connect_for_life(url) as worker:
+        with connect_for_heartbeats(url) as worker:
             beat_once(worker, beat("one"), ttl_s=30)
-            async with connect_for_life_async(url) as transit:
+            async with connect_for_heartbeats_async(url) as transit:
                 workforce = Workforce(transit, 0)
                 await workforce.refresh()
                 proxy.go_dead()

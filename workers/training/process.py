@@ -72,7 +72,7 @@ class TrainingProcesses:
             with process:
                 _relay(process)
             self._process = None
-            if process.returncode < 0 and self._stopping.is_set():
+            if process.returncode != 0 and self._stopping.is_set():
                 _release(self._ledger, attempt, process.returncode)
             elif process.returncode != 0:
                 _explain(self._ledger, attempt, process.returncode, before)
@@ -118,7 +118,10 @@ def _relay(process: "subprocess.Popen[str]") -> None:
 
 
 def _release(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
-    """Give the job back for a process that this worker's own shutdown has ended before it could do so itself."""
+    """Give the job back for a process that this worker's own shutdown has ended before it could do so itself.
+
+    It may have ended itself because it came to no end (`system/stopping.py`).
+    """
     log.warning("trainer.stopped", job=attempt.job.id, exit_code=exit_code)
     _record(attempt, lambda: ledger.release(attempt))
 

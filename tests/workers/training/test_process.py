@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +111,27 @@ def test_a_worker_that_stops_while_its_process_starts_gives_the_job_back(
         time.sleep(0.01)
     processes.stop()
     thread.join(30)
+    found = trainer.ledger.get(job.id)
+    assert (found.state, found.attempt, found.error) == (JobState.QUEUED, 0, None)
+
+
+def test_a_training_that_ended_itself_since_it_came_to_no_end_costs_no_attempt(
+    trainer: Trainer, processes: TrainingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stop_on_sigterm` ends such a process with 1, as this one does at once."""
+    stuck = (
+        "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); "
+        "print(flush=True); signal.pause()"
+    )
+    monkeypatch.setattr("workers.training.process.dying_with_parent", lambda _: [sys.executable, "-c", stuck])
+    said = threading.Event()
+    monkeypatch.setattr("workers.training.process.sys.stderr.write", lambda _: said.set())
+    job = trainer.create(**QUICK)
+    thread = threading.Thread(target=processes.run, args=(job.id,))
+    thread.start()
+    assert said.wait(20)
+    processes.stop()
+    thread.join(20)
     found = trainer.ledger.get(job.id)
     assert (found.state, found.attempt, found.error) == (JobState.QUEUED, 0, None)
 
