@@ -235,11 +235,17 @@ def test_sqlite_is_set_for_many_processes(sqlite_file: Path) -> None:
     with database.session() as session:
         settings = {
             name: session.scalar(text(f"PRAGMA {name}"))
-            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+            for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout", "cache_size")
         }
     database.close()
 
-    assert settings == {"journal_mode": "wal", "foreign_keys": 1, "synchronous": 1, "busy_timeout": 30_000}
+    assert settings == {
+        "journal_mode": "wal",
+        "foreign_keys": 1,
+        "synchronous": 1,
+        "busy_timeout": 30_000,
+        "cache_size": -256,
+    }
 
 
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
