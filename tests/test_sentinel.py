@@ -41,6 +41,7 @@ def classified(service: Stack, colour: str) -> bool:
     return answer.status_code == 200 and answer.json()["predictions"][0]["classes"][0]["label"] == colour
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_classification_goes_on_with_the_master_that_the_sentinels_choose(
     service: Stack, sentinels: SentinelledRedis

@@ -48,7 +48,11 @@ def installed_beside(named: set[str]) -> set[str]:
     [
         ("gateway", "service storage system cli.main cli.migrate"),
         ("inference-cuda", "workers.inference workers.jobs workers.health models.dataset storage system"),
-        ("training", "workers.training workers.jobs workers.health models storage system"),
+        pytest.param(
+            "training",
+            "workers.training workers.jobs workers.health models storage system",
+            marks=pytest.mark.slow,
+        ),
         ("debug", "workers.debug"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,17 +16,15 @@ from workers.celery_app import KEY_PREFIX
 from workers.contract.queues import Queue
 
 CLASSIFY = "/v1/models/colours/classify"
-# Once: a zip holds the time of its making, and the same key with another body is a conflict.
-ARCHIVE = colours_archive(per_class=1)
 HEADERS = {"content-type": "image/png", "prefer": "respond-async"}
-# Made once: a zip says when its files were written.
+# Made once: a zip says when its files were written, and the same key with another body is a conflict.
 ARCHIVE = colours_archive(per_class=1)
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Without a worker, so that what is sent stays in the queue and what is kept stays among the blobs."""
-    service = Stack(tmp_path)
+    service = Stack(tmp_path_factory.mktemp("gateway"))
     try:
         service.start("gateway")
         service.publish()
@@ -84,22 +83,24 @@ def kept(gateway: Stack) -> list[Path]:
 def test_a_repeated_request_sends_no_second_message(
     gateway: Stack, call: Callable[[Stack, str], httpx.Response], queue: Queue
 ) -> None:
+    sent, files = messages(gateway, queue), len(kept(gateway))
     jobs = {job_of(call(gateway, "same")) for _ in range(3)}
     assert len(jobs) == 1
-    assert messages(gateway, queue) == 1
-    files = len(kept(gateway))
+    assert messages(gateway, queue) == sent + 1
+    its_files = len(kept(gateway)) - files
     assert job_of(call(gateway, "other")) not in jobs
-    assert messages(gateway, queue) == 2
-    assert len(kept(gateway)) == 2 * files
+    assert messages(gateway, queue) == sent + 2
+    assert len(kept(gateway)) == files + 2 * its_files
 
 
 def test_images_of_a_request_that_is_refused_are_not_kept(gateway: Stack) -> None:
+    before = kept(gateway)
     bad = classify(gateway, key="k" * 256)
     assert (bad.status_code, bad.json()["code"]) == (400, "bad_idempotency_key")
-    assert kept(gateway) == []
+    assert kept(gateway) == before
     job_of(classify(gateway, key="used"))
     images = kept(gateway)
-    assert len(images) == 1
+    assert len(images) == len(before) + 1
     conflict = classify(gateway, "green", key="used")
     assert (conflict.status_code, conflict.json()["code"]) == (409, "conflict")
     assert kept(gateway) == images
@@ -108,20 +109,25 @@ def test_images_of_a_request_that_is_refused_are_not_kept(gateway: Stack) -> Non
 
 
 def test_images_of_a_job_that_could_not_be_made_are_not_kept(gateway: Stack) -> None:
-    before_insert(gateway, "SELECT RAISE(ABORT, 'no more jobs')")
-    assert classify(gateway).status_code == 500
-    assert kept(gateway) == []
+    before = kept(gateway)
+    with before_insert(gateway, "SELECT RAISE(ABORT, 'no more jobs')"):
+        assert classify(gateway).status_code == 500
+    assert kept(gateway) == before
 
 
 def test_images_are_kept_where_the_job_may_have_been_made_although_nobody_heard_of_it(gateway: Stack) -> None:
     """The commit may have arrived; the clean-up deletes the images if it did not."""
-    before_insert(gateway, "SELECT a_function_that_there_is_not()")
-    answer = classify(gateway)
+    before = kept(gateway)
+    with before_insert(gateway, "SELECT a_function_that_there_is_not()"):
+        answer = classify(gateway)
     assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-    assert len(kept(gateway)) == 1
+    assert len(kept(gateway)) == len(before) + 1
 
 
-def before_insert(gateway: Stack, statement: str) -> None:
+@contextmanager
+def before_insert(gateway: Stack, statement: str) -> Iterator[None]:
     """Have the database do this, and fail, whenever a job is to be written."""
-    with sqlite3.connect(gateway.folder / "fovea.db") as database:
+    with closing(sqlite3.connect(gateway.folder / "fovea.db", isolation_level=None)) as database:
         database.execute(f"CREATE TRIGGER refuse BEFORE INSERT ON jobs BEGIN {statement}; END")
+        yield
+        database.execute("DROP TRIGGER refuse")

@@ -37,6 +37,11 @@ def test_a_job_is_taken_by_one_of_many_threads(database: Database) -> None:
 
 def test_each_job_is_taken_by_one_of_several_processes(database: Database, url: str) -> None:
     """Two processes with six threads each want all the jobs; between them they run each once."""
+    # Where others use the machine one of them may have done all before the other was given a processor.
+    assert any(both_took_some(database, url) for _ in range(5)), "one process did all the work: nothing was raced"
+
+
+def both_took_some(database: Database, url: str) -> bool:
     ledger = JobLedger(database)
     jobs = [ledger.create("finetune", {"number": number}).id for number in range(50)]
     program = textwrap.dedent(
@@ -87,11 +92,11 @@ def test_each_job_is_taken_by_one_of_several_processes(database: Database, url: 
     outputs = [worker.communicate(timeout=120) for worker in workers]
 
     assert [errors for _, errors in outputs] == [""] * 2
-    assert all(taken.split() for taken, _ in outputs), "one process did all the work: nothing was raced"
     assert Counter(job for taken, _ in outputs for job in taken.split()) == Counter(jobs)
     assert {ledger.get(job).state for job in jobs} == {JobState.SUCCEEDED}
     for job in jobs:
         assert [event.id for event in ledger.events(job)] == [1, 2, 3, 4]
+    return all(taken.split() for taken, _ in outputs)
 
 
 def test_a_raced_idempotency_key_makes_one_job(database: Database) -> None:

@@ -144,18 +144,6 @@ def test_its_files_are_classified_in_a_table_and_as_json(up: RunningUp, folder: 
     assert broken["error"]["code"] == "image_unreadable"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-def test_the_demo_uses_a_running_fovea(up: RunningUp) -> None:
-    ended = fovea(up, "demo", "--json", "--url", up.url)
-    assert ended.returncode == 0, ended.stderr
-    check_story(json.loads(ended.stdout))
-    again = fovea(up, "demo", "--json", "--url", up.url)
-    assert again.returncode == 0, again.stderr
-    assert "the same images are there already as" in again.stderr
-    assert [finetune["version"] for finetune in json.loads(again.stdout)["finetunes"]] == [3, 4]
-
-
 def test_a_killed_worker_is_started_again_with_the_reason_and_serves(up: RunningUp, folder: Path) -> None:
     os.kill(up.pid_of("workers.inference.main"), signal.SIGKILL)
     up.await_words("inference died: killed by SIGKILL", timeout_s=5)
@@ -213,6 +201,25 @@ def test_the_next_start_is_quick_and_trains_nothing(up: RunningUp, folder: Path)
         assert "-> digits version 1: 7" in again.text
     finally:
         assert again.end() < 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_demo_uses_a_running_fovea_and_the_images_that_are_there(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "cli.demo_digits", "digits", "10", "dataset"], cwd=tmp_path, check=True)
+    running = RunningUp(tmp_path, "--no-starter")
+    try:
+        running.await_words("Ctrl-C ends it.", timeout_s=120)
+        sent = fovea(running, "datasets", "create", str(tmp_path / "digits" / "0-9"))
+        assert sent.returncode == 0, sent.stderr
+        ended = fovea(running, "demo", "--json", "--url", running.url)
+        models = json.loads(fovea(running, "models", "list", "--json").stdout)
+    finally:
+        running.end()
+    assert ended.returncode == 0, ended.stderr
+    assert "the same images are there already as" in ended.stderr
+    check_story(json.loads(ended.stdout))
+    assert [model["name"] for model in models] == ["digits-demo"]
 
 
 @pytest.mark.slow

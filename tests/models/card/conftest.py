@@ -1,7 +1,6 @@
 """Cards written by a fine-tune's own function."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,20 @@ from models.training.progress import EpochRecord
 Written = tuple[str, str]
 
 
-@pytest.fixture
-def card(tmp_path: Path) -> Callable[..., Written]:
-    """Writes a fine-tune's card and gives its Markdown and its HTML."""
+@pytest.fixture(scope="session")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Written]:
+    """Gives the Markdown and the HTML of a fine-tune's card; where only its labels are told it is written once."""
+    folder = tmp_path_factory.mktemp("cards")
+    written: dict[tuple[str, ...], Written] = {}
 
-    def write(
-        labels: tuple[str, ...] = ("ant", "bee"), manifest: Manifest | None = None, **changes: Any
-    ) -> Written:
+    def give(labels: tuple[str, ...] = ("ant", "bee"), *, anew: bool = False, **told: Any) -> Written:
+        if told or anew:
+            return write(labels, **told)
+        if labels not in written:
+            written[labels] = write(labels)
+        return written[labels]
+
+    def write(labels: tuple[str, ...], manifest: Manifest | None = None, **changes: Any) -> Written:
         metrics = metrics_of(labels)
         pieces: dict[str, Any] = {
             "validation": metrics,
@@ -34,7 +40,7 @@ def card(tmp_path: Path) -> Callable[..., Written]:
             "earlier": [],
             **changes,
         }
-        write_finetuned_card(tmp_path, manifest or manifest_of(labels, metrics), **pieces)
-        return (tmp_path / "card.md").read_text(), (tmp_path / "card.html").read_text()
+        write_finetuned_card(folder, manifest or manifest_of(labels, metrics), **pieces)
+        return (folder / "card.md").read_text(), (folder / "card.html").read_text()
 
-    return write
+    return give

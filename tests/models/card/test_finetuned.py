@@ -211,4 +211,4 @@ def test_a_training_shows_the_settings_that_it_used(
 
 
 def test_the_same_card_is_written_the_same(card: Card) -> None:
-    assert card(NASTY) == card(NASTY)
+    assert card(NASTY) == card(NASTY, anew=True)

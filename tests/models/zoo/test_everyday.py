@@ -19,7 +19,7 @@ def test_it_learns_from_one_step_and_keeps_its_weights(name, tmp_path):
     check_round_trip(network, tmp_path, images)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "mobilenet_v1_025", "nin_cifar"])
+@pytest.mark.parametrize("name", ["lenet5", "nin_cifar"])
 def test_it_exports_and_passes_the_parity_gate(name, tmp_path):
     torch.manual_seed(0)
     size = SMALL[name]
@@ -27,6 +27,7 @@ def test_it_exports_and_passes_the_parity_gate(name, tmp_path):
     check_export(registry.build(name, CLASSES), tmp_path, size, images)
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_vanish_in_the_export(tmp_path):
     import onnx
 

@@ -339,6 +339,7 @@ def test_an_attempt_that_lost_its_job_publishes_nothing(trainer: Trainer, datase
     assert not trainer.blobs.list("models")
 
 
+@pytest.mark.slow
 def test_the_starter_request_is_understood(trainer: Trainer, digits: Path) -> None:
     trainer.use_digits(digits)
     job = trainer.run_here(trainer.create(**QUICK))
