@@ -89,13 +89,16 @@ class Stack:
 
     def stop(self) -> None:
         late = []
-        for name, process in list(self.processes.items()):
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for name, process in self.processes.items():
             try:
-                self.stop_process(name)
+                process.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait(20)
                 late.append(f"{name} had not ended 20 s after SIGTERM:\n{self.log(name)[-3000:]}")
+        self.processes.clear()
         if self.listening:
             self.listening.close()
         self.redis.remove()
