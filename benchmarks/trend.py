@@ -16,8 +16,6 @@ from scipy.stats import theilslopes
 FLAT = 0.05
 # Steps of an allocator and of Python's own pools: in a process of 10 MB they would be more than its 5 %.
 FLAT_BYTES = 2**20
-# Descriptors and threads more at the end than at the beginning, when the load holds least.
-CONSTANT = 2
 THIRDS = 3
 # More points than this say nothing that these do not, and their pairs would fill the memory.
 MOST_POINTS = 1000
@@ -69,7 +67,7 @@ def least(values: Sequence[float]) -> tuple[float, float]:
     return first[third // 10], last[third // 10]
 
 
-def is_constant(values: Sequence[float]) -> bool:
-    """Whether descriptors or threads come back to what they were whenever the load lets go of them."""
+def is_constant(values: Sequence[float], more: int) -> bool:
+    """Whether what a load holds comes back to what it was whenever it lets go, but for `more`."""
     first, last = least(values)
-    return last - first <= CONSTANT
+    return last - first <= more

@@ -82,6 +82,8 @@ def test_a_step_that_stays_is_growth() -> None:
 def test_descriptors_that_come_and_go_are_constant_and_those_that_stay_are_not() -> None:
     busy = process(lambda _: 100, descriptors=lambda minute: 30 + int(minute * 12) % 9)
     assert verdict(busy).holds
+    late_peak = process(lambda _: 100, descriptors=lambda minute: 40 + 3 * (minute > 18) + int(minute * 12) % 9)
+    assert verdict(late_peak).holds
     leaking = verdict(process(lambda _: 100, descriptors=lambda minute: 30 + int(minute) + int(minute * 12) % 9))
     assert "descriptors grow from" in leaking.judged[0].wrong[0]
     threads = verdict(process(lambda _: 100, threads=lambda minute: 12 + int(minute / 5)))
