@@ -62,6 +62,8 @@ def shortened(text: str) -> str:
 
 
 def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -> InvalidField:
+    if error["type"] == "json_invalid":
+        return _fault_of_text(error)
     path = [part for part in error["loc"] if not str(part).startswith(BRANCH)]
     field = ".".join(shortened(str(part)) for part in ([root, *path] if root else path))
     if error["type"] == "missing":
@@ -76,6 +78,13 @@ def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -
     expected = re.sub("^a valid dictionary or instance of .*", "an object of fields", message)
     expected = re.sub("^(?=greater|less)", "a value ", expected)
     return InvalidField(field, f"got {_shown(error['input'])}, expected {expected}")
+
+
+def _fault_of_text(error: Mapping[str, Any]) -> InvalidField:
+    """Of what is no JSON at all: FastAPI's path ends with the character that it was read to."""
+    field = ".".join(part for part in error["loc"] if isinstance(part, str))
+    at = "".join(f" at character {part}" for part in error["loc"] if isinstance(part, int))
+    return InvalidField(field, f"it is not JSON: {error['ctx']['error']}{at}")
 
 
 def _shown(value: object) -> str:

@@ -166,6 +166,13 @@ def test_a_wrong_parameter_is_named(client: httpx.Client, top_k: str) -> None:
     assert "top_k" in answer.json()["detail"]
 
 
+def test_a_body_that_is_no_json_is_told_so_and_where(client: httpx.Client) -> None:
+    body, headers = b'{"architecture": "resnet18"', {"content-type": "application/json"}
+    answer = client.post("/v1/models/m/versions", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["detail"] == "body: it is not JSON: Expecting ',' delimiter at character 27"
+
+
 def test_an_unreadable_request_id_is_replaced(client: httpx.Client) -> None:
     answer = client.get("/livez", headers={"x-request-id": "a b\tc" * 60})
     assert len(answer.headers["x-request-id"]) == 32
