@@ -42,6 +42,7 @@ def test_each_job_is_taken_by_one_of_several_processes(database: Database, url: 
 
 
 def both_took_some(database: Database, url: str) -> bool:
+    """Has two processes race for 50 jobs, each of which must be run once; whether both ran any."""
     ledger = JobLedger(database)
     jobs = [ledger.create("finetune", {"number": number}).id for number in range(50)]
     program = textwrap.dedent(

@@ -215,7 +215,8 @@ def test_the_demo_uses_a_running_fovea_and_the_images_that_are_there(tmp_path: P
         ended = fovea(running, "demo", "--json", "--url", running.url)
         models = json.loads(fovea(running, "models", "list", "--json").stdout)
     finally:
-        running.end()
+        if running.process.poll() is None:
+            running.end()
     assert ended.returncode == 0, ended.stderr
     assert "the same images are there already as" in ended.stderr
     check_story(json.loads(ended.stdout))

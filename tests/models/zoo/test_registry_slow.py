@@ -10,8 +10,9 @@ results.
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.pool import AsyncResult
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,14 @@ def is_trained_in_ci(name: str) -> bool:
     return name in EXPORTED_IN_CI or describe(name)["totals"]["parameters"] < MANY_PARAMETERS
 
 
+def all_of_which(is_in_ci: Callable[[str], bool]) -> list[Any]:
+    """Every architecture, those in CI marked for it and the others for `make test-registry`."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow if is_in_ci(name) else pytest.mark.registry)
+        for name in (*SERVED, *FROM_TIMM)
+    ]
+
+
 def params_for(name: str) -> dict[str, int]:
     """Vision transformers are built for smaller images, or the largest would take minutes."""
     return {"image_size": SMALL} if name.startswith("vit_") else {}
@@ -93,24 +102,12 @@ def checks(
         }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if is_trained_in_ci(name) else pytest.mark.registry)
-        for name in [*SERVED, *FROM_TIMM]
-    ],
-)
+@pytest.mark.parametrize("name", all_of_which(is_trained_in_ci))
 def test_it_takes_a_training_step_and_keeps_its_weights(name, checks):
     checks[test_it_takes_a_training_step_and_keeps_its_weights.__name__, name].get()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in EXPORTED_IN_CI else pytest.mark.registry)
-        for name in [*SERVED, *FROM_TIMM]
-    ],
-)
+@pytest.mark.parametrize("name", all_of_which(EXPORTED_IN_CI.__contains__))
 def test_it_exports_with_parity(name, checks):
     checks[test_it_exports_with_parity.__name__, name].get()
 
