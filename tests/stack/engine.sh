@@ -59,7 +59,8 @@ down() {
         sleep 0.2
     fi
     if [ -f "$dir/bridges.before" ]; then
-        ip -o link show type bridge | awk -F ': ' '{ print $2 }' | grep -vxFf "$dir/bridges.before" |
+        # No bridge to take away is no fault; grep says 1 to it, and the shell would end here without a word.
+        { ip -o link show type bridge | awk -F ': ' '{ print $2 }' | grep -vxFf "$dir/bridges.before" || true; } |
             while read -r bridge; do ip link del "$bridge" 2> /dev/null || true; done
     fi
     if [ -f "$dir/iptables.before" ]; then
