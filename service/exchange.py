@@ -14,14 +14,14 @@ from typing import Protocol
 from uuid import uuid4
 
 import structlog
-from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError, ResponseError
 from redis.asyncio import Redis as AsyncRedis
 from redis.connection import PythonRespSerializer
 
-from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode, encode
-from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX, TaskName
+from service.batch_queue import BatchQueue
+from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode
+from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX
 from workers.redis_url import UNREACHABLE
 
 log = structlog.get_logger()
@@ -97,7 +97,7 @@ class CeleryExchange:
     cannot be read, which is then dropped.
     """
 
-    celery: Celery
+    queue: BatchQueue
     transit: Redis
     replies: AsyncRedis
     ttl_s: float
@@ -165,7 +165,7 @@ class CeleryExchange:
                     else:
                         pipe.set(key, image, px=expires)
                 pipe.execute()
-            self.celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(batch),), argsrepr="", kwargsrepr="")
+            self.queue.put(batch)
         except (RedisError, OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error
 
@@ -227,3 +227,4 @@ class CeleryExchange:
 
     def close(self) -> None:
         self._senders.shutdown(wait=False, cancel_futures=True)
+        self.queue.close()

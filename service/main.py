@@ -10,13 +10,15 @@ from typing import Any
 
 import structlog
 import uvicorn
+from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
 from uvicorn.config import STARTUP_FAILURE
 
 from service.app import create_app
 from service.auth import Authenticator
+from service.batch_queue import BatchQueue
 from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.connection import BoundedConnection
@@ -166,7 +168,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         on_malformed=partial(metrics.observe_malformed, "heartbeat"),
     )
     exchange = CeleryExchange(
-        celery,
+        BatchQueue(celery, _broker(settings)),
         connect(
             settings.transit,
             socket_timeout=10,
@@ -231,6 +233,13 @@ def build_parts(settings: GatewaySettings) -> Parts:
         event_streams=event_stream_slots(settings.max_event_streams),
         tracer=tracer,
     )
+
+
+def _broker(settings: GatewaySettings) -> Redis:
+    """Patient for as long as a publisher of Celery's is: its client waits."""
+    retry = Retry(ExponentialBackoff(cap=0.25, base=0.05), 2)
+    timeouts = {"socket_timeout": 5, "socket_connect_timeout": 3}
+    return connect(settings.broker_url, **timeouts, health_check_interval=15, retry=retry)
 
 
 def _async_redis(settings: GatewaySettings) -> AsyncRedis:

@@ -15,6 +15,9 @@ class Preferences:
     wait_s: float | None = None
 
 
+NO_PREFERENCES = Preferences()
+
+
 async def preferences(
     prefer: Annotated[
         str | None,

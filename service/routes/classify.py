@@ -2,23 +2,26 @@
 
 import asyncio
 import hashlib
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from service.auth import key_of, requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.direct_route import DirectRoute
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.exchange import StoredImage
 from service.idempotency import idempotency_key_of, idempotency_of
 from service.images import read_images
 from service.intake import SentImage
 from service.parts import Parts, parts_of, traceparent_of
-from service.preferences import Preferences, preferences
+from service.preferences import NO_PREFERENCES, Preferences, preferences
 from service.routes.jobs import accepted, create_job
 from service.schemas import CLASSIFY_BODY, CLASSIFY_RESPONSES, Classification
 from storage.errors import DatabaseUnavailable
@@ -28,7 +31,29 @@ from workers.contract.jobs import ClassifyRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.queues import JobKind
 
-router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])
+USUAL_QUERY = re.compile(rb"(?:top_k=([1-9][0-9]{0,2}|1000))?")
+TOP_K = 5
+
+
+class ClassifyRoute(DirectRoute):
+    """Reads what a program sends that classifies image after image: a body of known size, perhaps `top_k`."""
+
+    def arguments(self, scope: Scope) -> Mapping[str, Any] | None:
+        query = USUAL_QUERY.fullmatch(scope["query_string"])
+        size = None
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                size = int(value)
+            elif name == b"prefer":
+                return None
+        parts: Parts = scope["app"].state.parts
+        if query is None or size is None or size > parts.settings.max_body_bytes:
+            return None
+        top_k = int(query[1]) if query[1] else TOP_K
+        return {"reference": scope["path_params"]["reference"], "preferred": NO_PREFERENCES, "top_k": top_k}
+
+
+router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))], route_class=ClassifyRoute)
 
 
 @router.post(
@@ -42,7 +67,7 @@ async def classify(
     reference: str,
     request: Request,
     preferred: Annotated[Preferences, Depends(preferences)],
-    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = 5,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = TOP_K,
 ) -> Response:
     """One prediction per image in the order sent. A single image that fails is an error; among several, each
     failed image has its own `error` in its place and the others are classified."""

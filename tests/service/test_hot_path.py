@@ -57,6 +57,20 @@ def test_top_k_limits_the_classes(client: httpx.Client) -> None:
     assert len(answer.json()["predictions"][0]["classes"]) == 1
 
 
+def test_an_answer_is_the_same_whoever_reads_the_request(client: httpx.Client) -> None:
+    """A body of known size goes past FastAPI, one in chunks and an unusual query do not."""
+    image = picture("green")
+    answers = [
+        client.post(f"/v1/models/colours/classify?top_k={top_k}", content=body, headers=PNG)
+        for top_k, body in (("2", image), ("2", iter([image[:100], image[100:]])), ("002", image))
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert {frozenset(answer.headers) for answer in answers} == {frozenset(answers[0].headers)}
+    bodies = [{**answer.json(), "timings": None} for answer in answers]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert len(bodies[0]["predictions"][0]["classes"]) == 2
+
+
 def test_many_files_are_answered_in_the_order_sent(client: httpx.Client) -> None:
     colours = ["blue", "red", "green", "red", "blue"] * 8
     files = [("file", (f"{n}.png", picture(c, noise=n + 1))) for n, c in enumerate(colours)]

@@ -25,10 +25,8 @@ from models.predictor import Predictor
 from models.preprocess import prepare
 from system.memory import trim_heap
 from workers.contract.messages import ClassScore, ImageOutcome
+from workers.inference.parts import split, warmed_up
 
-# On a CPU a larger batch costs no less for each image. Small parts spread over the cores, and a core that infers
-# while another decodes waits for nobody: "decode all, then infer" cost up to 0.9 of 11 ms an image.
-CPU_PART = 2
 # The process that decodes apart is started for one image, and kept so long for the next.
 DECODER_KEPT_S = 10.0
 
@@ -46,6 +44,7 @@ class DeadlinePassed(Exception):
 @dataclass
 class LoadedModel:
     predictor: Predictor
+    part: int | None
     users: int = 0
     evicted: bool = False
 
@@ -121,6 +120,8 @@ class Engine:
 
     def __post_init__(self) -> None:
         self._decoders = ThreadPoolExecutor(self.concurrency, thread_name_prefix="decode")
+        # A part is decoded and inferred by one thread: a core that infers while another decodes waits for nobody.
+        # "Decode all, then infer" cost up to 0.9 of 11 ms an image.
         self._runners = ThreadPoolExecutor(self.concurrency, thread_name_prefix="infer")
         # One: of what is costly no more than one core, and the memory for no more than one at a time.
         self._apart = ThreadPoolExecutor(1, thread_name_prefix="apart")
@@ -148,12 +149,14 @@ class Engine:
             PredictionFailed: ONNX Runtime could not run it.
             BlobsUnavailable: its files could not be fetched.
         """
-        with self.model(artifact) as predictor:
-            size = CPU_PART if predictor.provider == CPU else max(1, len(images))
+        with self.model(artifact) as held:
+            predictor = held.predictor
             batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
-            parts = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+            parts = split(len(images), held.part, self.concurrency)
+            # An image that comes alone need not wait for a change of threads; others stand in line for a core.
+            each = map if len(parts) == 1 and held.users == 1 else self._runners.map
             try:
-                done = list(self._runners.map(lambda part: self._classify_part(batch, part), parts))
+                done = list(each(lambda part: self._classify_part(batch, part), parts))
                 apart = {place: self._classify_decoded(batch, place) for place in sorted(batch.apart)}
             except BaseException:
                 # The rest of the batch is not worth anything any more.
@@ -178,11 +181,11 @@ class Engine:
             return tuple(sorted({held.predictor.provider for held in self._models.values()}))
 
     @contextmanager
-    def model(self, artifact: str) -> Iterator[Predictor]:
-        """The artifact's predictor; it is not closed before the block ends, whatever else must be loaded."""
+    def model(self, artifact: str) -> Iterator[LoadedModel]:
+        """The loaded artifact; it is not closed before the block ends, whatever else must be loaded."""
         held = self._acquire(artifact)
         try:
-            yield held.predictor
+            yield held
         finally:
             self._release(held)
 
@@ -275,14 +278,14 @@ class Engine:
             pending.result()
         try:
             predictor = self.load(artifact)
-            predictor.warm_up([1, CPU_PART, 8])
+            part = warmed_up(predictor)
         except BaseException as error:
             with self._lock:
                 del self._loading[artifact]
             mine.set_exception(error)
             raise
         with self._lock:
-            held = self._models[artifact] = LoadedModel(predictor, users=1)
+            held = self._models[artifact] = LoadedModel(predictor, part, users=1)
             del self._loading[artifact]
             self._evict(keep=artifact)
         mine.set_result(held)

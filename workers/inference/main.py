@@ -60,9 +60,9 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     quarantine = Quarantine(transit, worker)
     memory = settings.model_memory_bytes - bulk_memory(settings)
     engine = open_engine(settings, BlobStore(settings.blobs), memory, quarantine)
-    # Each message is shared by all cores. One more is worked on while a reply travels; with more than that,
+    # Of small messages each core has one, and one more is at hand when a reply leaves; with more than that,
     # batches would be smaller and their fixed costs weigh more.
-    slots = max(2, settings.concurrent_inferences)
+    slots = settings.concurrent_inferences + 1
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_batches(app, engine, quarantine, worker, tracer)

@@ -1,10 +1,10 @@
 """Celery's side of inference: messages in, one reply out. What happens to a batch is the engine's business."""
 
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import structlog
 from celery import Celery
 from celery.exceptions import Reject
@@ -165,8 +165,8 @@ def _conclude(quarantine: Quarantine, present: Sequence[tuple[bytes, bool]], res
 def send_reply(quarantine: Quarantine, batch: ClassifyBatch, reply: ClassifyReply | None) -> None:
     """Push the reply and free the images, in one round trip; waits out a short absence of Redis."""
 
-    # The same JSON as `encode` makes, four times as quickly; a reply has hundreds of small parts.
-    payload = json.dumps(reply, default=vars, separators=(",", ":")) if reply else None
+    # A reply has hundreds of small parts: with the standard library it would take as long as Redis does.
+    payload = orjson.dumps(reply) if reply else None
 
     def send() -> None:
         with quarantine.transit.pipeline(transaction=False) as pipe:

@@ -131,10 +131,10 @@ def test_a_model_larger_than_the_budget_is_served_alone(make_engine: MakeEngine)
 
 def test_an_evicted_model_is_closed_by_its_last_user(make_engine: MakeEngine) -> None:
     engine, loader = make_engine("a", "b", budget=10)
-    with engine.model("a") as predictor:
+    with engine.model("a") as held:
         engine.classify("b", [picture("red")], 1)
         assert engine.loaded() == ("b",)
-        predictor.warm_up([1])
+        held.predictor.warm_up([1])
     with pytest.raises(Exception, match="closed"):
         loader.made["a"].warm_up([1])
 
