@@ -40,14 +40,18 @@ class Expected:
     def first(self) -> Path:
         return next(iter(self.probabilities))
 
-    def check(self, photograph: Path, classes: Classes) -> None:
-        """The best class and its probability. Raises AnswerWrong."""
+    def check(self, photograph: Path, body: bytes, read: Reader) -> None:
+        """The best class of an answer and its probability. Raises AnswerWrong."""
         expected = self.probabilities[photograph]
-        best = classes[0]
-        right, theirs = float(expected.max()), float(expected[best["index"]])
-        if max(abs(best["probability"] - right), right - theirs) > TOLERANCE * right:
+        try:
+            best = read(body)[0]
+            index, probability = int(best["index"]), float(best["probability"])
+            right, theirs = float(expected.max()), float(expected[index])
+        except (ValueError, LookupError, TypeError) as error:
+            raise AnswerWrong(f"{photograph.name}: no classes in {body[:200]!r}: {error!r}") from error
+        if max(abs(probability - right), right - theirs) > TOLERANCE * right:
             raise AnswerWrong(
-                f"{photograph.name}: class {best['index']} with {best['probability']:.5f}, where the model alone "
+                f"{photograph.name}: class {index} with {probability:.5f}, where the model alone "
                 f"says class {int(expected.argmax())} with {right:.5f}"
             )
 
@@ -67,7 +71,7 @@ def ask(target: Target, photograph: Path) -> bytes:
 def check_answers(target: Target, read: Reader, expected: Expected) -> None:
     """One after another. Raises NoAnswer and AnswerWrong."""
     for photograph in expected.probabilities:
-        expected.check(photograph, read(ask(target, photograph)))
+        expected.check(photograph, ask(target, photograph), read)
 
 
 def await_answer(
@@ -78,8 +82,7 @@ def await_answer(
     while True:
         alive()
         with suppress(NoAnswer):
-            body = ask(target, expected.first)
-            expected.check(expected.first, read(body))
+            expected.check(expected.first, ask(target, expected.first), read)
             return
         if time.monotonic() > deadline:
             ask(target, expected.first)

@@ -21,6 +21,7 @@ from benchmarks.server import Running, ServerFailed, Settings
 ROOT = Path(__file__).parents[2]
 START_S = 90.0
 STOP_S = 15.0
+GONE_S = 5.0
 TOLD = 2000
 
 
@@ -100,7 +101,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # Whatever is measured next shall have the machine for itself.
-    psutil.wait_procs(tree, timeout=STOP_S)
+    psutil.wait_procs(tree, timeout=GONE_S)
 
 
 def _end_of(log: Path) -> str:

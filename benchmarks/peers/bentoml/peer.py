@@ -14,12 +14,19 @@ def launch(place: Place, settings: Settings) -> Launch:
         "BENTOML_HOME": str(place.folder),
         "BENTOML_DO_NOT_TRACK": "True",
     }
-    return Launch([*command, "--host", "127.0.0.1", "--port", str(place.port)], "/classify", environment)
+    path = "/classify" if settings["threads"] else "/classify_in_loop"
+    return Launch([*command, "--host", "127.0.0.1", "--port", str(place.port)], path, environment)
 
 
 def sweep(cores: int) -> Sequence[Settings]:
     # Its batches want a list in each request, which one image in a body is not.
-    return [{"workers": cores, "threads": 1}, {"workers": cores, "threads": 2}, {"workers": 1, "threads": cores}]
+    # Without threads it classifies in the event loop.
+    return [
+        {"workers": cores, "threads": 0},
+        {"workers": cores, "threads": 1},
+        {"workers": cores, "threads": 2},
+        {"workers": cores + 1, "threads": 0},
+    ]
 
 
 PEER = Peer("bentoml", "bentoml", launch, sweep)
