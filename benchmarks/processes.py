@@ -45,11 +45,20 @@ def usage(pids: Mapping[str, int]) -> Usage:
 
 def memory(pids: Mapping[str, int]) -> Memory:
     """Of processes and all their descendants. Raises psutil.NoSuchProcess when one of them has ended."""
-    held = {name: [process.memory_full_info() for process in _tree(pid)] for name, pid in pids.items()}
+    held = {name: [_memory(process) for process in _tree(pid)] for name, pid in pids.items()}
     return Memory(
-        resident={name: sum(one.rss for one in tree) for name, tree in held.items()},
-        proportional=sum(getattr(one, "pss", one.uss) for tree in held.values() for one in tree),
+        resident={name: sum(resident for resident, _ in tree) for name, tree in held.items()},
+        proportional=sum(proportional for tree in held.values() for _, proportional in tree),
     )
+
+
+def _memory(process: psutil.Process) -> tuple[int, int]:
+    """Resident and proportional. One that has ended and was not waited for yet holds none."""
+    try:
+        held = process.memory_full_info()
+    except psutil.ZombieProcess:
+        return 0, 0
+    return held.rss, getattr(held, "pss", held.uss)
 
 
 def come_to_rest(pids: Mapping[str, int], at_most_s: float) -> None:
