@@ -30,7 +30,7 @@ SETS = ("small", "large")
 # The peer that needs nothing which Fovea does not bring.
 ALWAYS = ("bare-fastapi",)
 # Where the output goes to a file there is no terminal to ask.
-PIPED_WIDTH = 150
+PIPED_WIDTH = 165
 
 
 @dataclass(frozen=True)
