@@ -54,8 +54,8 @@ chaos: $(READY) ## Faults of every kind under load, by a printed seed; SEEDS=20 
 	@PYTHONPATH=.:tests $(BIN)/python -m chaos.run --seeds $(or $(SEEDS),1) --minutes $(or $(MINUTES),0.8) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
-bench: $(READY) ## Measure against this machine's limit and the installed peers
-	@$(BIN)/python -m benchmarks.run
+bench: $(READY) ## Measure against this machine's limit; PEERS=all installs and drives the peers too, JSON=FILE
+	@$(BIN)/python -m benchmarks.run $(if $(PEERS),--peers $(PEERS)) $(if $(JSON),--json $(JSON))
 
 isolation: $(READY) ## Measure how bulk work beside them slows interactive images
 	@$(BIN)/python -m benchmarks.isolation
@@ -77,6 +77,10 @@ lock: $(READY) ## Compile the hash-pinned requirement files; UPGRADE=--upgrade f
 	@for role in dev gateway inference-cpu inference-cuda training debug; do \
 	  $(BIN)/uv pip compile pyproject.toml --extra $$role --extra client --extra s3 --extra tracing -o requirements/$$role.txt --universal $(UPGRADE) \
 	    --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet || exit 1; \
+	done
+	@for file in benchmarks/peers/*/requirements.in; do \
+	  $(BIN)/uv pip compile $$file -o $${file%.in}.txt --universal $(UPGRADE) --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet || exit 1; \
 	done
 
 clean: ## Remove everything that set-up and tools made (never the data folder)

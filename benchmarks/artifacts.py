@@ -8,13 +8,14 @@ from pathlib import Path
 
 from models.artifact import read_manifest
 
-PLAIN = "plain.onnx"
 FOVEA = "fovea"
 
 
 @dataclass(frozen=True)
 class Artifacts:
-    """`folder` holds `plain.onnx` (float32 NCHW in, logits out, batch 1) and Fovea's artifact in `fovea/`."""
+    """`folder` holds `plain.onnx` (float32 `[n, 3, height, width]` in, logits `[n, classes]` out) with
+    `plain.json`, and Fovea's artifact in `fovea/`.
+    """
 
     model: str
     folder: Path

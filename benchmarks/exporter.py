@@ -3,6 +3,8 @@
 The only part of the bench that needs torch, so it is a process that ends before anything is measured.
 """
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.artifacts import FOVEA, PLAIN, weights_folder
+from benchmarks.artifacts import FOVEA, weights_folder
+from benchmarks.plain import FACTS, PLAIN, View
 from models.artifact import Manifest, software_versions, write_manifest
 from models.export import export
 from models.normalise import Normalise
@@ -33,7 +36,7 @@ def main(model: str, folder: Path, photographs: Path) -> None:
     images = np.stack([prepare(path, weights.preprocessing) for path in paths])
     if weights.provenance["origin"] == NONE:
         _fit_statistics(network, images, weights.preprocessing)
-    _export_plain(network, folder / PLAIN, weights.preprocessing)
+    _export_plain(network, weights, folder)
     _export_fovea(model, network, weights, images, folder / FOVEA)
 
 
@@ -57,17 +60,35 @@ def _fit_statistics(network: nn.Module, images: NDArray[np.uint8], preprocessing
     network.eval()
 
 
-def _export_plain(network: nn.Module, path: Path, preprocessing: Preprocessing) -> None:
-    example = torch.zeros(1, 3, preprocessing.height, preprocessing.width)
-    program: Any = torch.onnx.export(network, (example,), dynamo=True, external_data=False, verbose=False)
-    program.save(path, external_data=False)
+def _export_plain(network: nn.Module, weights: LoadedWeights, folder: Path) -> None:
+    preprocessing = weights.preprocessing
+    # Of two images: torch would take a size of one for a constant.
+    example = torch.zeros(2, 3, preprocessing.height, preprocessing.width)
+    program: Any = torch.onnx.export(
+        network,
+        (example,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    program.save(folder / PLAIN, external_data=False)
+    values = preprocessing.to_dict()
+    if (values["fit"], values["interpolation"]) != ("crop", "bilinear"):
+        raise ValueError(f"the plain way knows a bilinear resize and a crop, not {preprocessing}")
+    view = {field.name: values[field.name] for field in dataclasses.fields(View)}
+    (folder / FACTS).write_text(json.dumps({"view": view, "labels": _labels(weights)}), "utf-8")
+
+
+def _labels(weights: LoadedWeights) -> tuple[str, ...]:
+    return weights.labels or tuple(f"class {number}" for number in range(1000))
 
 
 def _export_fovea(
     model: str, network: nn.Module, weights: LoadedWeights, images: NDArray[np.uint8], folder: Path
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    labels = weights.labels or tuple(f"class {number}" for number in range(1000))
+    labels = _labels(weights)
     report = export(network, folder, preprocessing=weights.preprocessing, labels=labels, images=images)
     write_manifest(
         folder,

@@ -15,6 +15,9 @@ class Figure:
     and where it is not the figure says little. `faults` counts answers other than 200 and broken connections;
     with any of them the figure is void. `stages` is what the service says of itself: the mean batch, and mean
     milliseconds of waiting, queue, fetching, decoding and inference.
+
+    `memory_of` is what each process has resident; `pss` is of all of them together, with the pages that they share
+    counted once. `cold_start_s` is of the start before this step.
     """
 
     step: str
@@ -29,6 +32,8 @@ class Figure:
     client_ms: float = 0.0
     cpu_of: dict[str, float] = field(default_factory=dict)
     memory_of: dict[str, int] = field(default_factory=dict)
+    pss: int = 0
+    cold_start_s: float | None = None
     stages: dict[str, float] = field(default_factory=dict)
     faults: int = 0
     fault: str = ""

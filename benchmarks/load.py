@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.figure import Figure
-from benchmarks.processes import Usage, usage
+from benchmarks.processes import Usage, memory, usage
 
 SCRIPT = Path(__file__).with_name("wrk.lua")
 MARK = "FOVEA "
@@ -36,10 +36,11 @@ class LoadFailed(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """An address that takes one image per POST, and the processes behind it by name."""
+    """An address that takes one image per POST, the processes behind it by name, and headers that it wants."""
 
     url: str
     pids: Mapping[str, int]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def require_wrk() -> str:
@@ -63,24 +64,27 @@ def measure_load(
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listing:
         listing.write("".join(f"{path}\n" for path in photographs))
         listing.flush()
-        client = _start(target.url, Path(listing.name), concurrency, ramp_s + seconds + TAIL_S)
+        client = _start(target, Path(listing.name), concurrency, ramp_s + seconds + TAIL_S)
         try:
             pids = {**target.pids, CLIENT: client.pid}
             time.sleep(ramp_s)
             first = usage(pids)
             time.sleep(seconds)
             last = usage(pids)
+            # Costs more than a look at the times, so it is taken when they are.
+            held = memory(target.pids)
             said, _ = client.communicate(timeout=REPLY_TIMEOUT_S)
         finally:
             client.kill()
-    return _figure(step, _result(said), first, last)
+    return replace(_figure(step, _result(said), first, last), memory_of=held.resident, pss=held.proportional)
 
 
-def _start(url: str, listing: Path, concurrency: int, duration_s: float) -> subprocess.Popen[str]:
+def _start(target: Target, listing: Path, concurrency: int, duration_s: float) -> subprocess.Popen[str]:
     # wrk takes whole seconds; what is left over runs after the window.
     duration = f"{int(duration_s) + 1}s"
     options = ["-t", "1", "-c", str(concurrency), "-d", duration, "--timeout", f"{REPLY_TIMEOUT_S}s"]
-    command = [require_wrk(), *options, "-s", str(SCRIPT), url, "--", str(listing), "image/jpeg"]
+    headers = [text for pair in {"Content-Type": "image/jpeg", **target.headers}.items() for text in pair]
+    command = [require_wrk(), *options, "-s", str(SCRIPT), target.url, "--", str(listing), *headers]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -112,7 +116,6 @@ def _figure(step: str, result: Mapping[str, Any], first: Usage, last: Usage) -> 
         client_ms=client_s / images * 1e3,
         others=max(0.0, busy - sum(cpu_s.values()) - client_s) / (seconds * (psutil.cpu_count() or 1)),
         cpu_of={name: value / images * 1e3 for name, value in cpu_s.items()},
-        memory_of={name: value for name, value in last.memory.items() if name != CLIENT},
         faults=result["faults"] + result["lost"],
         fault=result["fault"][:300],
     )

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.figure import Figure
 from benchmarks.limit import CLASSIFIERS, Classifier
 from benchmarks.machine import busy_seconds
+from benchmarks.processes import memory
 
 WARM_UP = 3
 # Both children must have read their line before either begins.
@@ -74,6 +75,7 @@ class Loops:
         results = [_read(child) for child in self._children]
         busy = busy_seconds() - busy
         lasted = time.time() - began
+        held = memory({str(child.pid): child.pid for child in self._children})
         images = sum(result["images"] for result in results)
         rate = sum(result["images"] / result["seconds"] for result in results)
         times = sorted(time_ms for result in results for time_ms in result["times_ms"])
@@ -88,7 +90,8 @@ class Loops:
             decode_ms=sum(result["prepare_s"] for result in results) / images * 1e3,
             inference_ms=sum(result["infer_s"] for result in results) / images * 1e3,
             others=max(0.0, busy - own) / (lasted * (os.cpu_count() or 1)),
-            memory_of={"each process": max(result["memory"] for result in results)},
+            memory_of={"each process": max(held.resident.values())},
+            pss=held.proportional,
         )
 
 
@@ -107,8 +110,6 @@ def serve(kind: str, artifacts: Path, start: int) -> None:
 
 def _loop(classifier: Classifier, photographs: Sequence[bytes], begin: float, seconds: float) -> dict[str, Any]:
     """The processor times are those of all threads of the process, so ONNX Runtime's helpers count as well."""
-    import psutil
-
     time.sleep(max(0.0, begin - time.time()))
     times_ms: list[float] = []
     prepare_s = infer_s = 0.0
@@ -131,7 +132,6 @@ def _loop(classifier: Classifier, photographs: Sequence[bytes], begin: float, se
         "prepare_s": prepare_s,
         "infer_s": infer_s,
         "cpu_s": time.process_time() - cpu,
-        "memory": psutil.Process().memory_info().rss,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ from rich.table import Table
 
 from benchmarks.case import FOVEA_LOOP, LIMIT, Case, Spread
 from benchmarks.machine import Machine
-from benchmarks.peers import Peer
+from benchmarks.peers.sweep import shown
 
 # Above this share of the processor used by others, a figure says more about them than about Fovea.
 DISTURBED = 0.05
 MEGABYTE = 2**20
 
+HEADINGS = (
+    "images/s", "of the limit", "p50 ms", "p99 ms", "CPU ms", "outside ORT", "others", "MB", "start s", "batch"
+)  # fmt: skip
+
 MEANING = {
-    LIMIT: "Pillow decodes all, numpy, ONNX Runtime's defaults; one process per core",
-    "limit-1-thread": "the same with one ONNX Runtime thread in each process",
+    LIMIT: "Pillow decodes all, numpy, one ONNX Runtime thread; one process per core, no HTTP",
     FOVEA_LOOP: "Fovea's preprocessing and session settings; one process per core",
 }
 
@@ -33,7 +37,7 @@ def print_case(console: Console, case: Case) -> None:
         caption_justify="left",
     )
     table.add_column("step")
-    for heading in ("images/s", "of the limit", "p50 ms", "p99 ms", "CPU ms", "outside ORT", "others", "batch"):
+    for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for step in case.steps:
         table.add_row(step, *_row(case, step))
@@ -55,17 +59,23 @@ def print_memory(console: Console, cases: Sequence[Case]) -> None:
     console.print(table)
 
 
-def print_notes(console: Console, cases: Sequence[Case], peers: Sequence[Peer]) -> None:
+def print_peers(console: Console, case: Case) -> None:
+    """The settings that the peers were measured with, and the peers that were not."""
+    for name, entrant in case.entrants.items():
+        console.print(f"{name}: {entrant.version}; {shown(entrant.settings)}", highlight=False)
+    for name, reason in case.left_out.items():
+        console.print(f"{name} was left out: {reason}", style="red", highlight=False, markup=False)
+
+
+def print_notes(console: Console, cases: Sequence[Case]) -> None:
     for step, meaning in MEANING.items():
         console.print(f"{step}: {meaning}", highlight=False)
     console.print(
         "outside ORT: processor time per image that is not inference; others: share of the machine's processor "
-        "time that somebody else used",
+        "time that somebody else used; MB: of all processes, shared pages counted once (PSS); start: from the "
+        "start of the processes to the first right answer",
         highlight=False,
     )
-    unmeasured = [peer.name for peer in peers if peer.start is None]
-    if unmeasured:
-        console.print(f"[yellow]Installed, but the bench cannot drive them yet: {', '.join(unmeasured)}[/]")
     disturbed = [
         figure.others for case in cases for figures in case.rounds for figure in figures.values()
         if figure.others > DISTURBED
@@ -78,12 +88,14 @@ def print_notes(console: Console, cases: Sequence[Case], peers: Sequence[Peer]) 
 
 
 def write_json(
-    path: Path, machine: Machine, settings: dict[str, Any], cases: Sequence[Case], peers: Sequence[Peer]
+    path: Path, machine: Machine, command: str, settings: dict[str, Any], cases: Sequence[Case]
 ) -> None:
+    """`command` repeats the run."""
     document = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": command,
         "machine": machine.to_dict(),
         "settings": settings,
-        "peers": [{"name": peer.name, "version": peer.version, "measured": bool(peer.start)} for peer in peers],
         "cases": [case.to_dict() for case in cases],
     }
     path.write_text(json.dumps(document, indent=2) + "\n")
@@ -92,7 +104,7 @@ def write_json(
 def _row(case: Case, step: str) -> list[str]:
     figures = case.figures(step)
     if any(figure.faults for figure in figures):
-        return ["void"] * 7 + [""]
+        return ["void"] * (len(HEADINGS) - 1) + [""]
     batch = case.spread(step, lambda figure: figure.stages.get("batch", 0.0)).median
     return [
         _shown(case.spread(step, lambda figure: figure.rate), 1),
@@ -102,6 +114,8 @@ def _row(case: Case, step: str) -> list[str]:
         f"{case.spread(step, lambda figure: figure.cpu_ms).median:.2f}",
         _shown(case.outside(step), 2),
         f"{case.spread(step, lambda figure: figure.others).median:.0%}",
+        f"{case.spread(step, lambda figure: figure.pss).median / MEGABYTE:.0f}",
+        f"{case.spread(step, lambda figure: figure.cold_start_s or 0.0).median:.1f}" if "@" in step else "",
         f"{batch:.1f}" if batch else "",
     ]
 

@@ -4,15 +4,16 @@ They are the processes and settings of `fovea up`, in a temporary folder, withou
 asked for, the training worker, which are idle while images are classified.
 """
 
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +22,13 @@ from typing import Any
 import httpx
 import redis
 
+from benchmarks.answers import Expected, await_answer, check_answers
 from benchmarks.artifacts import Artifacts
-from benchmarks.limit import FoveaClassifier
+from benchmarks.case import FOVEA
 from benchmarks.load import Target
+from benchmarks.plain import Classes
+from benchmarks.ports import free_port
+from benchmarks.server import Running, ServerFailed
 from cli.up.launch import GATEWAY_ENVIRONMENT
 from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 from models.artifact import read_manifest
@@ -36,18 +41,22 @@ MODULES = {"gateway": "service.main", "worker": "workers.inference.main"}
 TRAINING = {"training": "workers.training.main"}
 START_S = 60.0
 STOP_S = 15.0
-PROBABILITY_TOLERANCE = 1e-4
 
 
-class ServiceFailed(Exception):
-    """The service did not start, ended, or answered wrongly; the text says which, with its log's end."""
+class ServiceFailed(ServerFailed):
+    """The service did not start or ended; the text says which, with its log's end."""
 
 
 class Service:
-    """A running service with one published model. At the end of its block everything is stopped and removed."""
+    """A running service with one published model. At the end of its block everything is stopped and removed.
 
-    def __init__(self, artifacts: Artifacts, *, training: bool = False) -> None:
+    Its block begins when it is ready or, with `wait=False`, when its processes have been started.
+    """
+
+    def __init__(self, artifacts: Artifacts, *, training: bool = False, wait: bool = True) -> None:
         self.artifacts = artifacts
+        self.began = 0.0
+        self._waits = wait
         self._modules = {**MODULES, **(TRAINING if training else {})}
         self.port = free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -81,24 +90,6 @@ class Service:
     ) -> None:
         self._stack.close()
 
-    def check(self, photographs: Sequence[Path]) -> None:
-        """Every photograph must be answered as the predictor alone answers it. Raises ServiceFailed."""
-        reference = FoveaClassifier(self.artifacts.folder)
-        with httpx.Client(timeout=60) as client:
-            for path in photographs:
-                data = path.read_bytes()
-                answer = client.post(self.target.url, content=data, headers={"Content-Type": "image/jpeg"})
-                if answer.status_code != 200:
-                    raise ServiceFailed(f"{path.name} was answered {answer.status_code}: {answer.text[:500]}")
-                best = answer.json()["predictions"][0]["classes"][0]
-                expected = reference.infer(reference.prepare(data))[0]
-                off = abs(float(expected[best["index"]]) - best["probability"])
-                if max(off, float(expected.max()) - float(expected[best["index"]])) > PROBABILITY_TOLERANCE:
-                    raise ServiceFailed(
-                        f"{path.name}: the service says class {best['index']} with {best['probability']:.5f}, the "
-                        f"predictor alone class {int(expected.argmax())} with {float(expected.max()):.5f}"
-                    )
-
     def stages(self) -> Mapping[str, float]:
         """The gateway's running sums: images, batches and seconds of each stage, from its metrics."""
         text = httpx.get(f"{self.base_url}/metrics", timeout=10).text
@@ -111,13 +102,14 @@ class Service:
                 sums[name.removeprefix("fovea_")] = float(value)
         return sums
 
+    def require_alive(self) -> None:
+        """Raises ServiceFailed when one of its processes has ended."""
+        for name, process in self._processes.items():
+            if process.poll() is not None:
+                raise ServiceFailed(f"{name} ended with code {process.returncode}:\n{self._log(name)}")
+
     def _start(self) -> None:
-        binary = find_redis()
         sockets = {name: self._folder / f"{name}.sock" for name in ("broker", "transit")}
-        self._spawn("redis broker", broker_arguments(binary, sockets["broker"], self._folder))
-        self._spawn("redis transit", transit_arguments(binary, sockets["transit"]))
-        for path in sockets.values():
-            self._wait(partial(_answers, redis_url(path)), "Redis")
         environment = {
             "FOVEA_HOST": "127.0.0.1",
             "FOVEA_PORT": str(self.port),
@@ -138,10 +130,18 @@ class Service:
             environment["FOVEA_DATABASE_URL"],
             environment["FOVEA_BLOBS_URL"],
         )
+        # From here on it is what whoever starts Fovea on a folder that is there waits for.
+        self.began = time.monotonic()
+        binary = find_redis()
+        self._spawn("redis broker", broker_arguments(binary, sockets["broker"], self._folder))
+        self._spawn("redis transit", transit_arguments(binary, sockets["transit"]))
+        for path in sockets.values():
+            self._wait(partial(_answers, redis_url(path)), "Redis")
         for name, module in self._modules.items():
             own = GATEWAY_ENVIRONMENT if name == "gateway" else {}
             self._spawn(name, [sys.executable, "-m", module], {**environment, **own})
-        self._wait(self._ready, "the gateway and its workers")
+        if self._waits:
+            self._wait(self._ready, "the gateway and its workers")
 
     def _spawn(self, name: str, command: list[str], environment: Mapping[str, str] | None = None) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
@@ -165,9 +165,7 @@ class Service:
     def _wait(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + START_S
         while not holds():
-            for name, process in self._processes.items():
-                if process.poll() is not None:
-                    raise ServiceFailed(f"{name} ended with code {process.returncode}:\n{self._log(name)}")
+            self.require_alive()
             if time.monotonic() > deadline:
                 logs = "\n".join(self._log(name) for name in self._modules)
                 raise ServiceFailed(f"waited {START_S:.0f} s for {what}:\n{logs}")
@@ -186,6 +184,30 @@ class Service:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@dataclass(frozen=True)
+class FoveaServer:
+    """Fovea as it is installed, as a server of the bench. `expected` is what the predictor alone answers."""
+
+    artifacts: Artifacts
+    expected: Expected
+    name: str = FOVEA
+
+    @contextmanager
+    def start(self) -> Iterator[Running]:
+        with Service(self.artifacts, wait=False) as service:
+            target = service.target
+            await_answer(target, read, self.expected, within_s=START_S, alive=service.require_alive)
+            cold_start_s = time.monotonic() - service.began
+            check_answers(target, read, self.expected)
+            yield Running(target, cold_start_s, service.stages)
+
+
+def read(body: bytes) -> Classes:
+    """The classes of an answer of Fovea's."""
+    classes: Classes = json.loads(body)["predictions"][0]["classes"]
+    return classes
 
 
 def publish(artifact: Path, model: str, prefix: str, database_url: str, blobs_url: str) -> None:
@@ -208,12 +230,6 @@ def mean_stages(before: Mapping[str, float], after: Mapping[str, float]) -> dict
         total, count = change.get(f"{stage}_seconds_sum", 0.0), change.get(f"{stage}_seconds_count", 0.0)
         means[f"{stage}_ms"] = total / max(1.0, count) * 1e3
     return means
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

@@ -2,38 +2,35 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.artifacts import Artifacts, ExportProcessFailed, make_artifacts
-from benchmarks.case import FOVEA_LOOP, LIMIT, Case
-from benchmarks.figure import Figure
-from benchmarks.load import LoadFailed, Target, WrkMissing, measure_load, require_wrk
-from benchmarks.loop import ChildEnded, Loops
-from benchmarks.machine import Machine, this_machine
-from benchmarks.peers import Peer, PeerFailed, find_peers
+from benchmarks.answers import AnswerWrong, NoAnswer
+from benchmarks.artifacts import ExportProcessFailed, make_artifacts
+from benchmarks.case import Case
+from benchmarks.load import LoadFailed, WrkMissing, require_wrk
+from benchmarks.loop import ChildEnded
+from benchmarks.machine import this_machine
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environment import PeerUnavailable, default_cache, install, version
 from benchmarks.photographs import Photographs, large_photographs, small_photographs
-from benchmarks.report import print_case, print_memory, print_notes, write_json
-from benchmarks.rest import Service, ServiceFailed, mean_stages
+from benchmarks.report import print_case, print_memory, print_notes, print_peers, write_json
+from benchmarks.rounds import Installed, Plan, measure_case
+from benchmarks.server import ServerFailed
 
 MODELS = ("mobilenet_v2", "mobilenet_v1_025")
 SETS = ("small", "large")
-LOOPS = (LIMIT, "limit-1-thread", FOVEA_LOOP)
-RAMP_S = 1.0
-# Between steps: replies to requests that were cut off, and threads that spin, come to rest.
-PAUSE_S = 0.4
+# The peer that needs nothing which Fovea does not bring.
+ALWAYS = ("bare-fastapi",)
 # Where the output goes to a file there is no terminal to ask.
-PIPED_WIDTH = 150
-# Photographs that are classified one by one before anything is measured, to see that the answers are right.
-CHECKED = 10
+PIPED_WIDTH = 165
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class Options:
     concurrency: tuple[int, ...]
     rounds: int
     seconds: float
-    with_peers: bool
+    peers: tuple[str, ...]
+    cache: Path
     json: Path | None
 
 
@@ -54,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         require_wrk()
-        return bench(options, console)
+        return bench(options, console, command(sys.argv[1:] if arguments is None else arguments))
     except WrkMissing as error:
         errors.print(str(error), style="red", highlight=False)
         return 2
-    except (ExportProcessFailed, ServiceFailed, PeerFailed, LoadFailed, ChildEnded) as error:
+    except (ExportProcessFailed, ServerFailed, AnswerWrong, NoAnswer, LoadFailed, ChildEnded) as error:
         errors.print(str(error), style="red", highlight=False, markup=False)
         return 1
     except KeyboardInterrupt:
-        errors.print("Interrupted; nothing was written.")
+        errors.print("Interrupted; of the case that was being measured nothing was written.")
         return 130
 
 
@@ -74,23 +72,51 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each step (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: does it work at all")
-    parser.add_argument("--no-peers", action="store_true", help="leave the peers out")
+    parser.add_argument(
+        "--peers",
+        type=_words,
+        default=ALWAYS,
+        help=f"'all', 'none', or of {', '.join(PEERS)}; what is not installed yet will be (%(default)s)",
+    )
+    parser.add_argument("--cache", type=Path, default=default_cache(), help="for the peers (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE as well")
     given = parser.parse_args(arguments)
     if unknown := set(given.sets) - set(SETS):
         parser.error(f"--sets knows {' and '.join(SETS)}, not {', '.join(sorted(unknown))}")
     if given.rounds < 1 or given.seconds <= 0:
         parser.error(f"--rounds {given.rounds} and --seconds {given.seconds} must be more than 0")
+    peers = {("all",): tuple(PEERS), ("none",): ()}.get(given.peers, given.peers)
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"--peers knows all, none, {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
     rounds, seconds = (2, 2.0) if given.quick else (given.rounds, given.seconds)
     return Options(
-        tuple(given.models), tuple(given.sets), given.concurrency, rounds, seconds, not given.no_peers, given.json
+        tuple(given.models),
+        tuple(given.sets),
+        given.concurrency,
+        rounds,
+        seconds,
+        peers,
+        given.cache.expanduser().absolute(),
+        given.json,
     )
 
 
-def bench(options: Options, console: Console) -> int:
+def command(arguments: Sequence[str]) -> str:
+    """What repeats the run, without where this machine keeps its files."""
+    kept: list[str] = []
+    paths = ("--json", "--cache")
+    for number, word in enumerate(arguments):
+        if word.partition("=")[0] not in paths and (not number or arguments[number - 1] not in paths):
+            kept.append(word)
+    return shlex.join(["python", "-m", "benchmarks.run", *kept])
+
+
+def bench(options: Options, console: Console, repeated_by: str) -> int:
+    """Measure, show and write; 0 where everything that was asked for was measured and every answer was 200."""
     machine = this_machine()
-    peers = find_peers() if options.with_peers else []
     console.print(f"{machine.processor}, {machine.cores} cores, load {machine.load:.1f}", highlight=False)
+    peers, unavailable = install_peers(options, console)
+    plan = Plan(options.rounds, options.seconds, options.concurrency, machine.cores)
     cases: list[Case] = []
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as name:
         folder = Path(name)
@@ -99,16 +125,44 @@ def bench(options: Options, console: Console) -> int:
             console.print(f"Exporting {model} twice ...", highlight=False)
             artifacts = make_artifacts(model, folder / model, sets[0].paths[0].parent)
             for photographs in sets:
-                cases.append(measure_case(artifacts, photographs, options, machine, peers, console))
+                case = measure_case(
+                    artifacts,
+                    photographs,
+                    plan,
+                    peers,
+                    lambda line: console.print(line, highlight=False, markup=False),
+                )
+                case.left_out |= unavailable
+                cases.append(case)
+                if options.json:
+                    # After each case: an hour of measuring outlives what breaks in the next.
+                    write_json(options.json, machine, repeated_by, vars(plan), cases)
     for case in cases:
         console.print()
         print_case(console, case)
+        print_peers(console, case)
     console.print()
     print_memory(console, cases)
-    print_notes(console, cases, peers)
-    if options.json:
-        write_json(options.json, machine, {**vars(options), "json": str(options.json)}, cases, peers)
-    return 1 if any(case.faults for case in cases) else 0
+    print_notes(console, cases)
+    return 1 if any(case.faults or case.left_out for case in cases) else 0
+
+
+def install_peers(options: Options, console: Console) -> tuple[list[Installed], dict[str, str]]:
+    """Those that can be had, and why the others cannot."""
+    installed: list[Installed] = []
+    unavailable: dict[str, str] = {}
+    for name in options.peers:
+        peer = PEERS[name]
+        if peer.requirements:
+            console.print(f"Installing {name} into {options.cache} where it is not yet ...", highlight=False)
+        try:
+            python = install(peer, options.cache)
+        except PeerUnavailable as error:
+            console.print(str(error), style="red", highlight=False, markup=False)
+            unavailable[name] = str(error)
+            continue
+        installed.append(Installed(peer, python, version(peer, python)))
+    return installed, unavailable
 
 
 def make_sets(names: Sequence[str], folder: Path, console: Console) -> list[Photographs]:
@@ -120,61 +174,6 @@ def make_sets(names: Sequence[str], folder: Path, console: Console) -> list[Phot
             console.print("Enlarging photographs to 12 million pixels ...", highlight=False)
         sets.append(small if name == "small" else large_photographs(folder / "large", small))
     return sets
-
-
-def measure_case(
-    artifacts: Artifacts,
-    photographs: Photographs,
-    options: Options,
-    machine: Machine,
-    peers: Sequence[Peer],
-    console: Console,
-) -> Case:
-    """All rounds of a model on a set. Everything is started before the first, and one thing at a time works."""
-    case = Case(artifacts.model, artifacts.weights, photographs.describe())
-    title = f"{artifacts.model}, {photographs.name}"
-    with ExitStack() as stack:
-        service = stack.enter_context(Service(artifacts))
-        service.check(photographs.paths[:CHECKED])
-        others = {
-            peer.name: stack.enter_context(peer.start(artifacts, machine.cores)) for peer in peers if peer.start
-        }
-        loops = [
-            stack.enter_context(Loops(kind, artifacts.folder, photographs.paths, machine.cores)) for kind in LOOPS
-        ]
-        for number in range(options.rounds):
-            figures: dict[str, Figure] = {}
-            case.rounds.append(figures)
-
-            def keep(figure: Figure, number: int = number, figures: dict[str, Figure] = figures) -> None:
-                figures[figure.step] = figure
-                ratio = figure.rate / figures[LIMIT].rate
-                fault = f", {figure.faults} FAILED: {figure.fault}" if figure.faults else ""
-                console.print(
-                    f"{title}, round {number + 1}/{options.rounds}, {figure.step}: {figure.rate:.1f}/s, "
-                    f"{ratio:.2f} of the limit{fault}",
-                    highlight=False,
-                    markup=False,
-                )
-                time.sleep(PAUSE_S)
-
-            for loop in loops:
-                keep(loop.measure(options.seconds))
-            for concurrency in options.concurrency:
-                step = f"rest@{concurrency}"
-                before = service.stages()
-                figure = _load(step, service.target, photographs, concurrency, options)
-                keep(replace(figure, stages=mean_stages(before, service.stages())))
-            for name, target in others.items():
-                concurrency = max(options.concurrency)
-                keep(_load(f"{name}@{concurrency}", target, photographs, concurrency, options))
-    return case
-
-
-def _load(step: str, target: Target, photographs: Photographs, concurrency: int, options: Options) -> Figure:
-    return measure_load(
-        step, target, photographs.paths, concurrency=concurrency, seconds=options.seconds, ramp_s=RAMP_S
-    )
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
--- Sends the files of a list in turn and notes when each answer came. Arguments: list, content type, offset.
+-- Sends the files of a list in turn and notes when each answer came. Arguments: list, then names and values of headers.
 local ffi = require("ffi")
 ffi.cdef[[
 typedef struct { long seconds; long microseconds; } fovea_time;
@@ -24,7 +24,10 @@ function setup(thread)
 end
 
 function init(args)
-  local headers = { ["Content-Type"] = args[2] }
+  local headers = {}
+  for number = 2, #args, 2 do
+    headers[args[number]] = args[number + 1]
+  end
   for path in io.lines(args[1]) do
     local file = assert(io.open(path, "rb"))
     bodies[#bodies + 1] = wrk.format("POST", nil, headers, file:read("*a"))

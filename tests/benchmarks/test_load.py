@@ -23,6 +23,7 @@ class Sleepy(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     bodies: list[bytes]
+    asked_with: set[tuple[str | None, str | None]]
     asked = 0
     counting = threading.Lock()
 
@@ -31,6 +32,7 @@ class Sleepy(BaseHTTPRequestHandler):
             type(self).asked += 1
             odd = self.asked % 2 == 1
         type(self).bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        type(self).asked_with.add((self.headers["Content-Type"], self.headers["Inference-Header-Content-Length"]))
         time.sleep(PAUSE_S)
         status = 503 if self.path == "/broken" or (self.path == "/odd" and odd) else 200
         answer = b'a "quoted"\nreason'
@@ -46,6 +48,7 @@ class Sleepy(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Sleepy.bodies = []
+    Sleepy.asked_with = set()
     with served(Sleepy) as url:
         yield url
 
@@ -73,6 +76,14 @@ def test_requests_in_the_window_are_counted_and_photographs_sent_in_turn(
     assert figure.faults == 0
     assert set(Sleepy.bodies) == {path.read_bytes() for path in photographs}
     assert set(figure.cpu_of) == {"server"}
+
+
+def test_a_request_has_the_headers_that_its_server_wants(server: str, photographs: list[Path]) -> None:
+    target = Target(server, {"server": os.getpid()}, {"Inference-Header-Content-Length": "0"})
+
+    measure_load("step", target, photographs, concurrency=1, seconds=0.5, ramp_s=0.1)
+
+    assert Sleepy.asked_with == {("image/jpeg", "0")}
 
 
 def test_an_answer_other_than_200_is_a_fault_with_its_reason(server: str, photographs: list[Path]) -> None:

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.colours import make_colour_artifact, picture
+from support.plain import make_plain_artifact
 
 from benchmarks.artifacts import FOVEA
-from benchmarks.limit import plain_pixels
 from benchmarks.loop import ChildEnded, Loops
 from benchmarks.photographs import small_photographs
+from benchmarks.plain import PlainClassifier, plain_pixels
 from models.preprocess import prepare
 from models.spec import Preprocessing
 
@@ -30,6 +31,18 @@ def test_the_plain_pixels_are_foveas_pixels_normalised(tmp_path: Path) -> None:
     assert float(np.abs(plain - expected).mean()) < 0.05
 
 
+def test_a_batch_is_classified_as_each_of_its_images(tmp_path: Path) -> None:
+    make_plain_artifact(tmp_path)
+    images = [picture(colour) for colour in ("blue", "red")]
+    classifier = PlainClassifier(tmp_path)
+
+    both = classifier.classify(images)
+
+    assert [classes[0]["label"] for classes in both] == ["blue", "red"]
+    assert both == [classifier.classify([data])[0] for data in images]
+    assert sum(found["probability"] for found in both[0]) == pytest.approx(1)
+
+
 def test_every_core_has_a_process_that_measures_itself(tmp_path: Path) -> None:
     make_colour_artifact(tmp_path / FOVEA)
     paths = [tmp_path / f"{colour}.png" for colour in ("red", "green", "blue")]
@@ -46,6 +59,7 @@ def test_every_core_has_a_process_that_measures_itself(tmp_path: Path) -> None:
         assert figure.inference_ms is not None
         assert figure.decode_ms is not None
         assert figure.inference_ms + figure.decode_ms <= figure.cpu_ms * 1.05
+        assert figure.pss < 2 * figure.memory_of["each process"]
         assert 0 < figure.p50_ms <= figure.p99_ms
 
 
