@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _start(attempt: Attempt) -> "subprocess.Popen[str]":
     if process.stdin:
         # One that has died already is explained by its exit code.
         with contextlib.suppress(BrokenPipeError), process.stdin as given:
-            json.dump({"job": attempt.job.id, "token": attempt.token}, given)
+            json.dump({"job": attempt.job.id, "token": attempt.token, "taken_at": time.time()}, given)
     return process
 
 

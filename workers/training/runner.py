@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def main() -> int:
     for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     given = json.load(sys.stdin)
-    run(given["job"], given["token"], settings, stop=stop)
+    run(given["job"], given["token"], settings, taken_at=given.get("taken_at"), stop=stop)
     return 0
 
 
@@ -71,10 +72,14 @@ def run(
     token: str,
     settings: WorkerSettings,
     *,
+    taken_at: float | None = None,
     stop: threading.Event | None = None,
     exporter: "Exporter | None" = None,
 ) -> None:
-    """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back."""
+    """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back.
+
+    `taken_at` is when the worker took it, in seconds since the epoch, for the account of where time went.
+    """
     database = open_database(settings.database)
     tracer = open_tracer("trainer", settings)
     try:
@@ -90,7 +95,7 @@ def run(
         ) as folders:
 
             def phases(running: RunningAttempt) -> None:
-                reporter = ProgressReporter(running)
+                reporter = ProgressReporter(running, time.time() - taken_at if taken_at else 0.0)
                 try:
                     # Said before torch is imported, which takes seconds.
                     reporter.phase("preparing")
