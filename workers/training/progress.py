@@ -20,10 +20,10 @@ class ProgressReporter:
     """The watcher of a training job: writes progress at most every half second, and lets the job be stopped.
 
     Progress is `{"phase", "attempt", "elapsed_s", "seconds", "eta_s", ...}`. Phases that count have `done` and
-    `total`; in `training` there are also `epoch`, `epochs`, `step`, `steps`, `loss`, `accuracy`, `images_per_second`, and from
-    the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is for the phase. `seconds` are
-    those of each phase that has ended, after `starting`: how long the attempt had been taken by then. Every call
-    but `end_phase` may raise LeaseLost and Interrupted.
+    `total`; in `training` there are also `epoch`, `epochs`, `step`, `steps`, `loss`, `accuracy`,
+    `images_per_second`, and from the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is
+    for the phase. `seconds` are those of each phase that has ended, after `starting`: how long the attempt had
+    been taken by then. Every call but `end_phase` may raise LeaseLost and Interrupted.
     """
 
     def __init__(self, attempt: RunningAttempt, starting_s: float = 0.0) -> None:

@@ -36,7 +36,7 @@ from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
-from workers.training.cleanup import bound_cache, delete_old_work, work_folder
+from workers.training.cleanup import CACHES, bound_cache, delete_old_work, work_folder
 from workers.training.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(
         work_dir = work_folder(settings.data) / job_id
         delete_old_work(work_dir.parent, ledger, keep=job_id)
         sweep_scratch(settings.cache / BUILTIN)
-        bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
+        bound_cache([settings.cache / name for name in CACHES], settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)
         with contextlib.closing(
             FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
