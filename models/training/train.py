@@ -4,6 +4,7 @@ A head on a frozen backbone is fitted to cached features where these are small e
 trained on the images. Knows no job, no queue, and not where images or weights come from.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.backbone_graph import BackboneGraphs
+from models.errors import ExportFailed
 from models.normalise import Normalise
 from models.training.augment import eval_transform, mixup_cutmix, principal_colours, train_transform
-from models.training.backbone import Backbone, OnnxBackbone, TorchBackbone, identity_of
+from models.training.backbone import Backbone, OnnxBackbone, TorchBackbone
 from models.training.balance import class_weights, sampling_weights
 from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.checkpoint import CheckpointStore
@@ -42,6 +44,8 @@ from models.training.strategy import Strategy, freeze, set_dropout
 from models.zoo.layout import split_network
 from models.zoo.registry import built
 from system.cores import usable_cores
+
+logger = logging.getLogger(__name__)
 
 # Features of one view of all the images; beyond it they are not kept, and the head is trained on images.
 CACHEABLE_BYTES = 2 * 2**30
@@ -92,7 +96,7 @@ def train(
 
     `pretrained`: whether its weights are worth keeping. `graphs`: without them features are torch's. `kept_labels`
     are those that its head knows already, which a fitted head stays near to. Raises Interrupted from the watcher,
-    OutOfMemory, Diverged, ExportFailed, and InvalidRecipe for a regression where the head is not one linear layer,
+    OutOfMemory, Diverged, and InvalidRecipe for a regression where the head is not one linear layer,
     or where its features cannot be kept.
     """
     if recipe.dropout is not None:
@@ -185,8 +189,7 @@ def _train_head(
 ) -> TrainedModel:
     watcher.phase("extracting")
     linear = linear_head(network)
-    backbone = _backbone(network, inputs, device, graphs if linear else None)
-    graph = graphs.copy if graphs and linear else None
+    backbone, graph = _backbone(network, inputs, device, graphs if linear else None)
     views, validation, test = _features(backbone, inputs, recipe, seed, watcher, cache)
     watcher.phase("training")
     split, classes = inputs.split, len(inputs.split.labels)
@@ -232,16 +235,21 @@ def _sampler(recipe: Recipe, targets: NDArray[np.int64], seed: int) -> EpochBatc
 
 def _backbone(
     network: nn.Module, inputs: TrainingInputs, device: torch.device, graphs: KeptGraphs | None
-) -> Backbone:
-    """By ONNX Runtime on a CPU, where its graph can be had. Raises ExportFailed and OSError."""
+) -> tuple[Backbone, Path | None]:
+    """With its graph, and on a CPU by ONNX Runtime, where that can be had. Raises OSError."""
     module = split_network(network).backbone.eval()
+    torchs = TorchBackbone(module, inputs.preprocessing, device)
     if graphs is None:
-        return TorchBackbone(module, inputs.preprocessing, device)
-    identity = f"{built(network).architecture.name}/{identity_of(module, inputs.preprocessing)}"
-    graphs.graphs.fetch(module, inputs.preprocessing, identity, graphs.copy)
-    if device.type == "cpu":
-        return OnnxBackbone(graphs.copy, identity, usable_cores())
-    return TorchBackbone(module, inputs.preprocessing, device)
+        return torchs, None
+    identity = f"{built(network).architecture.name}/{torchs.identity}"
+    try:
+        graphs.graphs.fetch(module, inputs.preprocessing, identity, graphs.copy)
+    except ExportFailed as error:
+        # Whether the network can be exported as a whole, the export of the whole decides.
+        logger.warning("the backbone is not kept as a graph: %s", error)
+        return torchs, None
+    on_cpu = device.type == "cpu"
+    return OnnxBackbone(graphs.copy, identity, usable_cores()) if on_cpu else torchs, graphs.copy
 
 
 def _features(

@@ -17,8 +17,9 @@ from models.normalise import Normalise
 from models.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, check_parity
 from models.spec import Preprocessing
 from models.training.backbone import identity_of
+from models.weights.loading import default_preprocessing
 from models.zoo.layout import split_network
-from models.zoo.registry import build
+from models.zoo.registry import build, get
 
 VIEW = Preprocessing(height=32, width=32, resize=36, mean=(0.5, 0.5, 0.5), std=(0.5, 0.4, 0.3))
 LABELS = ("ant", "bee", "wasp")
@@ -149,3 +150,19 @@ def test_features_that_are_no_row_and_heads_that_are_no_layer_are_refused(
         to_onnx(convolutional, tmp_path / "model.onnx", preprocessing=VIEW, labels=LABELS, backbone=graph)
     with pytest.raises(ExportFailed, match="the head reads 84 numbers"):
         to_onnx(small, tmp_path / "model.onnx", preprocessing=VIEW, labels=LABELS, backbone=graph)
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize(
+    "name", ["resnet18", "googlenet", "inception_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "densenet121",
+             "maxout", "vit_b_32", "swin_t"]
+)  # fmt: skip
+def test_other_families_have_such_graphs_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole, view = build(name, num_classes=3).eval(), default_preprocessing(get(name))
+    backbone = split_network(whole).backbone
+    BackboneGraphs(tmp_path).fetch(backbone, view, identity_of(backbone, view), tmp_path / "backbone.onnx")
+    seen = np.random.default_rng(0).integers(0, 256, (9, view.height, view.width, 3), dtype=np.uint8)
+    model = tmp_path / "model.onnx"
+    to_onnx(whole, model, preprocessing=view, labels=LABELS, temperature=1.3, backbone=tmp_path / "backbone.onnx")
+    assert check_parity(whole, model, seen, preprocessing=view, temperature=1.3).passed

@@ -13,8 +13,8 @@ import structlog
 
 # Has a trainer import everything before it reads what its job is.
 SPARE_OPTION = "--spare"
-# Starting one takes a core for some seconds. Whoever has just started a worker, or sent two jobs, gets that core.
-IDLE_S = 3.0
+# Starting one takes a core for some seconds: the next job, or what else is just starting, is to have it first.
+IDLE_S = 1.0
 ENDING_S = 5.0
 
 log = structlog.get_logger()
