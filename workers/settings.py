@@ -30,7 +30,7 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
         description="Budget of prepared images, features and graphs of backbones; the longest unused go first.",
     )
     spare_trainer: bool = Field(
-        True, description="Keep a trainer with everything imported while there is no job; takes about 0.5 GB."
+        True, description="Keep a trainer with everything imported while there is no job; takes about 0.6 GB."
     )
     weights_url: str = Field(
         "", repr=False, description="A mirror that stands for the hosts of published weights."

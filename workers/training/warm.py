@@ -12,5 +12,5 @@ TINY = Preprocessing(height=4, width=4, resize=4)
 
 
 def warm_up() -> None:
-    """PyTorch's exporter imports most of itself when it is first used. Nothing that is drawn here is kept."""
+    """PyTorch's exporter imports most of itself when it is first used. The graph is thrown away."""
     backbone_graph(nn.Sequential(nn.Flatten(), nn.Linear(3 * TINY.height * TINY.width, 1)), TINY)
