@@ -8,7 +8,7 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation soak sbom audit-pins docs \
+.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation teaching soak sbom audit-pins docs \
         lock clean
 
 help: ## Show this list
@@ -59,6 +59,9 @@ bench: $(READY) ## Measure against this machine's limit; PEERS=all installs and 
 
 isolation: $(READY) ## Measure how bulk work beside them slows interactive images
 	@$(BIN)/python -m benchmarks.isolation
+
+teaching: $(READY) ## Measure how long ants and bees take to be taught; wants FOVEA_TEST_DATA
+	@$(BIN)/python -m benchmarks.teaching
 
 soak: $(READY) ## Half an hour of mixed load: what grows, what is left; MINUTES=5 for less
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)

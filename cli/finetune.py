@@ -12,6 +12,8 @@ from cli.options import AsJson, Key, OnFault, Params, Url, read_object
 if TYPE_CHECKING:
     from cli.client import ApiClient, Json
 
+# A phase that took less is not worth a word.
+LEAST_TOLD_S = 0.05
 _DATASET_ID = re.compile(r"ds_[0-9A-Za-z]+")
 
 
@@ -145,5 +147,6 @@ def _rows(result: "Json") -> list[tuple[str, str]]:
         answers = "serves as production" if result.get("promoted") else "not promoted"
         rows.append(("promotion", f"{answers}: {promotion.get('reason')}" if promotion.get("reason") else answers))
     if seconds := result.get("seconds"):
-        rows.append(("time", duration(sum(seconds.values()))))
+        each = ", ".join(f"{phase} {spent:.1f} s" for phase, spent in seconds.items() if spent >= LEAST_TOLD_S)
+        rows.append(("time", f"{duration(sum(seconds.values()))}: {each}" if each else "0:00"))
     return rows

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from models.artifact import MODEL, software_versions
+from models.backbone_graph import with_head
 from models.errors import ExportFailed
 from models.parity import ParityReport, check_parity
 from models.predictor import ACTIVATION_BYTES, INPUT, OUTPUTS
 from models.served import Served
 from models.spec import Preprocessing
-
-# The newest that torch writes without a conversion afterwards.
-OPSET = 20
+from models.tracing import BATCH, OPSET, serialized, shape_of, trace
+from models.zoo.layout import split_network
 
 # For whoever finds the file without its manifest.
 USAGE = (
@@ -69,16 +68,22 @@ def to_onnx(
     channels: int = 3,
     temperature: float = 1.0,
     metadata: Mapping[str, Any] | None = None,
+    backbone: Path | None = None,
 ) -> None:
     """Write `network` as a single ONNX file that can be used alone.
 
     Input `image`: uint8 `[batch, height, width, 3]`, RGB. Outputs `logits` and `probabilities`: float32
     `[batch, len(labels)]`. Labels, preprocessing, temperature, software versions and what the graph applies by
-    itself are in the file's metadata as JSON, with whatever `metadata` adds. Raises ExportFailed.
+    itself are in the file's metadata as JSON, with whatever `metadata` adds. `backbone` is the graph of the
+    network's own backbone, as `models.backbone_graph` writes it: then nothing is traced, and the network's linear
+    head is put onto it. Raises ExportFailed.
     """
-    served = Served(network, preprocessing, channels=channels, temperature=temperature)
-    example = torch.zeros(2, preprocessing.height, preprocessing.width, 3, dtype=torch.uint8)
-    graph = _trace(served, example)
+    if backbone is None:
+        graph = trace(
+            Served(network, preprocessing, channels=channels, temperature=temperature), preprocessing, OUTPUTS
+        )
+    else:
+        graph = with_head(backbone, split_network(network).head, temperature)
     facts = {
         "labels": list(labels),
         "preprocessing": {**preprocessing.to_dict(), "applied_in_graph": ["mean", "std"]},
@@ -92,35 +97,8 @@ def to_onnx(
     onnx.helper.set_model_props(
         graph, {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
     )
-    _forget_sources(graph)
     _check_signature(graph, preprocessing, len(labels))
-    try:
-        onnx.save(graph, model)
-    except ValueError as exc:
-        raise ExportFailed(f"the network does not fit into one ONNX file of 2 GB: {exc}") from exc
-
-
-def _trace(served: Served, example: torch.Tensor) -> onnx.ModelProto:
-    batch = torch.export.Dim("batch")
-    try:
-        program = torch.onnx.export(
-            served,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=({0: batch},),
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
-    except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as exc:
-        # The exporter wraps the reason in a page of advice for its own developers.
-        reason = str(exc.__cause__ or exc).partition("\n")[0]
-        raise ExportFailed(f"torch cannot write this network as ONNX: {reason}") from exc
-    if program is None:
-        raise ExportFailed("torch's exporter returned no program")
-    return program.model_proto
+    model.write_bytes(serialized(graph))
 
 
 def _activation_bytes(graph: onnx.ModelProto) -> int:
@@ -131,32 +109,19 @@ def _activation_bytes(graph: onnx.ModelProto) -> int:
 
 
 def _bytes_per_image(value: onnx.ValueInfoProto) -> int:
-    shape = _shape(value)
-    if not shape or shape[0] != "batch":
+    shape = shape_of(value)
+    if not shape or shape[0] != BATCH:
         return 0
     return 4 * math.prod(size for size in shape if isinstance(size, int))
 
 
-def _forget_sources(graph: onnx.ModelProto) -> None:
-    """Drop the exporter's notes: source lines and paths of the machine that trained are nobody else's business."""
-    for part in (*graph.graph.node, *graph.graph.input, *graph.graph.output, *graph.graph.value_info):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    for tensor in graph.graph.initializer:
-        tensor.ClearField("metadata_props")
-
-
 def _check_signature(graph: onnx.ModelProto, preprocessing: Preprocessing, classes: int) -> None:
-    found = {value.name: _shape(value) for value in (*graph.graph.input, *graph.graph.output)}
+    found = {value.name: shape_of(value) for value in (*graph.graph.input, *graph.graph.output)}
     expected: dict[str, list[int | str]] = {
-        INPUT: ["batch", preprocessing.height, preprocessing.width, 3],
-        **{name: ["batch", classes] for name in OUTPUTS},
+        INPUT: [BATCH, preprocessing.height, preprocessing.width, 3],
+        **{name: [BATCH, classes] for name in OUTPUTS},
     }
     if found != expected:
         raise ExportFailed(
             f"the exported graph has the shapes {found}; expected {expected}, one column for each label"
         )
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]

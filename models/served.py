@@ -28,3 +28,17 @@ class Served(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         logits: Tensor = self.network(self.normalise(image))
         return logits, torch.softmax(logits / self.temperature, dim=1)
+
+
+class ServedBackbone(nn.Module):
+    """uint8 `[n, height, width, 3]` RGB to what the backbone makes of it, float32; a copy, as in `Served`."""
+
+    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.normalise = Normalise(preprocessing)
+        self.network = copy.deepcopy(backbone).cpu().float()
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        features: Tensor = self.network(self.normalise(image))
+        return features

@@ -14,6 +14,9 @@ from support.stack import Stack
 
 from storage.audit import Actor, acting
 
+# Tests start many workers, and few of them a training: those that want a trainer to wait say so.
+os.environ.setdefault("FOVEA_SPARE_TRAINER", "false")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_are_heard() -> None:

@@ -25,7 +25,12 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
         0, ge=0, description="Threads of one training on the CPU; 0: one per usable core."
     )
     training_cache_bytes: int = Field(
-        10 * 2**30, gt=0, description="Budget of prepared images and features; the longest unused go first."
+        10 * 2**30,
+        gt=0,
+        description="Budget of prepared images, features and graphs of backbones; the longest unused go first.",
+    )
+    spare_trainer: bool = Field(
+        True, description="Keep a trainer with everything imported while there is no job; takes about 0.6 GB."
     )
     weights_url: str = Field(
         "", repr=False, description="A mirror that stands for the hosts of published weights."

@@ -13,24 +13,17 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.normalise import Normalise
-from models.spec import Preprocessing
 from models.training.augment import Transform
-from models.training.checkpoint import weights_sha256
+from models.training.backbone import Backbone
 from models.training.disk import writing
-from models.training.errors import OutOfMemory
 from models.training.pixels import Pixels
-from models.training.precision import out_of_memory
 from models.training.progress import OnProgress
 from models.training.recipe import Augmentation
 from models.training.seeds import derive_seed
 from models.training.split import ImageList
 from system.files import written_whole
-
-# On a CPU a small batch stays in the cache (measured: half the time per image of 64 at once).
-BATCH = {"cpu": 8, "cuda": 64}
 
 
 @dataclass(frozen=True)
@@ -71,21 +64,10 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """A backbone in evaluation mode on its device, with what makes its features its own."""
+    """A backbone that looks at images, and where its features are kept."""
 
-    backbone: nn.Module
-    preprocessing: Preprocessing
-    device: torch.device
+    backbone: Backbone
     cache: FeatureCache
-
-    def __post_init__(self) -> None:
-        self.backbone.to(self.device).eval()
-
-    @property
-    def identity(self) -> str:
-        """Depends on the values of every weight, on the layers between them, and on the preprocessing."""
-        weights = weights_sha256(dict(self.backbone.state_dict()))
-        return f"{weights}/{self.backbone}/{json.dumps(self.preprocessing.to_dict(), sort_keys=True)}"
 
     def extract(
         self, images: ImageList, pixels: Pixels, views: Sequence[View], on_progress: OnProgress | None = None
@@ -94,10 +76,11 @@ class FeatureExtractor:
 
         Raises OutOfMemory when not even one image fits.
         """
-        identity = self.identity
         found: list[Tensor] = []
         for i, view in enumerate(views):
-            key = hashlib.sha256(f"features/1/{identity}/{images.content_hash}/{view.describe()}".encode())
+            key = hashlib.sha256(
+                f"features/2/{self.backbone.identity}/{images.content_hash}/{view.describe()}".encode()
+            )
             features = self.cache.load(key.hexdigest())
             if features is None:
                 features = self._compute(images, pixels, view, on_progress, i, len(views))
@@ -107,7 +90,6 @@ class FeatureExtractor:
                 on_progress((i + 1) * len(images), len(views) * len(images))
         return torch.stack(found)
 
-    @torch.inference_mode()
     def _compute(
         self,
         images: ImageList,
@@ -117,24 +99,14 @@ class FeatureExtractor:
         number: int,
         count: int,
     ) -> Tensor:
-        normalise = Normalise(self.preprocessing).to(self.device)
         found: list[Tensor] = []
-        start, size = 0, BATCH[self.device.type]
-        while start < len(images):
-            stop = min(start + size, len(images))
-            batch = torch.stack([_show(view, images.sha256[i], pixels, i) for i in range(start, stop)])
-            try:
-                found.append(self.backbone(normalise(batch.to(self.device))).float().cpu())
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise OutOfMemory(f"one image does not fit into the memory of {self.device}") from error
-                size //= 2
-                continue
-            start = stop
+        done = 0
+        shown = (_show(view, sha256, pixels, i) for i, sha256 in enumerate(images.sha256))
+        for features in self.backbone.features(shown):
+            found.append(features)
+            done += len(features)
             if on_progress is not None:
-                on_progress(number * len(images) + start, count * len(images))
+                on_progress(number * len(images) + done, count * len(images))
         return torch.cat(found)
 
 

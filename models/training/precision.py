@@ -1,6 +1,7 @@
 """The device that trains and the number format it is fast in. Knows no network."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -28,6 +29,17 @@ def use_threads(cores: int, preprocessing: Preprocessing) -> None:
     """Spread each operation over the cores, unless it is so small that handing it out costs more than it saves."""
     small = preprocessing.height * preprocessing.width <= SMALL
     torch.set_num_threads(1 if small else cores)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch's operations to the thread that calls them: for many small ones, or beside threads of others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Precision:

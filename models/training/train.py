@@ -4,16 +4,21 @@ A head on a frozen backbone is fitted to cached features where these are small e
 trained on the images. Knows no job, no queue, and not where images or weights come from.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.backbone_graph import BackboneGraphs
+from models.errors import ExportFailed
 from models.normalise import Normalise
 from models.training.augment import eval_transform, mixup_cutmix, principal_colours, train_transform
+from models.training.backbone import Backbone, OnnxBackbone, TorchBackbone
 from models.training.balance import class_weights, sampling_weights
 from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.checkpoint import CheckpointStore
@@ -37,7 +42,10 @@ from models.training.recipe import Recipe
 from models.training.state import TrainingState
 from models.training.strategy import Strategy, freeze, set_dropout
 from models.zoo.layout import split_network
+from models.zoo.registry import built
 from system.cores import usable_cores
+
+logger = logging.getLogger(__name__)
 
 # Features of one view of all the images; beyond it they are not kept, and the head is trained on images.
 CACHEABLE_BYTES = 2 * 2**30
@@ -48,13 +56,25 @@ COLOUR_SAMPLE = 256
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features."""
+    """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features.
+
+    `backbone` is the graph of what came before the head, where it was left alone and the head is one linear layer.
+    """
 
     result: FitResult
     network: nn.Module
     validation: EvalInputs
     test: EvalInputs
     head: FittedHead | None = None
+    backbone: Path | None = None
+
+
+@dataclass(frozen=True)
+class KeptGraphs:
+    """Where graphs of backbones are kept, and `copy`, where this training has the one that it uses."""
+
+    graphs: BackboneGraphs
+    copy: Path
 
 
 def train(
@@ -68,14 +88,16 @@ def train(
     device: torch.device,
     watcher: Watcher,
     cache: FeatureCache,
+    graphs: KeptGraphs | None = None,
     checkpoints: CheckpointStore | None = None,
     kept_labels: Sequence[str] = (),
 ) -> TrainedModel:
     """Trains `network` in place, from the newest checkpoint if there is one.
 
-    `pretrained`: whether its weights are worth keeping. `kept_labels` are those that its head knows already, which
-    a fitted head stays near to. Raises Interrupted from the watcher, OutOfMemory, Diverged, and InvalidRecipe for
-    a regression where the head is not one linear layer, or where its features cannot be kept.
+    `pretrained`: whether its weights are worth keeping. `graphs`: without them features are torch's. `kept_labels`
+    are those that its head knows already, which a fitted head stays near to. Raises Interrupted from the watcher,
+    OutOfMemory, Diverged, and InvalidRecipe for a regression where the head is not one linear layer,
+    or where its features cannot be kept.
     """
     if recipe.dropout is not None:
         set_dropout(network, recipe.dropout)
@@ -88,6 +110,7 @@ def train(
             device=device,
             watcher=watcher,
             cache=cache,
+            graphs=graphs,
             checkpoints=checkpoints,
             kept_labels=kept_labels,
         )
@@ -160,14 +183,16 @@ def _train_head(
     device: torch.device,
     watcher: Watcher,
     cache: FeatureCache,
+    graphs: KeptGraphs | None,
     checkpoints: CheckpointStore | None,
     kept_labels: Sequence[str],
 ) -> TrainedModel:
     watcher.phase("extracting")
-    views, validation, test = _features(network, inputs, recipe, seed, device, watcher, cache)
+    linear = linear_head(network)
+    backbone, graph = _backbone(network, inputs, device, graphs if linear else None)
+    views, validation, test = _features(backbone, inputs, recipe, seed, watcher, cache)
     watcher.phase("training")
     split, classes = inputs.split, len(inputs.split.labels)
-    linear = linear_head(network)
     if linear is None and recipe.head == "regression":
         raise InvalidRecipe("recipe.head: got 'regression', but this architecture's head is not one linear layer")
     if linear is not None and _is_solvable(recipe, views, classes):
@@ -185,7 +210,7 @@ def _train_head(
             on_progress=watcher.progress,
         )
         result = regression_result(linear, views[0], targets, validation, split.validation.targets)
-        return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head)
+        return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head, backbone=graph)
     trainable = TrainableHead(network)
     on_device = EvalFeatures(validation.to(device))
     state = TrainingState(
@@ -200,7 +225,7 @@ def _train_head(
         checkpoints=checkpoints,
     )
     result = fit(state, watcher)
-    return TrainedModel(result, trainable.network, on_device, EvalFeatures(test.to(device)))
+    return TrainedModel(result, trainable.network, on_device, EvalFeatures(test.to(device)), backbone=graph)
 
 
 def _sampler(recipe: Recipe, targets: NDArray[np.int64], seed: int) -> EpochBatchSampler:
@@ -208,18 +233,36 @@ def _sampler(recipe: Recipe, targets: NDArray[np.int64], seed: int) -> EpochBatc
     return EpochBatchSampler(len(targets), recipe.batch_size, seed=seed, weights=weights)
 
 
+def _backbone(
+    network: nn.Module, inputs: TrainingInputs, device: torch.device, graphs: KeptGraphs | None
+) -> tuple[Backbone, Path | None]:
+    """With its graph, and on a CPU by ONNX Runtime, where that can be had. Raises OSError."""
+    module = split_network(network).backbone.eval()
+    torchs = TorchBackbone(module, inputs.preprocessing, device)
+    if graphs is None:
+        return torchs, None
+    identity = f"{built(network).architecture.name}/{torchs.identity}"
+    try:
+        graphs.graphs.fetch(module, inputs.preprocessing, identity, graphs.copy)
+    except ExportFailed as error:
+        # Whether the network can be exported as a whole, the export of the whole decides.
+        logger.warning("the backbone is not kept as a graph: %s", error)
+        return torchs, None
+    on_cpu = device.type == "cpu"
+    return OnnxBackbone(graphs.copy, identity, usable_cores()) if on_cpu else torchs, graphs.copy
+
+
 def _features(
-    network: nn.Module,
+    backbone: Backbone,
     inputs: TrainingInputs,
     recipe: Recipe,
     seed: int,
-    device: torch.device,
     watcher: Watcher,
     cache: FeatureCache,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """float32 on the CPU: training features of every view [views, n, ...], plain ones of the others [n, ...]."""
     split, augmentation = inputs.split, recipe.augmentation
-    extractor = FeatureExtractor(split_network(network).backbone, inputs.preprocessing, device, cache)
+    extractor = FeatureExtractor(backbone, cache)
     plain = View(0, eval_transform(inputs.preprocessing))
     transform = train_transform(augmentation, inputs.preprocessing, _colours(recipe, inputs))
     views = [plain, *(View(i + 1, transform, augmentation, seed) for i in range(recipe.head_views))]

@@ -235,6 +235,7 @@ def test_digits_are_learned_and_the_next_steps_work(fovea: Command, client: ApiC
     assert said.code == 0, said.err
     assert re.search(r"^model +digits version 1$", said.out, re.MULTILINE)
     assert re.search(r"^accuracy +\d+\.\d %$", said.out, re.MULTILINE)
+    assert re.search(r"^time +\d+:\d\d: starting \d+\.\d s, preparing \d+\.\d s, ", said.out, re.MULTILINE)
     assert re.search(r"^measured on +\d+ test images$", said.out, re.MULTILINE)
     assert re.search(r"^strategy +full: .+$", said.out, re.MULTILINE)
     for phase in ("preparing", "training", "exporting", "succeeded"):

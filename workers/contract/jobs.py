@@ -199,7 +199,7 @@ class StrategyResult(JobResult):
 
 
 class FinetuneResult(JobResult):
-    """The new version and how good it is; `seconds` are those of each phase."""
+    """The new version and how good it is; `seconds` are those of each phase, after `starting`."""
 
     model: str
     version: int

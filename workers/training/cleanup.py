@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -12,6 +13,9 @@ from storage.errors import NotFound
 from storage.job_ledger import JobLedger
 from system.files import is_part
 
+# Below the cache folder: what can be made again, at the cost of time.
+PIXELS, FEATURES, BACKBONES = "pixels", "features", "backbones"
+CACHES = (PIXELS, FEATURES, BACKBONES)
 # A file without its final name that was not written to for so long is nobody's.
 WRITING_S = 3600.0
 log = structlog.get_logger()
@@ -30,7 +34,7 @@ def delete_old_work(work: Path, ledger: JobLedger, *, keep: str | None = None) -
             log.info("training.cleaned_up", leftover=folder.name)
 
 
-def bound_cache(folders: tuple[Path, ...], budget: int) -> None:
+def bound_cache(folders: Sequence[Path], budget: int) -> None:
     """Removes the files of these caches that were longest not used, until the rest fit into `budget` bytes.
 
     A file that another process has mapped stays readable for it until it lets go; one that is being written stays.

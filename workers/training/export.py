@@ -26,17 +26,24 @@ def export_network(
     preprocessing: Preprocessing,
     labels: Sequence[str],
     temperature: float = 1.0,
+    backbone: Path | None = None,
     reporter: ProgressReporter,
 ) -> ParityReport:
     """Empties `folder`, writes the graph into it, and compares its answers with the network's.
 
-    `images` are prepared, uint8 [n, height, width, 3]. Raises ExportFailed, ExportMismatch and OSError.
+    `images` are prepared, uint8 [n, height, width, 3]; `backbone` is the graph that the head is put onto, if
+    there is one. Raises ExportFailed, ExportMismatch and OSError.
     """
     reporter.phase("exporting")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     exporter(
-        network.cpu().eval(), folder / MODEL, preprocessing=preprocessing, labels=labels, temperature=temperature
+        network.cpu().eval(),
+        folder / MODEL,
+        preprocessing=preprocessing,
+        labels=labels,
+        temperature=temperature,
+        backbone=backbone,
     )
     reporter.phase("verifying")
     return check_parity(network, folder / MODEL, images, preprocessing=preprocessing, temperature=temperature)

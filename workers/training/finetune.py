@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.backbone_graph import BackboneGraphs
 from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
 from models.training.checkpoint import Checkpoints, fingerprint_of
@@ -14,7 +15,7 @@ from models.training.precision import training_device, use_threads
 from models.training.seeds import seed_everything
 from models.training.split import split_dataset
 from models.training.strategy import choose_strategy
-from models.training.train import train
+from models.training.train import KeptGraphs, train
 from models.weights.store import WeightsStore
 from models.zoo.layout import is_separable
 from storage.blobs import BlobStore
@@ -26,6 +27,7 @@ from workers.contract.jobs import FinetuneRequest, FinetuneResult, PromotionResu
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights
+from workers.training.cleanup import BACKBONES, FEATURES, PIXELS
 from workers.training.dataset import dataset_name, open_dataset
 from workers.training.evaluation import evaluate_model
 from workers.training.export import Exporter, export_network
@@ -77,7 +79,7 @@ class FinetuneJob:
         inputs = prepare_inputs(
             split,
             preprocessing,
-            cache_dir / "pixels",
+            cache_dir / PIXELS,
             threads=threads,
             max_pixels=settings.max_pixels,
             on_progress=reporter.progress,
@@ -104,7 +106,10 @@ class FinetuneJob:
             seed=request.seed,
             device=device,
             watcher=reporter,
-            cache=FeatureCache(cache_dir / "features"),
+            cache=FeatureCache(cache_dir / FEATURES),
+            graphs=KeptGraphs(
+                BackboneGraphs(cache_dir / BACKBONES), work_dir / f"backbone-{attempt.short_id}.onnx"
+            ),
             checkpoints=MirroredCheckpoints(
                 Checkpoints(work_dir / "checkpoints", fingerprint),
                 self.blobs,
@@ -129,6 +134,7 @@ class FinetuneJob:
             preprocessing=preprocessing,
             labels=split.labels,
             temperature=metrics.calibration.temperature,
+            backbone=trained.backbone,
             reporter=reporter,
         )
 
@@ -165,7 +171,7 @@ class FinetuneJob:
             split,
             registry=self.registry,
             folder_cache=self.folder_cache,
-            cache_dir=cache_dir / "pixels",
+            cache_dir=cache_dir / PIXELS,
             max_pixels=settings.max_pixels,
             check=attempt.check,
         )

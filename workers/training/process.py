@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from workers.jobs.failure import (
     failure_of,
 )
 from workers.training.cleanup import delete_old_work
+from workers.training.spare import SPARE_OPTION, SpareTrainer
 
 # A process that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
 # inside an export has to come out of it first.
@@ -44,14 +46,21 @@ log = structlog.get_logger()
 class TrainingProcesses:
     """Runs training jobs, one at a time, in folders below `work`.
 
-    `stop` may be called from a signal handler, and from any thread.
+    `stop` may be called from a signal handler, and from any thread. With `spare`, from `be_ready` on a process
+    waits warm for the next job whenever there is nothing to do.
     """
 
-    def __init__(self, ledger: JobLedger, worker: str, lease_s: float, work: Path) -> None:
+    def __init__(self, ledger: JobLedger, worker: str, lease_s: float, work: Path, *, spare: bool = False) -> None:
         self._ledger, self._worker, self._lease_s, self._work = ledger, worker, lease_s, work
         self._one_at_a_time = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopping = threading.Event()
+        self._spare = SpareTrainer(lambda: start_trainer(SPARE_OPTION)) if spare else None
+
+    def be_ready(self) -> None:
+        """The worker is there and has nothing to do."""
+        if self._spare is not None:
+            self._spare.want()
 
     def run(self, job_id: str) -> None:
         """See the job through; does nothing when it is another worker's, has ended or is cancelled."""
@@ -66,12 +75,16 @@ class TrainingProcesses:
                     delete_old_work(self._work, self._ledger)
                 return
             before = oom_kills()
-            self._process = process = _start(attempt)
-            if self._stopping.is_set():
-                self.stop()
-            with process:
-                _relay(process)
-            self._process = None
+            try:
+                self._process = process = (self._spare and self._spare.take()) or start_trainer()
+                _hand_over(process, attempt)
+                if self._stopping.is_set():
+                    self.stop()
+                with process:
+                    _relay(process)
+            finally:
+                self._process = None
+                self.be_ready()
             if process.returncode != 0 and self._stopping.is_set():
                 _release(self._ledger, attempt, process.returncode)
             elif process.returncode != 0:
@@ -84,6 +97,8 @@ class TrainingProcesses:
     def stop(self) -> None:
         """Ask the training to write a checkpoint and give its job back; no other one is begun."""
         self._stopping.set()
+        if self._spare is not None:
+            self._spare.close()
         process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -92,9 +107,10 @@ class TrainingProcesses:
             killer.start()
 
 
-def _start(attempt: Attempt) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        dying_with_parent([sys.executable, "-m", "workers.training.runner"]),
+def start_trainer(*options: str) -> "subprocess.Popen[str]":
+    """A process that does the job which it is told on its standard input. Raises OSError."""
+    return subprocess.Popen(
+        dying_with_parent([sys.executable, "-m", "workers.training.runner", *options]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -103,11 +119,13 @@ def _start(attempt: Attempt) -> "subprocess.Popen[str]":
         # Ctrl-C in a terminal goes to every process of the group; the worker decides what the process hears.
         start_new_session=True,
     )
+
+
+def _hand_over(process: "subprocess.Popen[str]", attempt: Attempt) -> None:
     if process.stdin:
         # One that has died already is explained by its exit code.
         with contextlib.suppress(BrokenPipeError), process.stdin as given:
-            json.dump({"job": attempt.job.id, "token": attempt.token}, given)
-    return process
+            json.dump({"job": attempt.job.id, "token": attempt.token, "taken_at": time.time()}, given)
 
 
 def _relay(process: "subprocess.Popen[str]") -> None:

@@ -19,13 +19,14 @@ log = structlog.get_logger()
 class ProgressReporter:
     """The watcher of a training job: writes progress at most every half second, and lets the job be stopped.
 
-    Progress is `{"phase", "attempt", "elapsed_s", "eta_s", ...}`. Phases that count have `done` and `total`; in
-    `training` there are also `epoch`, `epochs`, `step`, `steps`, `loss`, `accuracy`, `images_per_second`, and from
-    the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is for the phase. `seconds` are
-    those of each phase that has ended. Every call but `end_phase` may raise LeaseLost and Interrupted.
+    Progress is `{"phase", "attempt", "elapsed_s", "seconds", "eta_s", ...}`. Phases that count have `done` and
+    `total`; in `training` there are also `epoch`, `epochs`, `step`, `steps`, `loss`, `accuracy`,
+    `images_per_second`, and from the first epoch's end on `validation_loss` and `validation_accuracy`. `eta_s` is
+    for the phase. `seconds` are those of each phase that has ended, after `starting`: how long the attempt had
+    been taken by then. Every call but `end_phase` may raise LeaseLost and Interrupted.
     """
 
-    def __init__(self, attempt: RunningAttempt) -> None:
+    def __init__(self, attempt: RunningAttempt, starting_s: float = 0.0) -> None:
         self._attempt = attempt
         self._started = self._phase_started = self._images_since = time.monotonic()
         self._written = 0.0
@@ -33,7 +34,7 @@ class ProgressReporter:
         self._facts: dict[str, Any] = {}
         self._now: dict[str, Any] = {}
         self._fraction_before: float | None = None
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {"starting": round(starting_s, 3)}
 
     def phase(self, name: str) -> None:
         """Ends the phase before."""
@@ -54,7 +55,7 @@ class ProgressReporter:
         """Does nothing between phases."""
         if self._now:
             phase, spent = self._now["phase"], time.monotonic() - self._phase_started
-            self.seconds[phase] = round(spent, 3)
+            self.seconds[phase] = round(self.seconds.get(phase, 0.0) + spent, 3)
             if self._attempt.span:
                 self._attempt.span.child(phase, time.time() - spent, time.time())
         self._now = {}
@@ -106,9 +107,13 @@ class ProgressReporter:
         if not force and now - self._written < INTERVAL_S:
             return
         self._written = now
-        elapsed = {"attempt": self._attempt.job.attempt, "elapsed_s": round(now - self._started, 1)}
+        rest = {
+            "attempt": self._attempt.job.attempt,
+            "elapsed_s": round(now - self._started, 1),
+            "seconds": dict(self.seconds),
+        }
         try:
-            self._attempt.report({**self._now, **self._facts, **elapsed})
+            self._attempt.report({**self._now, **self._facts, **rest})
         except DatabaseUnavailable as error:
             # Progress is worth less than the training; whether the job is still ours, the lease finds out.
             log.warning("training.progress_not_written", reason=str(error))

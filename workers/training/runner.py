@@ -1,7 +1,8 @@
 """One training job in its own process: `python -m workers.training.runner`, the attempt as JSON on stdin.
 
 Runs the job's phases and ends it: with a result, with a reason, or by giving it back. Exits 0 whenever the
-job's row says what happened; anything else is for the worker that started this process to explain.
+job's row says what happened; anything else is for the worker that started this process to explain. With `--spare`
+it is started before there is a job, and imports everything while it waits for one.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ from storage.errors import InvalidSettings, StorageError
 from storage.job import Attempt
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from system.memory import first_when_memory_is_short
 from system.priority import TRAINER_NICENESS, stand_back
 from system.scratch import sweep_scratch
 from system.stopping import stop_on_sigterm
@@ -35,8 +38,9 @@ from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
-from workers.training.cleanup import bound_cache, delete_old_work, work_folder
+from workers.training.cleanup import CACHES, bound_cache, delete_old_work, work_folder
 from workers.training.progress import ProgressReporter
+from workers.training.spare import SPARE_OPTION
 
 if TYPE_CHECKING:
     from workers.training.export import Exporter
@@ -51,19 +55,36 @@ log = structlog.get_logger()
 def main() -> int:
     # Before torch starts its threads, which inherit it.
     stand_back(TRAINER_NICENESS)
-    stop = stop_on_sigterm(GRACE_S)
     try:
         settings = WorkerSettings()
     except InvalidSettings as error:
         return refuse("trainer", error)
     # torch makes this folder when its exporter is imported, and otherwise in the machine's for temporary files.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache / "inductor"))
+    # OpenMP reads this when torch loads it. Threads that spin while they wait for each other slow a training down
+    # tenfold where other processes want the same cores (measured: LeNet-5, 2 cores, a busy gateway).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     configure_logging("trainer", form=settings.log_format, level=settings.log_level)
     for chatty in ("onnx_ir", "onnxscript", "torch.onnx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    given = json.load(sys.stdin)
-    run(given["job"], given["token"], settings, stop=stop)
+    said = _wait_for_job() if SPARE_OPTION in sys.argv[1:] else sys.stdin.read()
+    if not said:
+        # The worker has ended without a job for this process.
+        return 0
+    # Not before: until there is a job, there is nothing that the signal should not end at once.
+    stop = stop_on_sigterm(GRACE_S)
+    given = json.loads(said)
+    run(given["job"], given["token"], settings, taken_at=given.get("taken_at"), stop=stop)
     return 0
+
+
+def _wait_for_job() -> str:
+    with first_when_memory_is_short():
+        # Takes seconds, most of them to import torch.
+        from workers.training.warm import warm_up
+
+        warm_up()
+        return sys.stdin.read()
 
 
 def run(
@@ -71,10 +92,14 @@ def run(
     token: str,
     settings: WorkerSettings,
     *,
+    taken_at: float | None = None,
     stop: threading.Event | None = None,
     exporter: "Exporter | None" = None,
 ) -> None:
-    """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back."""
+    """See the attempt that `token` is of through. Once `stop` is set, it writes a checkpoint and is given back.
+
+    `taken_at` is when the worker took it, in seconds since the epoch, for the account of where time went.
+    """
     database = open_database(settings.database)
     tracer = open_tracer("trainer", settings)
     try:
@@ -83,14 +108,14 @@ def run(
         work_dir = work_folder(settings.data) / job_id
         delete_old_work(work_dir.parent, ledger, keep=job_id)
         sweep_scratch(settings.cache / BUILTIN)
-        bound_cache((settings.cache / "pixels", settings.cache / "features"), settings.training_cache_bytes)
+        bound_cache([settings.cache / name for name in CACHES], settings.training_cache_bytes)
         blobs = BlobStore(settings.blobs)
         with contextlib.closing(
             FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
         ) as folders:
 
             def phases(running: RunningAttempt) -> None:
-                reporter = ProgressReporter(running)
+                reporter = ProgressReporter(running, time.time() - taken_at if taken_at else 0.0)
                 try:
                     # Said before torch is imported, which takes seconds.
                     reporter.phase("preparing")
@@ -117,9 +142,6 @@ def job_of(
     exporter: "Exporter | None",
 ) -> Callable[[RunningAttempt, ProgressReporter, Path], None]:
     """The job of that kind with what it needs. Imports torch, only now that the job is known to be ours."""
-    # OpenMP reads this when torch loads it. Threads that spin while they wait for each other slow a training down
-    # tenfold where other processes want the same cores (measured: LeNet-5, 2 cores, a busy gateway).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     weights = WeightsStore(settings.weights, settings.weights_url or None, settings.offline, reporter.download)
     registry = ModelRegistry(database)
     instead: dict[str, Any] = {"exporter": exporter} if exporter else {}

@@ -4,7 +4,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import Reject
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from storage.database import open_database
 from storage.job_ledger import JobLedger
@@ -18,7 +18,9 @@ from workers.training.process import TrainingProcesses
 def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
     """Have `app` run training jobs, one at a time, and stop the running one when the worker shuts down."""
     ledger = JobLedger(open_database(settings.database))
-    processes = TrainingProcesses(ledger, worker, settings.lease_s, work_folder(settings.data))
+    processes = TrainingProcesses(
+        ledger, worker, settings.lease_s, work_folder(settings.data), spare=settings.spare_trainer
+    )
 
     @app.task(name=TaskName.RUN_TRAINING_JOB.value, ignore_result=True, shared=False)
     def run_job(payload: Any) -> None:
@@ -28,5 +30,6 @@ def register(app: Celery, settings: WorkerSettings, worker: str) -> None:
                 # Given back or not begun: another worker is to have it at once. One that has ended it will let be.
                 raise Reject(requeue=True)
 
+    worker_ready.connect(lambda **_: processes.be_ready(), weak=False)
     # Celery's warm shutdown waits for the task, which waits for the process, which has to be told.
     worker_shutting_down.connect(lambda **_: processes.stop(), weak=False)

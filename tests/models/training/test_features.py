@@ -12,6 +12,7 @@ from models.dataset.folder import DatasetFolder
 from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import eval_transform, train_transform
+from models.training.backbone import TorchBackbone
 from models.training.features import FeatureCache, FeatureExtractor, View
 from models.training.head import TrainableHead, linear_head, rows_to_keep
 from models.training.pixels import Pixels, canvas_of, decode
@@ -57,7 +58,7 @@ def views(count: int, seed: int = 0) -> list[View]:
 
 def extractor(network: nn.Module, folder: Path) -> tuple[FeatureExtractor, Counting]:
     counting = Counting(split_network(network).backbone)
-    return FeatureExtractor(counting, VIEW, CPU, FeatureCache(folder)), counting
+    return FeatureExtractor(TorchBackbone(counting, VIEW, CPU), FeatureCache(folder)), counting
 
 
 def test_head_on_features_is_what_the_network_answers(
@@ -95,7 +96,7 @@ def test_other_weights_images_seeds_and_preprocessing_have_features_of_their_own
     fewer = ImageList(images.paths[:4], images.targets[:4], images.names[:4], images.sha256[:4])
     extractor(network, tmp_path)[0].extract(fewer, canvases, views(0))
     darker = Preprocessing(height=32, width=32, resize=36, mean=(0.9, 0.9, 0.9))
-    FeatureExtractor(split_network(network).backbone, darker, CPU, FeatureCache(tmp_path)).extract(
+    FeatureExtractor(TorchBackbone(split_network(network).backbone, darker, CPU), FeatureCache(tmp_path)).extract(
         images, canvases, views(0)
     )
     assert len(list(tmp_path.glob("*.safetensors"))) == kept + 4

@@ -10,7 +10,9 @@ import torch
 from support.teaching import CPU, SMALL_RECIPE, Watching, colour_dataset
 from torch import nn
 
+from models.backbone_graph import BackboneGraphs
 from models.dataset.folder import DatasetFolder
+from models.errors import ExportFailed
 from models.normalise import Normalise
 from models.training.checkpoint import Checkpoints, weights_sha256
 from models.training.errors import InvalidRecipe
@@ -23,7 +25,7 @@ from models.training.recipe import read_recipe
 from models.training.seeds import seed_everything
 from models.training.split import ImageList, Split, split_dataset
 from models.training.strategy import Strategy
-from models.training.train import TrainedModel, train
+from models.training.train import KeptGraphs, TrainedModel, train
 from models.weights.loading import default_preprocessing
 from models.zoo.layout import split_network
 from models.zoo.registry import build, get
@@ -52,6 +54,7 @@ def trained(
     watcher: Watching | None = None,
     checkpoints: Checkpoints | None = None,
     kept_labels: tuple[str, ...] = (),
+    graphs: KeptGraphs | None = None,
 ) -> TrainedModel:
     return train(
         whole,
@@ -63,6 +66,7 @@ def trained(
         device=CPU,
         watcher=watcher or Watching(),
         cache=FeatureCache(folder / "features"),
+        graphs=graphs,
         checkpoints=checkpoints,
         kept_labels=kept_labels,
     )
@@ -100,6 +104,34 @@ def test_a_head_is_trained_on_features_and_the_backbone_stays(
         answered = whole.eval()(Normalise(inputs.preprocessing)(images))
         by_head = model.network.eval()(model.validation.batch(0, 4))
     assert torch.allclose(answered, by_head, atol=1e-4)
+
+
+def test_a_head_taught_on_the_kept_graphs_features_is_the_one_taught_on_torchs(
+    inputs: TrainingInputs, tmp_path: Path
+) -> None:
+    graphs = KeptGraphs(BackboneGraphs(tmp_path / "kept"), tmp_path / "copy.onnx")
+    by_torch, by_runtime, twice = network(), network(), network()
+    trained(by_torch, inputs, tmp_path / "torch", REGRESSION, strategy="head")
+    model = trained(by_runtime, inputs, tmp_path / "first", REGRESSION, strategy="head", graphs=graphs)
+    trained(twice, inputs, tmp_path / "second", REGRESSION, strategy="head", graphs=graphs)
+    assert model.backbone == tmp_path / "copy.onnx"
+    heads = [split_network(whole).head.weight.detach() for whole in (by_torch, by_runtime, twice)]
+    assert torch.allclose(heads[0], heads[1], rtol=1e-2, atol=1e-3 * float(heads[0].abs().max()))
+    # The first time that a backbone is seen its features come from the same graph as every later time.
+    assert torch.equal(heads[1], heads[2])
+
+
+def test_a_backbone_without_a_graph_is_seen_by_torch(
+    inputs: TrainingInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ExportFailed("no such operator")
+
+    monkeypatch.setattr("models.backbone_graph.backbone_graph", fail)
+    graphs = KeptGraphs(BackboneGraphs(tmp_path / "kept"), tmp_path / "copy.onnx")
+    model = trained(network(), inputs, tmp_path, REGRESSION, strategy="head", graphs=graphs)
+    assert model.backbone is None
+    assert "the backbone is not kept as a graph: no such operator" in caplog.text
 
 
 def test_a_regression_has_one_record_and_its_trials(inputs: TrainingInputs, tmp_path: Path) -> None:

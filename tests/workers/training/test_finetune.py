@@ -189,6 +189,7 @@ def test_a_head_learns_from_cached_features(trainer: Trainer, dataset: str, head
         assert job.result["metrics"]["accuracy"] == 1.0
     features = list((trainer.settings.cache / "features").glob("*.safetensors"))
     assert len(features) == 4  # plain and two variations of the training images, plain validation images
+    assert len(list((trainer.settings.cache / "backbones").iterdir())) == 1
     assert trainer.trained_sha256("colours:2") == trainer.trained_sha256("colours:3")
 
 

@@ -69,7 +69,23 @@ def test_the_seconds_of_each_phase_are_kept(reporter: ProgressReporter) -> None:
     reporter.phase("training")
     reporter.end_phase()
     reporter.end_phase()
-    assert list(reporter.seconds) == ["preparing", "training"]
+    assert list(reporter.seconds) == ["starting", "preparing", "training"]
+
+
+def test_a_running_job_says_where_its_seconds_went(trainer: Trainer, job: Job) -> None:
+    attempt = trainer.take(job)
+    with Lease(trainer.ledger, attempt, 30) as lease:
+        reporter = ProgressReporter(RunningAttempt(trainer.ledger, attempt, lease), starting_s=2.5)
+        reporter.phase("extracting")
+        assert trainer.progress(job)["seconds"] == {"starting": 2.5}
+        reporter.phase("training")
+        # A phase that comes twice is one in the account.
+        first = reporter.seconds["extracting"]
+        reporter.phase("extracting")
+        reporter.phase("evaluating")
+    spent = trainer.progress(job)["seconds"]
+    assert list(spent) == ["starting", "extracting", "training"]
+    assert spent["extracting"] > first
 
 
 def test_it_is_written_at_most_every_half_second(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from support.redis import RedisServer
 from support.trainer import QUICK, Trainer, end
@@ -64,6 +65,23 @@ def test_sigterm_of_the_worker_gives_the_job_back_with_a_checkpoint(
     given_back = trainer.ledger.get(job.id)
     assert (given_back.state, given_back.attempt, given_back.error) == (JobState.QUEUED, 0, None)
     assert trainer.blobs.list(f"jobs/{job.id}/checkpoints")
+
+
+def test_while_it_has_nothing_to_do_a_trainer_waits_which_ends_with_it(
+    trainer: Trainer, redis_server: RedisServer
+) -> None:
+    environment = trainer.process_environment(
+        {"FOVEA_BROKER_URL": redis_server.url, "FOVEA_SPARE_TRAINER": "true"}
+    )
+    with (trainer.folder / "runner.log").open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "workers.training.main"], env=environment, stdout=log, stderr=log
+        )
+    trainer.wait_until(lambda: "trainer.spare_started" in trainer.log(), "a trainer that waits")
+    (spare,) = psutil.Process(worker.pid).children()
+    assert end(worker, signal.SIGTERM) == 0, trainer.log()
+    psutil.wait_procs([spare], timeout=10)
+    assert not spare.is_running()
 
 
 def test_a_second_message_for_a_running_job_does_nothing(
