@@ -31,6 +31,7 @@ from benchmarks.sampling import ROLES, Sampler
 from benchmarks.soak_report import judge, show
 from cli.client import ApiClient
 from cli.errors import CliError
+from cli.up.readiness import await_ready
 from cli.up.temporary_fovea import temporary_fovea
 from models.predictor import Predictor
 from storage.database import migrate
@@ -99,7 +100,7 @@ def soak(options: Options, console: Console) -> int:
         with temporary_fovea(folder) as (url, require_alive):
             pid = _supervisor()
             with ApiClient(url) as client:
-                _await_ready(client, require_alive)
+                await_ready(client, require_alive)
                 for _ in range(2):
                     _learn_digits(client)
             console.print(
@@ -159,18 +160,6 @@ def _supervisor() -> int:
             if "cli.main" in " ".join(child.cmdline()):
                 return int(child.pid)
     raise ServiceFailed("`fovea up` is not among this process's children")
-
-
-def _await_ready(client: ApiClient, require_alive: Any) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        require_alive()
-        with suppress(CliError):
-            if client.readiness()["status"] == "ready":
-                return
-        if time.monotonic() > deadline:
-            raise ServiceFailed(f"not ready within {START_S:.0f} s")
-        time.sleep(0.2)
 
 
 def _learn_digits(client: ApiClient) -> None:

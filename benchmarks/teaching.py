@@ -18,10 +18,8 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -33,12 +31,12 @@ from benchmarks.run import PIPED_WIDTH
 from cli.client import ApiClient
 from cli.dataset_upload import ready_dataset
 from cli.errors import CliError
+from cli.up.readiness import await_ready
 from cli.up.temporary_fovea import temporary_fovea
 from workers.training.cleanup import CACHES, FEATURES, PIXELS
 
 ARCHITECTURE = "mobilenet_v1_025"
 ARCHIVE = "hymenoptera.zip"
-START_S = 120.0
 # Longer than a trainer takes to have everything imported.
 WARM_UP_S = 20.0
 BARS = {"first": 15.0, "warm": 8.0}
@@ -165,7 +163,7 @@ def show(finetunes: Sequence[FineTune], console: Console) -> None:
 
 def _upload(folder: Path, archive: Path) -> str:
     with temporary_fovea(folder) as (url, require_alive), ApiClient(url) as client:
-        _await_ready(client, require_alive)
+        await_ready(client, require_alive)
         return ready_dataset(client, archive)
 
 
@@ -173,7 +171,7 @@ def _round(folder: Path, dataset: str, seed: int, plain_s: float) -> list[FineTu
     cache = folder / "data" / "cache"
     shutil.rmtree(folder / "tmp")
     with temporary_fovea(folder) as (url, require_alive), ApiClient(url) as client:
-        _await_ready(client, require_alive)
+        await_ready(client, require_alive)
         found = []
         for situation, thrown_away in SITUATIONS.items():
             if found:
@@ -212,18 +210,6 @@ def _plain(photographs: Path, model: Path) -> float:
     if done.returncode:
         raise ServiceFailed("\n".join(["the plain script failed:", *done.stderr.strip().splitlines()[-12:]]))
     return time.monotonic() - began
-
-
-def _await_ready(client: ApiClient, require_alive: Any) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        require_alive()
-        with suppress(CliError):
-            if client.readiness()["status"] == "ready":
-                return
-        if time.monotonic() > deadline:
-            raise ServiceFailed(f"not ready within {START_S:.0f} s")
-        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cli.client import ApiClient, Json
 
 _MODEL = "digits-demo"
-_START_S = 180.0
 _AT_ONCE = 8
 # Digits as they are: mirrored they would be others. Few epochs: two fine-tunes are to take seconds.
 _RECIPE = {
@@ -65,9 +64,11 @@ def demo(
 
 def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: Callable[[], None]) -> "Json":
     """Run the demo against `client`; returns its numbers. Words about it go to stderr, images into `folder`."""
+    from cli.up.readiness import await_ready
+
     seconds: dict[str, float] = {}
     with _timed(seconds, "start", f"waiting for Fovea at {client.url}"):
-        _await_ready(client, require_alive)
+        await_ready(client, require_alive)
     with _timed(seconds, "draw", "writing scikit-learn's handwritten digits into folders, some kept back unseen"):
         digits = _write_digits(folder, per_digit)
     unseen = sorted((digits / "unseen").glob("digit-*.png"))
@@ -85,18 +86,6 @@ def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: C
         "finetunes": [first, second],
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
-
-
-def _await_ready(client: "ApiClient", require_alive: Callable[[], None]) -> None:
-    from cli.errors import StartFailed
-    from cli.up.readiness import parts_not_ready, read_readiness
-
-    deadline = time.monotonic() + _START_S
-    while waiting := parts_not_ready(read_readiness(client)):
-        require_alive()
-        if time.monotonic() > deadline:
-            raise StartFailed(f"Fovea at {client.url} is not ready after {_START_S:.0f} s: {', '.join(waiting)}")
-        time.sleep(0.2)
 
 
 def _write_digits(folder: Path, per_digit: int) -> Path:

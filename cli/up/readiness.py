@@ -1,8 +1,12 @@
 """What a starting Fovea still waits for, read from `GET /readyz`."""
 
-from cli.client import ApiClient, Json
-from cli.errors import ApiError, Unreachable
+import time
+from collections.abc import Callable
 
+from cli.client import ApiClient, Json
+from cli.errors import ApiError, StartFailed, Unreachable
+
+START_S = 180.0
 _ROLES = ("inference", "training")
 
 
@@ -33,3 +37,13 @@ def read_readiness(client: ApiClient) -> Json | None:
         return client.readiness()
     except (Unreachable, ApiError):
         return None
+
+
+def await_ready(client: ApiClient, require_alive: Callable[[], None]) -> None:
+    """Wait until all parts are ready. Raises StartFailed after `START_S`, and what `require_alive` raises."""
+    deadline = time.monotonic() + START_S
+    while waiting := parts_not_ready(read_readiness(client)):
+        require_alive()
+        if time.monotonic() > deadline:
+            raise StartFailed(f"Fovea at {client.url} is not ready after {START_S:.0f} s: {', '.join(waiting)}")
+        time.sleep(0.2)

@@ -43,6 +43,8 @@ class DeadlinePassed(Exception):
 
 @dataclass
 class LoadedModel:
+    """`part` is how many images of a batch a core takes at once; None for all of them."""
+
     predictor: Predictor
     part: int | None
     users: int = 0
@@ -153,10 +155,8 @@ class Engine:
             predictor = held.predictor
             batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
             parts = split(len(images), held.part, self.concurrency)
-            # An image that comes alone need not wait for a change of threads; others stand in line for a core.
-            each = map if len(parts) == 1 and held.users == 1 else self._runners.map
             try:
-                done = list(each(lambda part: self._classify_part(batch, part), parts))
+                done = list(self._runners.map(lambda part: self._classify_part(batch, part), parts))
                 apart = {place: self._classify_decoded(batch, place) for place in sorted(batch.apart)}
             except BaseException:
                 # The rest of the batch is not worth anything any more.
