@@ -120,12 +120,12 @@ class Tracer:
         """A span that is over already."""
         self.start(name, parent=parent, links=links, at=start, attributes=attributes).end(at=end)
 
-    def start_attempt(self, job: Job) -> "Span | None":
+    def start_attempt(self, job: Job, *, at: float | None = None) -> "Span | None":
         """The span of a job's attempt, and that of the wait before the first; None when the job is not traced."""
         if job.traceparent is None:
             return None
         attributes: Attributes = {"job": job.id, "attempt": job.attempt, "worker": job.worker or ""}
-        span = self.start(job.kind, parent=job.traceparent, kind="consumer", attributes=attributes)
+        span = self.start(job.kind, parent=job.traceparent, at=at, kind="consumer", attributes=attributes)
         if job.attempt == 1 and job.started_at:
             queued, taken = job.created_at.timestamp(), job.started_at.timestamp()
             self.record("queue", queued, taken, parent=job.traceparent)

@@ -119,14 +119,17 @@ def run_attempt(
     lease_s: float,
     stop: threading.Event | None = None,
     tracer: Tracer | None = None,
+    taken_at: float | None = None,
 ) -> None:
     """Do the work under the attempt's lease, and see to it that the job's row says how it went.
+
+    `taken_at`, in seconds since the epoch, is for its trace; left out, it is now.
 
     Of the database's errors it raises only what no later attempt would be spared, such as SchemaMismatch; what
     could not be written now, the end of the lease tells the reconciler.
     """
     job = attempt.job
-    span = tracer.start_attempt(job) if tracer else None
+    span = tracer.start_attempt(job, at=taken_at) if tracer else None
     code: str | None = INTERNAL
     actor = Actor("worker", job_id=job.id, request_id=job.request_id)
     with structlog.contextvars.bound_contextvars(job=job.id, attempt=job.attempt), acting(actor):

@@ -35,6 +35,7 @@ class ProgressReporter:
         self._now: dict[str, Any] = {}
         self._fraction_before: float | None = None
         self.seconds: dict[str, float] = {"starting": round(starting_s, 3)}
+        self._trace("starting", starting_s)
 
     def phase(self, name: str) -> None:
         """Ends the phase before."""
@@ -56,8 +57,7 @@ class ProgressReporter:
         if self._now:
             phase, spent = self._now["phase"], time.monotonic() - self._phase_started
             self.seconds[phase] = round(self.seconds.get(phase, 0.0) + spent, 3)
-            if self._attempt.span:
-                self._attempt.span.child(phase, time.time() - spent, time.time())
+            self._trace(phase, spent)
         self._now = {}
 
     def progress(self, done: int, total: int) -> None:
@@ -100,6 +100,12 @@ class ProgressReporter:
         self._now |= {"validation_accuracy": round(record.validation_accuracy, 5)}
         log.info("training.epoch", **{k: v for k, v in self._now.items() if k not in ("phase", "step", "steps")})
         self._write(force=True)
+
+    def _trace(self, phase: str, seconds: float) -> None:
+        """The phase has ended now."""
+        if self._attempt.span:
+            now = time.time()
+            self._attempt.span.child(phase, now - seconds, now)
 
     def _write(self, *, force: bool = False) -> None:
         self._attempt.check()

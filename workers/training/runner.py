@@ -124,7 +124,15 @@ def run(
                 finally:
                     reporter.end_phase()
 
-            run_attempt(ledger, attempt, phases, lease_s=settings.lease_s, stop=stop, tracer=tracer)
+            run_attempt(
+                ledger,
+                attempt,
+                phases,
+                lease_s=settings.lease_s,
+                stop=stop,
+                tracer=tracer,
+                taken_at=taken_at,
+            )
         clean_up(ledger, ModelRegistry(database), job_id, work_dir, blobs)
     finally:
         database.close()

@@ -34,7 +34,7 @@ def test_a_fine_tune_is_in_its_requests_trace_with_its_phases_in_order(trainer: 
     assert job.result is not None
     in_order = sorted(spans.values(), key=lambda span: span.start)
     assert [span.name for span in in_order] == list(job.result["seconds"])
-    assert in_order[0].name == "preparing"
+    assert in_order[0].name == "starting"
     assert in_order[-1].name == "publishing"
     for before, after in itertools.pairwise(in_order):
         assert abs(after.start - before.end) < 0.5
