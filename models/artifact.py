@@ -1,4 +1,4 @@
-"""The folder of one version: `model.onnx`, its card, and `manifest.json`, which is written last.
+"""The folder of one version: `model.onnx`, its variants, its card, and `manifest.json`, which is written last.
 
 Whoever finds a manifest finds a whole artifact; a folder without one is nothing yet. Knows no torch, no database
 and not where the folder is kept.
@@ -18,9 +18,12 @@ from models.errors import ArtifactCorrupt, ArtifactNotFound, InvalidPreprocessin
 from models.spec import Preprocessing
 from system.files import is_part, sha256_of, sync, write_whole
 
-FORMAT = 1
+FORMAT = 2
+# Format 1 has the outputs that every model has, and no variants.
+READ_FORMATS = (1, 2)
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+FLOAT32 = "float32"
 
 DISTRIBUTIONS = (
     "fovea", "torch", "torchvision", "timm", "onnx", "onnxscript",
@@ -43,7 +46,9 @@ class Manifest:
 
     `labels` are in the order of the outputs. `weights`, `dataset` and `recipe` say where the version comes from;
     `metrics`, `calibration` (with its `temperature`) and `parity` how good it is. `files` maps each file's path
-    inside the folder, with forward slashes, to its sha256 in hex and its size. `created_at` is RFC 3339 in UTC.
+    inside the folder, with forward slashes, to its sha256 in hex and its size. `outputs` are the graph's, with
+    their sizes for one image. `variants` has the report of each variant that was tried, by its precision; those
+    that `passed` have a file. `created_at` is RFC 3339 in UTC.
     """
 
     model: str
@@ -59,6 +64,8 @@ class Manifest:
     metrics: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, list[int]] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     created_at: str = field(default_factory=_now)
     files: dict[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT
@@ -71,8 +78,9 @@ class Manifest:
         """The reverse of `to_dict`. Fields of a later release are ignored; raises ArtifactCorrupt for the rest."""
         if not isinstance(values, Mapping):
             raise ArtifactCorrupt(f"a manifest is a JSON object, not {type(values).__name__}")
-        if values.get("format") != FORMAT:
-            raise ArtifactCorrupt(f"the manifest is of format {values.get('format')!r}; this Fovea reads {FORMAT}")
+        if values.get("format") not in READ_FORMATS:
+            read = " and ".join(map(str, READ_FORMATS))
+            raise ArtifactCorrupt(f"the manifest is of format {values.get('format')!r}; this Fovea reads {read}")
         known = {f.name for f in dataclasses.fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         try:
@@ -82,9 +90,21 @@ class Manifest:
                 str(name): FileEntry(sha256=str(entry["sha256"]), bytes=int(entry["bytes"]))
                 for name, entry in kept.get("files", {}).items()
             }
+            kept["variants"] = {str(name): dict(report) for name, report in kept.get("variants", {}).items()}
             return cls(**kept)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InvalidPreprocessing) as exc:
             raise ArtifactCorrupt(f"the manifest cannot be read: {type(exc).__name__}: {exc}") from exc
+
+
+def model_file(precision: str) -> str:
+    """The name of the graph in that precision: `model.onnx`, `model.int8.onnx`."""
+    return MODEL if precision == FLOAT32 else f"model.{precision}.onnx"
+
+
+def served_precisions(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a version can be asked for: float32, and the variants that passed. `manifest` is one as JSON."""
+    variants: Mapping[str, Any] = manifest.get("variants") or {}
+    return (FLOAT32, *(precision for precision, report in variants.items() if report.get("passed")))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

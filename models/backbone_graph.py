@@ -17,13 +17,12 @@ from torch import nn
 
 from models.artifact import software_versions
 from models.errors import ExportFailed
-from models.predictor import OUTPUTS
+from models.predictor import EMBEDDING, OUTPUTS
 from models.served import ServedBackbone
 from models.spec import Preprocessing
 from models.tracing import BATCH, OPSET, serialized, shape_of, trace
 from system.files import sha256_of, write_whole
 
-EMBEDDING = "embedding"
 # What a graph depends on beside the network: each may write the same network in another way.
 WRITERS = ("torch", "onnx", "onnxscript")
 HEAD_WEIGHT, HEAD_BIAS, TEMPERATURE, SCALED = "head.weight", "head.bias", "head.temperature", "scaled_logits"

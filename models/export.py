@@ -14,6 +14,7 @@ from torch import nn
 from models.artifact import MODEL, software_versions
 from models.backbone_graph import with_head
 from models.errors import ExportFailed
+from models.feature_outputs import add_feature_outputs
 from models.parity import ParityReport, check_parity
 from models.predictor import ACTIVATION_BYTES, INPUT, OUTPUTS
 from models.served import Served
@@ -69,14 +70,14 @@ def to_onnx(
     temperature: float = 1.0,
     metadata: Mapping[str, Any] | None = None,
     backbone: Path | None = None,
-) -> None:
-    """Write `network` as a single ONNX file that can be used alone.
+) -> dict[str, list[int]]:
+    """Write `network` as a single ONNX file that can be used alone; the sizes of its outputs for one image.
 
     Input `image`: uint8 `[batch, height, width, 3]`, RGB. Outputs `logits` and `probabilities`: float32
-    `[batch, len(labels)]`. Labels, preprocessing, temperature, software versions and what the graph applies by
-    itself are in the file's metadata as JSON, with whatever `metadata` adds. `backbone` is the graph of the
-    network's own backbone, as `models.backbone_graph` writes it: then nothing is traced, and the network's linear
-    head is put onto it. Raises ExportFailed.
+    `[batch, len(labels)]`, and what `models.feature_outputs` finds in it. Labels, preprocessing, temperature,
+    software versions and what the graph applies by itself are in the file's metadata as JSON, with whatever
+    `metadata` adds. `backbone` is the graph of the network's own backbone, as `models.backbone_graph` writes it:
+    then nothing is traced, and the network's linear head is put onto it. Raises ExportFailed.
     """
     if backbone is None:
         graph = trace(
@@ -98,7 +99,9 @@ def to_onnx(
         graph, {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
     )
     _check_signature(graph, preprocessing, len(labels))
+    outputs = {name: [len(labels)] for name in OUTPUTS} | add_feature_outputs(graph)
     model.write_bytes(serialized(graph))
+    return outputs
 
 
 def _activation_bytes(graph: onnx.ModelProto) -> int:

@@ -15,7 +15,8 @@ from models.graph import check_graph
 from models.spec import Preprocessing
 
 INPUT = "image"
-OUTPUTS = ("logits", "probabilities")
+LOGITS, PROBABILITIES, EMBEDDING, FEATURE_MAP = "logits", "probabilities", "embedding", "feature_map"
+OUTPUTS = (LOGITS, PROBABILITIES)  # those that every model has
 ACTIVATION_BYTES = "activation_bytes"  # metadata of the graph: what one image's largest layer holds
 
 # On a CPU a larger batch is no faster for each image, and its activations stay allocated: MobileNet v2 keeps

@@ -177,8 +177,8 @@ def test_fields_of_a_later_release_are_ignored_and_a_later_format_is_not() -> No
     assert Manifest.from_dict(values | {"mood": "good"}) == dataclasses.replace(
         a_manifest(), created_at=values["created_at"]
     )
-    with pytest.raises(ArtifactCorrupt, match="format 2"):
-        Manifest.from_dict(values | {"format": 2})
+    with pytest.raises(ArtifactCorrupt, match=r"format 3.* reads 1 and 2"):
+        Manifest.from_dict(values | {"format": 3})
 
 
 def test_software_versions_name_what_is_installed() -> None:

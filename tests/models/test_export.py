@@ -43,6 +43,8 @@ class TestGraph:
         assert shapes(graph.graph.output) == {
             "logits": (onnx.TensorProto.FLOAT, ["batch", len(LABELS)]),
             "probabilities": (onnx.TensorProto.FLOAT, ["batch", len(LABELS)]),
+            "embedding": (onnx.TensorProto.FLOAT, ["batch", 64]),
+            "feature_map": (onnx.TensorProto.FLOAT, ["batch", 16, 2, 2]),
         }
 
     def test_it_is_valid_and_of_the_pinned_opset(self, graph: onnx.ModelProto) -> None:

@@ -9,19 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.artifact import MODEL
 from models.export import export
+from models.normalise import Normalise
 from models.parity import ParityReport
 from models.photographs import photographs
+from models.predictor import EMBEDDING, FEATURE_MAP, INPUT, OUTPUTS
 from models.spec import Preprocessing
 from models.weights.loading import fit
 from models.weights.reading import read_state
 from models.zoo import registry
-from models.zoo.layout import logits_of, split_network
+from models.zoo.layout import is_separable, logits_of, split_network
 
 CLASSES = 10
 # How much of the loss the step is to take away, by the gradient's own forecast.
@@ -91,7 +95,27 @@ def check_export(network: nn.Module, folder: Path, size: int, images: NDArray[np
     )
     assert report.passed
     assert report.batch_sizes == (1, 3, 8)
+    check_feature_outputs(network, folder / MODEL, size, images)
     return report
+
+
+def check_feature_outputs(network: nn.Module, model: Path, size: int, images: NDArray[np.uint8]) -> None:
+    """The graph's embedding is what the network's own backbone computes, or its mean where that is a map."""
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    given = {output.name for output in session.get_outputs()} - set(OUTPUTS)
+    if not is_separable(network):
+        return
+    assert EMBEDDING in given
+    with torch.no_grad():
+        features = split_network(network).backbone(Normalise(preprocessing_at(size))(torch.from_numpy(images)))
+    expected = features.mean((2, 3)) if features.ndim == 4 else features
+    (embedding,) = session.run([EMBEDDING], {INPUT: images})
+    np.testing.assert_allclose(embedding, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    if FEATURE_MAP in given:
+        (feature_map,) = session.run([FEATURE_MAP], {INPUT: images})
+        batch, _, height, width = feature_map.shape
+        assert batch == len(images)
+        assert 1 < max(height, width) <= size // 2
 
 
 def spread_logits(network: nn.Module, images: NDArray[np.uint8]) -> nn.Module:

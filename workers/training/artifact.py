@@ -10,7 +10,6 @@ from torch import Tensor
 from models.artifact import Manifest, software_versions
 from models.card.finetuned import EarlierVersion
 from models.dataset.folder import DatasetFolder
-from models.parity import ParityReport
 from models.training.checkpoint import cpu_copies, weights_sha256
 from models.training.disk import writing
 from models.training.linear import FittedHead
@@ -22,6 +21,7 @@ from storage.errors import NotFound
 from storage.registry import ModelRegistry
 from workers.contract.jobs import FinetuneRequest
 from workers.training.evaluation import FinetuneMetrics
+from workers.training.export import ExportedGraph
 
 WEIGHTS = "weights.safetensors"
 EARLIER_VERSIONS = 100
@@ -46,7 +46,7 @@ def describe_finetune(
     strategy: StrategyChoice,
     trained: TrainedModel,
     metrics: FinetuneMetrics,
-    parity: ParityReport,
+    exported: ExportedGraph,
     **rest: Any,
 ) -> Manifest:
     """The manifest of a fine-tune, before its files are hashed; `rest` are fields of `Manifest` as they are."""
@@ -85,7 +85,8 @@ def describe_finetune(
             **dataclasses.asdict(metrics.calibration),
             "error_after": metrics.validation.calibration_error,
         },
-        parity=parity.to_dict(),
+        parity=exported.parity.to_dict(),
+        outputs=exported.outputs,
         **rest,
     )
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,16 @@ from models.parity import ParityReport, check_parity
 from models.spec import Preprocessing
 from workers.training.progress import ProgressReporter
 
-# Writes the ONNX graph of a network, as `models.export.to_onnx` does.
-Exporter = Callable[..., object]
+# Writes the ONNX graph of a network and tells its outputs, as `models.export.to_onnx` does.
+Exporter = Callable[..., dict[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """`outputs` are the graph's, with their sizes for one image."""
+
+    outputs: dict[str, list[int]]
+    parity: ParityReport
 
 
 def export_network(
@@ -28,7 +37,7 @@ def export_network(
     temperature: float = 1.0,
     backbone: Path | None = None,
     reporter: ProgressReporter,
-) -> ParityReport:
+) -> ExportedGraph:
     """Empties `folder`, writes the graph into it, and compares its answers with the network's.
 
     `images` are prepared, uint8 [n, height, width, 3]; `backbone` is the graph that the head is put onto, if
@@ -37,7 +46,7 @@ def export_network(
     reporter.phase("exporting")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    exporter(
+    outputs = exporter(
         network.cpu().eval(),
         folder / MODEL,
         preprocessing=preprocessing,
@@ -46,4 +55,5 @@ def export_network(
         backbone=backbone,
     )
     reporter.phase("verifying")
-    return check_parity(network, folder / MODEL, images, preprocessing=preprocessing, temperature=temperature)
+    parity = check_parity(network, folder / MODEL, images, preprocessing=preprocessing, temperature=temperature)
+    return ExportedGraph(outputs, parity)

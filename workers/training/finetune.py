@@ -126,7 +126,7 @@ class FinetuneJob:
 
         folder = work_dir / f"artifact-{attempt.short_id}"
         indices = np.linspace(0, len(inputs.validation) - 1, min(PARITY_IMAGES, len(inputs.validation)))
-        parity = export_network(
+        exported = export_network(
             self.exporter,
             network,
             folder,
@@ -150,7 +150,7 @@ class FinetuneJob:
             strategy=strategy,
             trained=trained,
             metrics=metrics,
-            parity=parity,
+            exported=exported,
             preprocessing=preprocessing,
             architecture_params=initial.architecture_params,
         )

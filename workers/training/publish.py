@@ -44,7 +44,7 @@ class PublishJob:
         labels = labels_of(request, loaded, built(network).num_classes)
 
         folder = work_dir / f"artifact-{attempt.short_id}"
-        parity = export_network(
+        exported = export_network(
             self.exporter,
             network,
             folder,
@@ -65,7 +65,8 @@ class PublishJob:
             software=software_versions(),
             metrics={"published": loaded.provenance.get("metrics", {})},
             calibration={"temperature": 1.0},
-            parity=parity.to_dict(),
+            parity=exported.parity.to_dict(),
+            outputs=exported.outputs,
         )
         write_published_card(folder, manifest, network)
         reporter.end_phase()

@@ -99,6 +99,9 @@ def test_the_manifest_says_where_the_version_comes_from(trainer: Trainer, datase
     assert manifest["recipe"]["epochs"] == 4
     assert (manifest["seed"], manifest["weights"]["origin"]) == (3, "none")
     assert manifest["parity"]["passed"]
+    assert manifest["outputs"] == {
+        "logits": [3], "probabilities": [3], "embedding": [84], "feature_map": [16, 5, 5],
+    }  # fmt: skip
     assert len(manifest["metrics"]["history"]) == 4
     assert manifest["metrics"]["validation"]["confusion"] == np.diag([2, 2, 2]).tolist()
     assert manifest["calibration"]["temperature"] > 0
