@@ -27,6 +27,7 @@ class ClassifiedFile:
     file: str
     model: str = ""
     version: int | None = None
+    precision: str | None = None
     classes: tuple[dict[str, Any], ...] = field(default=())
     code: str | None = None
     detail: str | None = None
@@ -34,7 +35,8 @@ class ClassifiedFile:
     def to_dict(self) -> dict[str, Any]:
         if self.code:
             return {"file": self.file, "error": {"code": self.code, "detail": self.detail}}
-        return {"file": self.file, "model": self.model, "version": self.version, "classes": list(self.classes)}
+        answered = {"model": self.model, "version": self.version, "precision": self.precision}
+        return {"file": self.file, **answered, "classes": list(self.classes)}
 
 
 def classify(
@@ -46,6 +48,9 @@ def classify(
         ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many classes of each image.")] = 5,
+    precision: Annotated[
+        str, typer.Option(help="auto (the fastest), float32, int8 or fp16; see fovea models variants.")
+    ] = "auto",
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -56,7 +61,7 @@ def classify(
 
     with ApiClient(url, key) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
         chosen = model or _only_model(client)
-        outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k), files))
+        outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -65,7 +70,9 @@ def classify(
         raise typer.Exit(1)
 
 
-def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int) -> ClassifiedFile:
+def classify_file(
+    client: "ApiClient", file: str | Path, model: str, top_k: int, precision: str = "auto"
+) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from cli.errors import ApiError
 
@@ -76,7 +83,7 @@ def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int)
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        answer = client.classify(image, model, top_k)
+        answer = client.classify(image, model, top_k, precision)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except ApiError as exc:
@@ -86,7 +93,8 @@ def classify_file(client: "ApiClient", file: str | Path, model: str, top_k: int)
     (prediction,) = answer["predictions"]
     if error := prediction.get("error"):
         return ClassifiedFile(name, code=error.get("code", "error"), detail=error.get("detail"))
-    return ClassifiedFile(name, answer["model"], answer["version"], tuple(prediction["classes"]))
+    classes = tuple(prediction["classes"])
+    return ClassifiedFile(name, answer["model"], answer["version"], answer.get("precision"), classes)
 
 
 def _only_model(client: "ApiClient") -> str:

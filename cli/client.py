@@ -68,12 +68,12 @@ class ApiClient:
         _raise_for_problem(response, self.url)
         raise Unreachable(f"what answers at {self.url} is not Fovea: its /readyz has no status")
 
-    def classify(self, image: bytes, model: str, top_k: int = 5) -> Json:
+    def classify(self, image: bytes, model: str, top_k: int = 5, precision: str = "auto") -> Json:
         """Classify one image; the answer's `predictions` has one element."""
         return self._call(
             "POST",
             f"/v1/models/{_path(model)}/classify",
-            params={"top_k": top_k},
+            params={"top_k": top_k} | ({} if precision == "auto" else {"precision": precision}),
             content=image,
             headers={"Content-Type": media_type_of(image)},
         )

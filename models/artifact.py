@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path, PurePosixPath
-from typing import Any, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from models.errors import ArtifactCorrupt, ArtifactNotFound, InvalidPreprocessing
 from models.spec import Preprocessing
@@ -23,7 +23,9 @@ FORMAT = 2
 READ_FORMATS = (1, 2)
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
-FLOAT32 = "float32"
+FLOAT32: Final = "float32"
+Precision = Literal["float32", "int8", "fp16"]
+PrecisionChoice = Literal["auto", "float32", "int8", "fp16"]
 
 DISTRIBUTIONS = (
     "fovea", "torch", "torchvision", "timm", "onnx", "onnxscript",

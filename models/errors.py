@@ -21,6 +21,8 @@ ModelError
 ├── ExportFailed             torch cannot write the network as one ONNX file
 ├── ExportMismatch           the ONNX graph does not compute what torch computes
 ├── DeviceUnavailable        a device was required and cannot be used
+├── PrecisionUnavailable     no variant of that precision has passed its gate
+├── OutputUnavailable        the network has nothing of the kind
 ├── InvalidBatch             not the array of pixels that the model takes
 └── PredictionFailed         the runtime gave up in the middle, e.g. out of memory
 """
@@ -138,6 +140,14 @@ class ModelQuarantined(ModelError):
 
 class InvalidPreprocessing(ModelError):
     """The sizes or values describe no way to prepare an image."""
+
+
+class PrecisionUnavailable(ModelError):
+    """The version has no graph of that precision; the text says which it has."""
+
+
+class OutputUnavailable(ModelError):
+    """The graph does not give the output that was asked for; the text says what it gives."""
 
 
 class InvalidBatch(ModelError):

@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import MODEL, Manifest, read_manifest, verify
+from models.artifact import FLOAT32, Manifest, model_file, read_manifest, served_precisions, verify
 from models.devices import CPU, RUNTIME_ERRORS, Device, open_session, runtime_reason
-from models.errors import ArtifactCorrupt, InvalidBatch, PredictionFailed
+from models.errors import (
+    ArtifactCorrupt,
+    InvalidBatch,
+    OutputUnavailable,
+    PrecisionUnavailable,
+    PredictionFailed,
+)
 from models.graph import check_graph
 from models.spec import Preprocessing
 
@@ -35,9 +41,10 @@ class Prediction:
 
 
 class Predictor:
-    """One version, loaded. `predict` may be called from many threads at once; they share the weights.
+    """One version, loaded in one precision. It may run in many threads at once; they share the weights.
 
-    Raises ArtifactNotFound when the folder holds no complete artifact, ArtifactCorrupt when its model is not the
+    `outputs` are those that it can give. Raises ArtifactNotFound when the folder holds no complete artifact,
+    PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when its model is not the
     published file or does not fit its manifest, DeviceUnavailable when `device="cuda"` cannot be used.
     """
 
@@ -45,22 +52,28 @@ class Predictor:
         self,
         folder: Path,
         *,
+        precision: str = FLOAT32,
         device: Device = "auto",
         intra_threads: int = 1,
         gpu_mem_limit: int | None = None,
         check: bool = True,
     ) -> None:
-        self.manifest: Manifest = verify(folder, [MODEL]) if check else read_manifest(folder)
-        self._model = folder / MODEL
+        self.manifest: Manifest = read_manifest(folder)
+        self.precision = precision
+        file = _file_of(self.manifest, precision)
+        if check:
+            verify(folder, [file])
+        self._model = folder / file
         try:
             check_graph(self._model)
             opened = open_session(
                 self._model, device=device, intra_threads=intra_threads, gpu_mem_limit=gpu_mem_limit
             )
             self.memory_bytes = _estimate_memory(self._model, opened.session)
-            _check_signature(opened.session, self.manifest)
+            _check_signature(opened.session, self.manifest, file)
+            self.outputs = tuple(value.name for value in opened.session.get_outputs())
         except UnicodeDecodeError as exc:
-            raise ArtifactCorrupt(f"{MODEL} has names that are no text: {exc.reason}") from exc
+            raise ArtifactCorrupt(f"{file} has names that are no text: {exc.reason}") from exc
         self._session: Any = opened.session
         self.provider = opened.provider
         self.cuda_problem = opened.cuda_problem
@@ -74,12 +87,21 @@ class Predictor:
         return self.manifest.preprocessing
 
     def predict(self, images: NDArray[np.uint8]) -> Prediction:
-        """Classify uint8 `[n, height, width, 3]` RGB, n >= 1, as `models.preprocess.prepare` makes them.
+        """Logits and probabilities of the images. Raises what `run` raises."""
+        return Prediction(*self.run(images, OUTPUTS))
 
-        On the CPU a large batch is run in parts. Raises InvalidBatch for any other array, PredictionFailed when
-        the runtime gives up.
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Those outputs of uint8 `[n, height, width, 3]` RGB, n >= 1, as `models.preprocess.prepare` makes them.
+
+        Each is float32 `[n, ...]`. On the CPU a large batch is run in parts. Raises InvalidBatch for any other
+        array, OutputUnavailable for an output that the graph does not give, PredictionFailed when the runtime
+        gives up.
         """
         self._check_batch(images)
+        if missing := [name for name in outputs if name not in self.outputs]:
+            raise OutputUnavailable(
+                f"{self._model.name} gives {', '.join(self.outputs)}; not {', '.join(missing)}"
+            )
         session = self._session
         if session is None:
             raise PredictionFailed("the predictor is closed")
@@ -87,14 +109,14 @@ class Predictor:
         pixels = np.ascontiguousarray(images)
         try:
             parts = [
-                session.run(OUTPUTS, {INPUT: pixels[start : start + step]})
+                session.run(outputs, {INPUT: pixels[start : start + step]})
                 for start in range(0, len(pixels), step)
             ]
         except RUNTIME_ERRORS as exc:
             reason = runtime_reason(exc, self._model)
             raise PredictionFailed(f"{self.provider} failed on a batch of {len(images)}: {reason}") from exc
-        logits, probabilities = (self._checked(outputs, len(pixels)) for outputs in zip(*parts, strict=True))
-        return Prediction(logits, probabilities)
+        each = zip(outputs, zip(*parts, strict=True), strict=True)
+        return [self._checked(name, found, len(pixels)) for name, found in each]
 
     def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
         """Run empty batches, so that the first request does not pay for allocations and algorithm choice."""
@@ -106,13 +128,16 @@ class Predictor:
         """Free the weights. Runs in progress keep them until they end; later ones raise PredictionFailed."""
         self._session = None
 
-    def _checked(self, outputs: Sequence[NDArray[np.float32]], images: int) -> NDArray[np.float32]:
+    def _checked(self, name: str, parts: Sequence[NDArray[np.float32]], images: int) -> NDArray[np.float32]:
         """The parts as one array; a graph need not keep to the shapes that it declares."""
-        expected = (images, len(self.labels))
-        found = [output.shape for output in outputs]
-        if any(shape[1:] != expected[1:] for shape in found) or sum(shape[0] for shape in found) != images:
-            raise PredictionFailed(f"{MODEL} answered {found} for {images} images; expected {expected} in all")
-        return np.concatenate(outputs)
+        sizes = tuple(self.manifest.outputs.get(name, [len(self.labels)]))
+        found = [part.shape for part in parts]
+        if any(shape[1:] != sizes for shape in found) or sum(shape[0] for shape in found) != images:
+            expected = (images, *sizes)
+            raise PredictionFailed(
+                f"{self._model.name} answered {name} {found} for {images} images; expected {expected} in all"
+            )
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _check_batch(self, images: NDArray[np.uint8]) -> None:
         expected = (self.preprocessing.height, self.preprocessing.width, 3)
@@ -123,6 +148,15 @@ class Predictor:
             )
 
 
+def _file_of(manifest: Manifest, precision: str) -> str:
+    precisions = served_precisions({"variants": manifest.variants})
+    if precision not in precisions:
+        raise PrecisionUnavailable(
+            f"{manifest.model} can be served in {', '.join(precisions)}; not in {precision}"
+        )
+    return model_file(precision)
+
+
 def _estimate_memory(model: Path, session: Any) -> int:
     """Weights as they lie in memory, and the activations of one run; more runs at once hold their own."""
     noted = session.get_modelmeta().custom_metadata_map.get(ACTIVATION_BYTES, "")
@@ -130,19 +164,19 @@ def _estimate_memory(model: Path, session: Any) -> int:
     return int(model.stat().st_size * MEMORY_OF_WEIGHTS) + activations
 
 
-def _check_signature(session: Any, manifest: Manifest) -> None:
+def _check_signature(session: Any, manifest: Manifest, file: str) -> None:
     inputs = {value.name: (value.type, value.shape) for value in session.get_inputs()}
     outputs = {value.name: (value.type, value.shape) for value in session.get_outputs()}
     kind, shape = inputs.get(INPUT, ("nothing", []))
     expected = [manifest.preprocessing.height, manifest.preprocessing.width, 3]
     if len(inputs) != 1 or kind != "tensor(uint8)" or shape[1:] != expected or not isinstance(shape[0], str):
         raise ArtifactCorrupt(
-            f"{MODEL} takes {inputs}; expected {INPUT}: uint8 [batch, {expected[0]}, {expected[1]}, 3]"
+            f"{file} takes {inputs}; expected {INPUT}: uint8 [batch, {expected[0]}, {expected[1]}, 3]"
         )
     for name in OUTPUTS:
         kind, shape = outputs.get(name, ("nothing", []))
         if kind != "tensor(float)" or shape[1:] != [len(manifest.labels)]:
             raise ArtifactCorrupt(
-                f"{MODEL} gives {name}: {kind} {shape}; expected float32 [batch, {len(manifest.labels)}], "
+                f"{file} gives {name}: {kind} {shape}; expected float32 [batch, {len(manifest.labels)}], "
                 "one column for each label of the manifest"
             )

@@ -48,9 +48,12 @@ class DeadlineExceeded(Exception):
 
 @dataclass(frozen=True)
 class VersionKey:
+    """A version, and the precision it was asked for in; where that is empty, the worker chooses."""
+
     model: str
     version: int
     artifact: str
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Answer:
 
     outcome: ImageOutcome
     provider: str
+    precision: str
     timings: BatchTimings
     waited_ms: float
     batch_size: int
@@ -328,6 +332,7 @@ class Batcher:
             sent_at=sent_at,
             traceparent=traceparent,
             after_death=any(waiting.after_death for waiting in batch),
+            precision=version.precision,
         )
 
     def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
@@ -339,7 +344,8 @@ class Batcher:
             if not waiting.answered.done():
                 waited_ms = (sent_at - waiting.since) * 1e3
                 self.metrics.observe_wait(waited_ms)
-                waiting.answered.set_result(Answer(outcome, reply.provider, reply.timings, waited_ms, len(batch)))
+                answer = Answer(outcome, reply.provider, reply.precision, reply.timings, waited_ms, len(batch))
+                waiting.answered.set_result(answer)
 
     def _outcomes(self, batch: list[PendingImage], reply: ClassifyReply) -> Sequence[ImageOutcome]:
         """One for each image of the batch, whatever the reply holds."""

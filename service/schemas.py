@@ -59,6 +59,7 @@ class Classification(BaseModel):
                 "model": "digits",
                 "version": 1,
                 "provider": "CPUExecutionProvider",
+                "precision": "float32",
                 "predictions": [
                     {
                         "name": None,
@@ -84,6 +85,7 @@ class Classification(BaseModel):
     model: str
     version: int
     provider: str | None = Field(description="The execution provider that really ran.")
+    precision: str | None = Field(description="What the network was computed in: `float32`, `int8` or `fp16`.")
     predictions: list[PredictionOut] = Field(description="One for each image, in the order sent.")
     timings: Timings
 

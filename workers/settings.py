@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.artifact import PrecisionChoice
 from storage.settings import StorageSettings
 from system.cores import usable_cores
 from workers.celery_app import QueueSettings
@@ -20,6 +21,10 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
 
     device: Device = Field("auto", description="Device of inference; `cuda` refuses to start without CUDA.")
+    precision: PrecisionChoice = Field(
+        "auto",
+        description="What a version is served in where it has it: `auto` is the fastest of those that passed.",
+    )
     training_device: Device = Field("auto", description="Device of training.")
     training_threads: int = Field(
         0, ge=0, description="Threads of one training on the CPU; 0: one per usable core."

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from models.artifact import PrecisionChoice, served_precisions
 from service.auth import key_of, requires
 from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.direct_route import DirectRoute
@@ -33,6 +34,7 @@ from workers.contract.queues import JobKind
 
 USUAL_QUERY = re.compile(rb"(?:top_k=([1-9][0-9]{0,2}|1000))?")
 TOP_K = 5
+PRECISION = "`auto`: the fastest that the worker may serve. Or one that the version has a graph in."
 
 
 class ClassifyRoute(DirectRoute):
@@ -68,6 +70,7 @@ async def classify(
     request: Request,
     preferred: Annotated[Preferences, Depends(preferences)],
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = TOP_K,
+    precision: Annotated[PrecisionChoice, Query(description=PRECISION)] = "auto",
 ) -> Response:
     """One prediction per image in the order sent. A single image that fails is an error; among several, each
     failed image has its own `error` in its place and the others are classified."""
@@ -75,6 +78,7 @@ async def classify(
     parts = parts_of(request)
     idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
+    asked = _asked_precision(version, precision)
     async with parts.intake.reception(key_of(request)) as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
             reception.digest = hashlib.sha256()
@@ -82,9 +86,10 @@ async def classify(
         if len(images) == 1 and images[0].problem:
             raise images[0].problem
         if preferred.respond_async:
-            return await _start_classify_job(parts, request, version, images, top_k, reception.digest)
+            return await _start_classify_job(parts, request, version, asked, images, top_k, reception.digest)
+        key = VersionKey(version.model, version.number, version.artifact, asked)
         async with parts.limiter.in_flight(key_of(request), len(images)):
-            answers = await _answers(parts, request, version, images, top_k, preferred)
+            answers = await _answers(parts, request, key, images, top_k, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
         status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
@@ -93,6 +98,7 @@ async def classify(
         "model": version.model,
         "version": version.number,
         "provider": next((answer["provider"] for answer in answers if answer["provider"]), None),
+        "precision": next((answer["precision"] for answer in answers if answer["provider"]), None),
         "predictions": [
             {"name": image.name, "classes": answer["classes"], "error": answer["error"]}
             for image, answer in zip(images, answers, strict=True)
@@ -105,10 +111,27 @@ async def classify(
     return Response(orjson.dumps(body), media_type="application/json")
 
 
+def _asked_precision(version: Version, precision: str) -> str:
+    """Empty where the worker is to choose. Raises Problem where the version has no such variant."""
+    if precision == "auto":
+        return ""
+    served = served_precisions(version.manifest)
+    if precision not in served:
+        tried = (version.manifest.get("variants") or {}).get(precision, {})
+        why = f"its gate refused that: {tried['reason']}" if tried.get("reason") else "that was not tried"
+        raise Problem(
+            409,
+            "precision_unavailable",
+            f"Version {version.number} of {version.model!r} can be asked for in {', '.join(served)}; not in "
+            f"{precision}, for {why}.",
+        )
+    return precision
+
+
 async def _answers(
     parts: Parts,
     request: Request,
-    version: Version,
+    version: VersionKey,
     images: Sequence[SentImage],
     top_k: int,
     preferred: Preferences,
@@ -118,7 +141,7 @@ async def _answers(
     timeout_s = min(preferred.wait_s or parts.settings.classify_timeout_s, parts.settings.classify_timeout_s)
     classifying = asyncio.create_task(
         parts.batcher.classify(
-            VersionKey(version.model, version.number, version.artifact),
+            version,
             sendable,
             top_k=top_k,
             timeout_s=timeout_s,
@@ -169,7 +192,7 @@ async def _disconnected(request: Request) -> None:
 
 def _from_problem(problem: Problem) -> dict[str, Any]:
     error = {"code": problem.code, "detail": problem.detail}
-    return {"classes": None, "error": error, "provider": None, "timings": None}
+    return {"classes": None, "error": error, "provider": None, "precision": None, "timings": None}
 
 
 def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
@@ -180,6 +203,7 @@ def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
         "classes": None if error else outcome.classes[:top_k],
         "error": error,
         "provider": answer.provider,
+        "precision": answer.precision,
         "timings": {
             "wait_ms": round(answer.waited_ms, 2),
             "queue_ms": round(timings.queue_ms, 2),
@@ -194,6 +218,7 @@ async def _start_classify_job(
     parts: Parts,
     request: Request,
     version: Version,
+    precision: str,
     images: Sequence[SentImage],
     top_k: int,
     digest: "hashlib._Hash | None",
@@ -211,6 +236,7 @@ async def _start_classify_job(
         top_k=top_k,
         images=blobs,
         names=tuple(image.name for image in images),
+        precision=precision,
     )
 
     def store() -> None:

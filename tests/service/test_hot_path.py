@@ -71,6 +71,22 @@ def test_an_answer_is_the_same_whoever_reads_the_request(client: httpx.Client) -
     assert len(bodies[0]["predictions"][0]["classes"]) == 2
 
 
+def test_a_version_is_served_in_the_precision_that_is_asked_for(stack: Stack, client: httpx.Client) -> None:
+    stack.publish("models/precise/1/", "precise", variants={"int8": True})
+    for asked, precision in {"int8": "int8", "float32": "float32", "auto": "float32"}.items():
+        answer = client.post(f"/v1/models/precise/classify?precision={asked}", content=picture("red"), headers=PNG)
+        assert (answer.json()["precision"], best(answer)) == (precision, ["red"])
+
+
+def test_a_precision_that_a_version_does_not_have_is_refused_with_those_it_has(client: httpx.Client) -> None:
+    answer = client.post("/v1/models/colours/classify?precision=int8", content=picture("red"), headers=PNG)
+    assert (answer.status_code, answer.json()["code"]) == (409, "precision_unavailable")
+    assert "in float32; not in int8, for that was not tried" in answer.json()["detail"]
+    unknown = client.post("/v1/models/colours/classify?precision=int4", content=picture("red"), headers=PNG)
+    assert unknown.status_code == 422
+    assert "'float32'" in unknown.json()["errors"][0]["message"]
+
+
 def test_many_files_are_answered_in_the_order_sent(client: httpx.Client) -> None:
     colours = ["blue", "red", "green", "red", "blue"] * 8
     files = [("file", (f"{n}.png", picture(c, noise=n + 1))) for n, c in enumerate(colours)]

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from redis import Redis, RedisError
 from safetensors.torch import save_file
-from support.colours import LABELS, make_colour_artifact, picture
+from support.colours import LABELS, SIZE, make_colour_artifact, picture
 from support.world import archive_of
 
 from models import errors as model_errors
+from models.artifact import FLOAT32
 from models.dataset import errors as dataset_errors
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
 from models.dataset.ingest import ingest
@@ -156,9 +157,13 @@ def damaged_artifact(name: str, content: bytes | None, *, check: bool = False) -
     return provoke
 
 
-def predictor(folder: Path) -> Predictor:
+def predictor(folder: Path, precision: str = FLOAT32) -> Predictor:
     make_colour_artifact(folder / "version")
-    return Predictor(folder / "version", device="cpu")
+    return Predictor(folder / "version", precision=precision, device="cpu")
+
+
+def output_that_there_is_not(folder: Path) -> None:
+    predictor(folder).run(np.zeros((1, SIZE, SIZE, 3), np.uint8), ("embedding",))
 
 
 def closed_predictor(folder: Path) -> None:
@@ -322,6 +327,8 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
         lambda folder: (folder / "none").read_bytes(),
         raised(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/fovea/file")),
     ),
+    model_errors.PrecisionUnavailable: (lambda folder: predictor(folder, "int8"),),
+    model_errors.OutputUnavailable: (output_that_there_is_not,),
     model_errors.ModelQuarantined: (raised(model_errors.ModelQuarantined("SIGSEGV")),),
     ProcessKilled: (raised(ProcessKilled()),),
     ProcessCrashed: (raised(ProcessCrashed("exit code 1")),),

@@ -6,13 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from support.colours import LABELS, make_colour_artifact
+from support.colours import LABELS, NONE, make_colour_artifact
 from support.redis import RedisServer
 
 from cli.client import ApiClient
@@ -129,13 +129,17 @@ class Stack:
         raise TimeoutError(f"waited {timeout_s} s for {what}")
 
     def publish(
-        self, artifact: str = "models/colours/1/", model: str = "colours", labels: tuple[str, ...] = LABELS
+        self,
+        artifact: str = "models/colours/1/",
+        model: str = "colours",
+        labels: tuple[str, ...] = LABELS,
+        variants: Mapping[str, bool] = NONE,
     ) -> Version:
         """Register an artifact made by `make_colour_artifact` as the model's next version."""
         blobs = BlobStore((self.folder / "blobs").as_uri())
         folder = self.folder / "made" / artifact
         if not folder.exists():
-            make_colour_artifact(folder, labels=labels)
+            make_colour_artifact(folder, labels=labels, variants=variants)
         blobs.put_folder(artifact, folder)
         with self.registry() as registry:
             return registry.add_version(

@@ -43,6 +43,7 @@ class ClassifyRequest(JobRequest):
     top_k: int
     images: tuple[str, ...]
     names: tuple[str | None, ...]
+    precision: str = Field("", description="Empty where the worker chooses.")
 
 
 class ValidationOptions(BaseModel):
@@ -179,6 +180,7 @@ class ClassifyResult(JobResult):
     model: str
     version: int
     provider: str = Field(description="The execution provider that really ran.")
+    precision: str = Field("float32", description="What the network was computed in.")
     predictions: tuple[ClassifiedImage, ...]
 
 

@@ -23,6 +23,7 @@ class ClassifyBatch:
 
     `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
     `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
+    `precision` is what was asked for; where it is empty, the worker chooses.
     `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced. `after_death` when
     images of it were in hand when their worker died: one of them may have been the reason.
     """
@@ -39,6 +40,7 @@ class ClassifyBatch:
     sent_at: float
     traceparent: str | None = None
     after_death: bool = False
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class ClassifyReply:
     timings: BatchTimings = field(default_factory=BatchTimings)
     error: str | None = None
     detail: str | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

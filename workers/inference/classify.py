@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from models.artifact import FLOAT32
 from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
 from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult
@@ -29,20 +30,28 @@ class ClassifyJob:
         request = attempt.request(ClassifyRequest)
         version = self.registry.get_version(request.model, request.version)
         outcomes: list[ImageOutcome] = []
-        provider = ""
+        provider, precision = "", FLOAT32
         for chunk in _chunks(request.images):
             images = [self.blobs.get_bytes(key) for key in chunk]
             # Whatever ended the attempt before: if it was one of the images, it ends no worker any more.
             suspects = range(len(images)) if attempt.job.attempt > 1 else ()
-            batch = self.engine.classify(version.artifact, images, request.top_k, suspects=suspects)
-            provider = batch.provider
+            batch = self.engine.classify(
+                version.artifact, images, request.top_k, precision=request.precision, suspects=suspects
+            )
+            provider, precision = batch.provider, batch.precision
             outcomes += batch.outcomes
             attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})
         predictions = tuple(
             _classified(name, outcome) for name, outcome in zip(request.names, outcomes, strict=True)
         )
         attempt.succeed(
-            ClassifyResult(model=version.model, version=version.number, provider=provider, predictions=predictions)
+            ClassifyResult(
+                model=version.model,
+                version=version.number,
+                provider=provider,
+                precision=precision,
+                predictions=predictions,
+            )
         )
 
 

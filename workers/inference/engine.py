@@ -2,10 +2,9 @@
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,11 +20,11 @@ from models.errors import (
     ImageTooCostly,
     ImageTooManyPixels,
 )
-from models.predictor import Predictor
+from models.predictor import PROBABILITIES, Predictor
 from models.preprocess import prepare
-from system.memory import trim_heap
 from workers.contract.messages import ClassScore, ImageOutcome
-from workers.inference.parts import split, warmed_up
+from workers.inference.loaded import LoadedModels
+from workers.inference.parts import split
 
 # The process that decodes apart is started for one image, and kept so long for the next.
 DECODER_KEPT_S = 10.0
@@ -39,16 +38,6 @@ Prepared = Pixels | ImageError | MemoryError | Future[Pixels]
 
 class DeadlinePassed(Exception):
     """Nobody waits for the rest of the batch any more."""
-
-
-@dataclass
-class LoadedModel:
-    """`part` is how many images of a batch a core takes at once; None for all of them."""
-
-    predictor: Predictor
-    part: int | None
-    users: int = 0
-    evicted: bool = False
 
 
 class PartTimes(NamedTuple):
@@ -68,6 +57,7 @@ class BatchResult:
 
     outcomes: list[ImageOutcome]
     provider: str
+    precision: str
     parts: list[PartTimes]
     ended: dict[int, str] = field(default_factory=dict)
 
@@ -105,20 +95,15 @@ class _Part:
 
 @dataclass
 class Engine:
-    """Keeps models loaded within a memory budget and classifies batches with them, from any thread.
+    """Classifies batches with the loaded `models`, from any thread.
 
-    `load` makes a predictor from an artifact's name; it is called once for each artifact however many threads
-    wait for it, and the predictor is warmed before it serves. At most `concurrency` inferences run at once, each
-    on its own core: on a CPU that yields more than fewer calls with more threads each.
+    At most `concurrency` inferences run at once, each on its own core: on a CPU that yields more than fewer calls
+    with more threads each. Images of more than `max_pixels` are refused.
     """
 
-    load: Callable[[str], Predictor]
+    models: LoadedModels
     concurrency: int
-    memory_budget: int
     max_pixels: int
-    _models: OrderedDict[str, LoadedModel] = field(default_factory=OrderedDict, init=False)
-    _loading: dict[str, Future[LoadedModel]] = field(default_factory=dict, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         self._decoders = ThreadPoolExecutor(self.concurrency, thread_name_prefix="decode")
@@ -136,22 +121,23 @@ class Engine:
         images: Sequence[bytes],
         top_k: int,
         *,
+        precision: str = "",
         deadline: float | None = None,
         suspects: Collection[int] = (),
     ) -> BatchResult:
         """Decode and classify encoded images; one that cannot be decoded has its own error in its own place.
 
         A costly image is decoded apart, in a process of its own, one at a time, while threads go on with the
-        others; and so are those at the places `suspects`, which were in hand when a process ended. `deadline` is
-        in Unix seconds.
+        others; and so are those at the places `suspects`, which were in hand when a process ended. An empty
+        `precision` is the worker's choice. `deadline` is in Unix seconds.
 
         Raises:
             DeadlinePassed: between two images.
-            ArtifactNotFound, ArtifactCorrupt, DeviceUnavailable: the model cannot be loaded.
+            ArtifactNotFound, ArtifactCorrupt, PrecisionUnavailable, DeviceUnavailable: it cannot be loaded.
             PredictionFailed: ONNX Runtime could not run it.
             BlobsUnavailable: its files could not be fetched.
         """
-        with self.model(artifact) as held:
+        with self.models.hold(artifact, precision) as held:
             predictor = held.predictor
             batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
             parts = split(len(images), held.part, self.concurrency)
@@ -163,40 +149,19 @@ class Engine:
                 for decoding in batch.apart.values():
                     decoding.cancel()
                 raise
-            whole = BatchResult([], predictor.provider, [part.times for part in done], batch.ended)
+            times = [part.times for part in done]
+            whole = BatchResult([], predictor.provider, predictor.precision, times, batch.ended)
             for part in done:
                 whole.outcomes += part.outcomes
             for place, outcome in apart.items():
                 whole.outcomes[place] = outcome
             return whole
 
-    def loaded(self) -> tuple[str, ...]:
-        """The artifacts in memory, least recently used first."""
-        with self._lock:
-            return tuple(self._models)
-
-    def providers(self) -> tuple[str, ...]:
-        """The execution providers that the loaded models really run on."""
-        with self._lock:
-            return tuple(sorted({held.predictor.provider for held in self._models.values()}))
-
-    @contextmanager
-    def model(self, artifact: str) -> Iterator[LoadedModel]:
-        """The loaded artifact; it is not closed before the block ends, whatever else must be loaded."""
-        held = self._acquire(artifact)
-        try:
-            yield held
-        finally:
-            self._release(held)
-
     def close(self) -> None:
         for pool in (self._decoders, self._runners, self._apart):
             pool.shutdown()
         self._decoder.close()
-        with self._lock:
-            for held in self._models.values():
-                held.predictor.close()
-            self._models.clear()
+        self.models.close()
 
     def _prepare(self, batch: "_Batch", place: int) -> Prepared:
         batch.check_deadline()
@@ -262,61 +227,12 @@ class Engine:
         (scores,) = self._runners.submit(_scores, batch.predictor, [pixels], batch.top_k).result()
         return ImageOutcome(scores)
 
-    def _acquire(self, artifact: str) -> LoadedModel:
-        while True:
-            with self._lock:
-                held = self._models.get(artifact)
-                if held:
-                    held.users += 1
-                    self._models.move_to_end(artifact)
-                    return held
-                pending = self._loading.get(artifact)
-                if pending is None:
-                    mine = self._loading[artifact] = Future()
-                    break
-            # Raises what the loading thread raised; otherwise look again, for it may be evicted already.
-            pending.result()
-        try:
-            predictor = self.load(artifact)
-            part = warmed_up(predictor)
-        except BaseException as error:
-            with self._lock:
-                del self._loading[artifact]
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            held = self._models[artifact] = LoadedModel(predictor, part, users=1)
-            del self._loading[artifact]
-            self._evict(keep=artifact)
-        mine.set_result(held)
-        # What loading, and the models that went, have freed would stay in pieces: more with each change.
-        trim_heap()
-        return held
-
-    def _evict(self, keep: str) -> None:
-        """Drop least recently used models until the rest fits; one in use is closed by its last user."""
-        used = sum(held.predictor.memory_bytes for held in self._models.values())
-        for artifact in [name for name in self._models if name != keep]:
-            if used <= self.memory_budget:
-                return
-            held = self._models.pop(artifact)
-            used -= held.predictor.memory_bytes
-            held.evicted = True
-            if held.users == 0:
-                held.predictor.close()
-
-    def _release(self, held: LoadedModel) -> None:
-        with self._lock:
-            held.users -= 1
-            if held.evicted and held.users == 0:
-                held.predictor.close()
-
 
 def _scores(predictor: Predictor, images: Sequence[NDArray[np.uint8]], top_k: int) -> list[tuple[ClassScore, ...]]:
     """The `top_k` best classes of each image, best first; equal probabilities in the order of the classes."""
     if not images:
         return []
-    probabilities = predictor.predict(np.stack(images)).probabilities
+    (probabilities,) = predictor.run(np.stack(images), (PROBABILITIES,))
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return [
         tuple(ClassScore(i, predictor.labels[i], float(row[i])) for i in order)

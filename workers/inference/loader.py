@@ -2,51 +2,54 @@
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from models.artifact import FLOAT32, PrecisionChoice, read_manifest, served_precisions
 from models.devices import Device
 from models.errors import ArtifactNotFound, ModelQuarantined
 from models.predictor import Predictor
 from models.trial import try_model
 from storage.cache import HeldFolder
 from storage.errors import NotFound
+from workers.inference.precision import AUTO, load_fastest
 from workers.inference.quarantine import Quarantine, model
 
 
-def predictor_loader(
-    hold: Callable[[str], HeldFolder],
-    *,
-    device: Device,
-    intra_op_threads: int,
-    cuda_memory_bytes: int,
-    quarantine: Quarantine | None = None,
-) -> Callable[[str], Predictor]:
-    """How an engine loads artifacts: `hold` brings the artifact's folder here and keeps it while it is loaded.
+@dataclass(frozen=True)
+class PredictorLoader:
+    """Loads artifacts for an engine: `hold` brings the artifact's folder here and keeps it while it is loaded.
 
-    One that `quarantine` suspects is tried in a process of its own before.
+    One that `quarantine` suspects is tried in a process of its own before. `precision` is what the worker serves
+    where a version has it and nobody asks for another; `auto` is the fastest.
     """
-    gpu_mem_limit = cuda_memory_bytes or None
 
-    def try_first(artifact: str, folder: Path, quarantine: Quarantine) -> None:
-        reason = try_model(folder, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit)
-        if reason is None:
-            quarantine.clear(model(artifact))
-        else:
-            quarantine.convict(model(artifact), reason)
-            raise ModelQuarantined(reason)
+    hold: Callable[[str], HeldFolder]
+    device: Device
+    intra_op_threads: int
+    cuda_memory_bytes: int
+    precision: PrecisionChoice = AUTO
+    quarantine: Quarantine | None = None
 
-    def load(artifact: str) -> Predictor:
-        is_suspected = quarantine is not None and quarantine.is_model_suspected(artifact)
+    def __call__(self, artifact: str, precision: str = "") -> Predictor:
+        """In `precision`, or in the worker's choice where that is empty.
+
+        Raises what `Predictor` raises, ModelQuarantined, and ArtifactNotFound where the files are gone.
+        """
+        is_suspected = self.quarantine is not None and self.quarantine.is_model_suspected(artifact)
         try:
-            held = hold(artifact)
+            held = self.hold(artifact)
         except NotFound as error:
             raise ArtifactNotFound("the version's files are gone from the store") from error
         try:
-            if quarantine is not None and is_suspected:
-                try_first(artifact, held.path, quarantine)
-            predictor = Predictor(
-                held.path, device=device, intra_threads=intra_op_threads, gpu_mem_limit=gpu_mem_limit
-            )
+            asked = precision or self.precision
+            precisions = served_precisions({"variants": read_manifest(held.path).variants})
+            if self.quarantine is not None and is_suspected:
+                self._try_first(artifact, held.path, precisions, self.quarantine)
+            if asked == AUTO:
+                predictor = load_fastest(precisions, lambda each: self._load(held.path, each))
+            else:
+                predictor = self._load(held.path, asked if precision or asked in precisions else FLOAT32)
         except BaseException:
             held.release()
             raise
@@ -54,4 +57,25 @@ def predictor_loader(
         weakref.finalize(predictor, held.release)
         return predictor
 
-    return load
+    def _load(self, folder: Path, precision: str) -> Predictor:
+        return Predictor(
+            folder,
+            precision=precision,
+            device=self.device,
+            intra_threads=self.intra_op_threads,
+            gpu_mem_limit=self.cuda_memory_bytes or None,
+        )
+
+    def _try_first(self, artifact: str, folder: Path, precisions: tuple[str, ...], quarantine: Quarantine) -> None:
+        reason = try_model(
+            folder,
+            precisions,
+            device=self.device,
+            intra_threads=self.intra_op_threads,
+            gpu_mem_limit=self.cuda_memory_bytes or None,
+        )
+        if reason is None:
+            quarantine.clear(model(artifact))
+        else:
+            quarantine.convict(model(artifact), reason)
+            raise ModelQuarantined(reason)

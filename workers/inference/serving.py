@@ -4,7 +4,8 @@ from models.artifact import checksums
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
 from workers.inference.engine import Engine
-from workers.inference.loader import predictor_loader
+from workers.inference.loaded import LoadedModels
+from workers.inference.loader import PredictorLoader
 from workers.inference.quarantine import Quarantine
 from workers.settings import WorkerSettings
 
@@ -12,18 +13,18 @@ from workers.settings import WorkerSettings
 def open_engine(settings: WorkerSettings, blobs: BlobStore, memory_budget: int, quarantine: Quarantine) -> Engine:
     """Nothing is loaded yet; `memory_budget` is in bytes."""
     folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
-    return Engine(
-        load=predictor_loader(
+    models = LoadedModels(
+        PredictorLoader(
             lambda artifact: folders.hold(artifact, checksums),
             device=settings.device,
             intra_op_threads=settings.intra_op_threads,
             cuda_memory_bytes=settings.cuda_memory_bytes,
+            precision=settings.precision,
             quarantine=quarantine,
         ),
-        concurrency=settings.concurrent_inferences,
-        memory_budget=memory_budget,
-        max_pixels=settings.max_pixels,
+        memory_budget,
     )
+    return Engine(models, settings.concurrent_inferences, settings.max_pixels)
 
 
 def bulk_memory(settings: WorkerSettings) -> int:

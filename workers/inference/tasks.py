@@ -91,6 +91,7 @@ def answer(
             batch.artifact,
             [data for data, _ in present],
             batch.top_k,
+            precision=batch.precision,
             deadline=batch.deadline,
             suspects=[n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death],
         )
@@ -127,6 +128,7 @@ def answer(
         result.provider,
         tuple(outcome or next(outcomes) for outcome in known),
         timings,
+        precision=result.precision,
     )
 
 

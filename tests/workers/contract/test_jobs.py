@@ -39,7 +39,14 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
     ),
     JobKind.CLASSIFY: (
         ClassifyRequest(model="m", version=2, top_k=3, images=("i0", "i1"), names=("a.jpg", None)),
-        {"model": "m", "version": 2, "top_k": 3, "images": ["i0", "i1"], "names": ["a.jpg", None]},
+        {
+            "model": "m",
+            "version": 2,
+            "top_k": 3,
+            "images": ["i0", "i1"],
+            "names": ["a.jpg", None],
+            "precision": "",
+        },
     ),
     JobKind.FINETUNE: (
         FinetuneRequest.model_validate(
@@ -96,6 +103,7 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "model": "m",
             "version": 2,
             "provider": "CPUExecutionProvider",
+            "precision": "float32",
             "predictions": [
                 {
                     "name": "a.jpg",

@@ -35,6 +35,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "sent_at": 10.5,
             "traceparent": None,
             "after_death": False,
+            "precision": "",
         },
     ),
     (
@@ -60,6 +61,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,
             "detail": None,
+            "precision": "float32",
         },
     ),
     (RunJob("job_1"), {"job": "job_1"}),

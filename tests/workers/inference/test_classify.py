@@ -14,7 +14,8 @@ from storage.cache import FolderCache
 from storage.job_ledger import Job, JobState
 from workers.inference.classify import CHUNK, ClassifyJob
 from workers.inference.engine import Engine
-from workers.inference.loader import predictor_loader
+from workers.inference.loaded import LoadedModels
+from workers.inference.loader import PredictorLoader
 from workers.jobs.attempt import run_attempt
 
 
@@ -24,10 +25,10 @@ def classify(world: World, tmp_path: Path) -> Iterator[ClassifyJob]:
     world.blobs.put_folder("models/colours/1", tmp_path / "made")
     world.registry.add_version("colours", artifact="models/colours/1", manifest=manifest.to_dict(), size_bytes=1)
     folders = FolderCache(world.blobs, tmp_path / "copies", 2**30)
-    load = predictor_loader(
+    load = PredictorLoader(
         lambda artifact: folders.hold(artifact, checksums), device="cpu", intra_op_threads=1, cuda_memory_bytes=0
     )
-    engine = Engine(load, concurrency=1, memory_budget=2**30, max_pixels=10_000)
+    engine = Engine(LoadedModels(load, memory_budget=2**30), concurrency=1, max_pixels=10_000)
     yield ClassifyJob(world.registry, world.blobs, engine)
     engine.close()
 

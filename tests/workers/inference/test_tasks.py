@@ -19,6 +19,7 @@ from workers.contract.messages import ClassifyBatch, ClassifyReply, RunJob, deco
 from workers.contract.queues import TaskName
 from workers.inference.engine import Engine
 from workers.inference.job_runner import InferenceJobs
+from workers.inference.loaded import LoadedModels
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import answer, register_batches, register_jobs, send_reply
 
@@ -26,7 +27,8 @@ from workers.inference.tasks import answer, register_batches, register_jobs, sen
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     make_colour_artifact(tmp_path / "colours")
-    made = Engine(lambda name: Predictor(tmp_path / name), concurrency=1, memory_budget=2**30, max_pixels=10_000)
+    models = LoadedModels(lambda name, _: Predictor(tmp_path / name), memory_budget=2**30)
+    made = Engine(models, concurrency=1, max_pixels=10_000)
     yield made
     made.close()
 
@@ -80,7 +82,7 @@ def test_an_image_whose_bytes_are_gone_is_lost_and_its_neighbours_are_not(transi
 
 def test_a_batch_without_images_loads_the_model(transit: Redis, engine: Engine) -> None:
     assert answer(engine, Quarantine(transit, "w1"), batch(), "w1").error is None
-    assert engine.loaded() == ("colours",)
+    assert engine.models.artifacts() == ("colours",)
 
 
 def test_a_model_that_cannot_be_loaded_is_told_by_code_and_without_a_path(
