@@ -26,10 +26,13 @@ from system.memory import trim_heap
 
 logger = logging.getLogger(__name__)
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
+# TensorRT builds an engine, for minutes, for the sizes that it is told beforehand.
+MOST_AT_ONCE, USUALLY_AT_ONCE = 64, 8
 
 # ONNX Runtime's exceptions have no base of their own.
 MODEL_ERRORS: tuple[type[Exception], ...] = (
@@ -56,16 +59,16 @@ def available_providers() -> tuple[str, ...]:
 
 
 def resolve(device: Device) -> tuple[str, ...]:
-    """The providers to ask for. Raises DeviceUnavailable when `cuda` is asked for and cannot be used."""
+    """The providers to ask for. Raises DeviceUnavailable when a GPU's are asked for and cannot be used."""
     if device not in get_args(Device):
         raise DeviceUnavailable(f"the device is {device!r}; it must be one of {', '.join(get_args(Device))}")
     if device == "cpu":
         return (CPU,)
-    problem = cuda_problem()
+    problem = cuda_problem() or (tensorrt_problem() if device == "tensorrt" else None)
     if problem is None:
-        return (CUDA, CPU)
-    if device == "cuda":
-        raise DeviceUnavailable(f"device cuda cannot be used: {problem}")
+        return (TENSORRT, CUDA, CPU) if device == "tensorrt" else (CUDA, CPU)
+    if device != "auto":
+        raise DeviceUnavailable(f"device {device} cannot be used: {problem}")
     return (CPU,)
 
 
@@ -77,26 +80,44 @@ def cuda_problem() -> str | None:
     return _driver_problem() or _library_problem()
 
 
+@functools.cache
+def tensorrt_problem() -> str | None:
+    """Why TensorRT cannot be used where CUDA can, or None."""
+    if TENSORRT not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime is built without TensorRT; install onnxruntime-gpu"
+    return _unloadable("libonnxruntime_providers_tensorrt.so", "a library of TensorRT", "NVIDIA's tensorrt")
+
+
 def open_session(
-    model: Path, *, device: Device = "auto", intra_threads: int = 1, gpu_mem_limit: int | None = None
+    model: Path,
+    *,
+    device: Device = "auto",
+    intra_threads: int = 1,
+    gpu_mem_limit: int | None = None,
+    engines: Path | None = None,
 ) -> OpenedSession:
     """Load an ONNX file to run on `device` with `intra_threads` threads for each run.
 
-    `gpu_mem_limit` is in bytes and bounds ONNX Runtime's own arena; cuDNN's workspace comes on top.
-    Raises DeviceUnavailable when `device` is `cuda` and the session would not run there, and ArtifactCorrupt when
+    `gpu_mem_limit` is in bytes and bounds ONNX Runtime's own arena; cuDNN's workspace comes on top. `engines` is a
+    folder in which TensorRT keeps what it has built.
+    Raises DeviceUnavailable when `device` is a GPU and the session would not run there, and ArtifactCorrupt when
     the file is not a graph that this ONNX Runtime can load.
     """
-    if CUDA not in resolve(device):
+    first = resolve(device)[0]
+    if first == CPU:
         return OpenedSession(_load(model, [CPU], intra_threads), CPU, cuda_problem() if device == "auto" else None)
-    problem = "ONNX Runtime could not start its CUDA provider; its reason is on the standard error"
+    problem = f"ONNX Runtime could not start {first}; its reason is on the standard error"
+    providers: list[Any] = [(CUDA, _cuda_options(gpu_mem_limit)), CPU]
+    if first == TENSORRT:
+        providers.insert(0, (TENSORRT, _tensorrt_options(model, engines)))
     try:
-        session = _load(model, [(CUDA, _cuda_options(gpu_mem_limit)), CPU], intra_threads)
-        if session.get_providers()[0] == CUDA:
-            return OpenedSession(session, CUDA)
+        session = _load(model, providers, intra_threads)
+        if session.get_providers()[0] == first:
+            return OpenedSession(session, first)
     except DeviceUnavailable as exc:
         problem = str(exc)
-    if device == "cuda":
-        raise DeviceUnavailable(f"device cuda cannot be used: {problem}")
+    if device != "auto":
+        raise DeviceUnavailable(f"device {device} cannot be used: {problem}")
     logger.warning("%s runs on the CPU: %s", model, problem)
     return OpenedSession(_load(model, [CPU], intra_threads), CPU, problem)
 
@@ -140,6 +161,24 @@ def _cuda_options(gpu_mem_limit: int | None) -> dict[str, str]:
     return options
 
 
+def _tensorrt_options(model: Path, engines: Path | None) -> dict[str, str]:
+    """TensorRT asks for the sizes of every input before it builds."""
+    (image,) = _load(model, [CPU], 1).get_inputs()
+    sizes = "x".join(map(str, image.shape[1:]))
+    options = {
+        # A float16 graph is one that has passed its gate; a float32 one is to compute in float32.
+        "trt_fp16_enable": str("fp16" in model.suffixes[0]),
+        "trt_profile_min_shapes": f"{image.name}:1x{sizes}",
+        "trt_profile_opt_shapes": f"{image.name}:{USUALLY_AT_ONCE}x{sizes}",
+        "trt_profile_max_shapes": f"{image.name}:{MOST_AT_ONCE}x{sizes}",
+    }
+    if engines is not None:
+        engines.mkdir(parents=True, exist_ok=True)
+        options |= {"trt_engine_cache_enable": "True", "trt_engine_cache_path": str(engines)}
+        options |= {"trt_timing_cache_enable": "True", "trt_timing_cache_path": str(engines)}
+    return options
+
+
 def _driver_problem() -> str | None:
     library = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
@@ -160,11 +199,17 @@ def _library_problem() -> str | None:
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         onnxruntime.preload_dlls()  # it prints its failures, and raises none
-    capi = Path(onnxruntime.__file__).parent / "capi"
+    for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
+        if problem := _unloadable(name, "a CUDA library", "onnxruntime-gpu[cuda,cudnn]"):
+            return problem
+    return None
+
+
+def _unloadable(name: str, what: str, remedy: str) -> str | None:
+    """Why one of ONNX Runtime's libraries cannot be loaded, which depends on libraries of others; or None."""
+    path = Path(onnxruntime.__file__).parent / "capi" / name
     try:
-        for name in ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"):
-            ctypes.CDLL(str(capi / name), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except OSError as exc:
-        reason = without_folder(exc, capi / name)
-        return f"a CUDA library is missing ({reason}); install onnxruntime-gpu[cuda,cudnn]"
+        return f"{what} is missing ({without_folder(exc, path)}); install {remedy}"
     return None

@@ -45,7 +45,7 @@ class Predictor:
 
     `outputs` are those that it can give. Raises ArtifactNotFound when the folder holds no complete artifact,
     PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when its model is not the
-    published file or does not fit its manifest, DeviceUnavailable when `device="cuda"` cannot be used.
+    published file or does not fit its manifest, DeviceUnavailable when a GPU is asked for and cannot be used.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Predictor:
         device: Device = "auto",
         intra_threads: int = 1,
         gpu_mem_limit: int | None = None,
+        engines: Path | None = None,
         check: bool = True,
     ) -> None:
         self.manifest: Manifest = read_manifest(folder)
@@ -67,7 +68,11 @@ class Predictor:
         try:
             check_graph(self._model)
             opened = open_session(
-                self._model, device=device, intra_threads=intra_threads, gpu_mem_limit=gpu_mem_limit
+                self._model,
+                device=device,
+                intra_threads=intra_threads,
+                gpu_mem_limit=gpu_mem_limit,
+                engines=engines,
             )
             self.memory_bytes = _estimate_memory(self._model, opened.session)
             _check_signature(opened.session, self.manifest, file)

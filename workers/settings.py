@@ -12,7 +12,9 @@ from workers.celery_app import QueueSettings
 from workers.logs import LogFormat, LogLevel
 from workers.traces import TraceSettings
 
-Device = Literal["auto", "cpu", "cuda"]
+# Written again, because `models.devices` loads ONNX Runtime.
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+TrainingDevice = Literal["auto", "cpu", "cuda"]
 
 
 class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
@@ -20,12 +22,15 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
 
     weights_dir: Path | None = Field(None, description="Where published weights lie; `weights` under `data`.")
 
-    device: Device = Field("auto", description="Device of inference; `cuda` refuses to start without CUDA.")
+    device: Device = Field(
+        "auto",
+        description="Device of inference; `cuda` and `tensorrt` refuse to start where they cannot be used.",
+    )
     precision: PrecisionChoice = Field(
         "auto",
         description="What a version is served in where it has it: `auto` is the fastest of those that passed.",
     )
-    training_device: Device = Field("auto", description="Device of training.")
+    training_device: TrainingDevice = Field("auto", description="Device of training.")
     training_threads: int = Field(
         0, ge=0, description="Threads of one training on the CPU; 0: one per usable core."
     )

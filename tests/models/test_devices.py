@@ -3,10 +3,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
-from models.devices import CPU, CUDA, available_providers, cuda_problem, open_session, resolve, runtime_reason
+from models.devices import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    available_providers,
+    cuda_problem,
+    open_session,
+    resolve,
+    runtime_reason,
+    tensorrt_problem,
+)
 from models.errors import ArtifactCorrupt, DeviceUnavailable
 
 needs_no_gpu = pytest.mark.skipif(cuda_problem() is None, reason="this machine has a GPU that works")
@@ -19,7 +30,7 @@ def test_the_cpu_is_always_there() -> None:
 
 
 def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DeviceUnavailable, match="'tpu'; it must be one of auto, cpu, cuda"):
+    with pytest.raises(DeviceUnavailable, match="'tpu'; it must be one of auto, cpu, cuda, tensorrt"):
         resolve("tpu")  # type: ignore[arg-type]
 
 
@@ -38,6 +49,21 @@ def test_cuda_without_cuda_is_refused_without_a_word_from_the_runtime(
     with pytest.raises(DeviceUnavailable, match="device cuda cannot be used: "):
         open_session(artifact / "model.onnx", device="cuda")
     assert capfd.readouterr() == ("", "")
+
+
+@needs_no_gpu
+def test_tensorrt_without_a_gpu_is_refused_for_the_gpu(artifact: Path) -> None:
+    with pytest.raises(DeviceUnavailable, match="device tensorrt cannot be used: "):
+        open_session(artifact / "model.onnx", device="tensorrt")
+
+
+@needs_gpu
+@pytest.mark.skipif(tensorrt_problem() is not None, reason=f"no TensorRT: {tensorrt_problem()}")
+def test_tensorrt_runs_on_the_gpu_and_keeps_its_engines(artifact: Path, tmp_path: Path) -> None:
+    opened = open_session(artifact / "model.onnx", device="tensorrt", engines=tmp_path / "engines")
+    assert opened.provider == TENSORRT
+    opened.session.run(None, {"image": np.zeros((1, 32, 40, 3), np.uint8)})
+    assert list((tmp_path / "engines").glob("*.engine"))
 
 
 @needs_gpu

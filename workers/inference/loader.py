@@ -21,13 +21,15 @@ class PredictorLoader:
     """Loads artifacts for an engine: `hold` brings the artifact's folder here and keeps it while it is loaded.
 
     One that `quarantine` suspects is tried in a process of its own before. `precision` is what the worker serves
-    where a version has it and nobody asks for another; `auto` is the fastest.
+    where a version has it and nobody asks for another; `auto` is the fastest. In `engines` TensorRT keeps what it
+    has built.
     """
 
     hold: Callable[[str], HeldFolder]
     device: Device
     intra_op_threads: int
     cuda_memory_bytes: int
+    engines: Path | None = None
     precision: PrecisionChoice = AUTO
     quarantine: Quarantine | None = None
 
@@ -64,6 +66,7 @@ class PredictorLoader:
             device=self.device,
             intra_threads=self.intra_op_threads,
             gpu_mem_limit=self.cuda_memory_bytes or None,
+            engines=self.engines,
         )
 
     def _try_first(self, artifact: str, folder: Path, precisions: tuple[str, ...], quarantine: Quarantine) -> None:
