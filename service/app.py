@@ -38,8 +38,8 @@ def create_app(parts: Parts) -> FastAPI:
         _start_background(parts)
         yield
         await parts.background.close()
-        await parts.workforce.transit.aclose()
-        await parts.exchange.replies.aclose()
+        await parts.workforce.aclose()
+        await parts.exchange.aclose()
         await parts.limiter.aclose()
         parts.exchange.close()
         parts.database.close()

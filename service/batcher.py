@@ -232,18 +232,27 @@ class Batcher:
             task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self, lane: Lane) -> list[PendingImage]:
+        """From the front. An image on another transit server than an earlier one keeps its place."""
         batch: list[PendingImage] = []
+        elsewhere: list[PendingImage] = []
+        server = ""
         size = cost = 0
         most = MOST_OF_A_COSTLY_BATCH if lane.costly else MOST_OF_A_BATCH
         while lane.waiting and len(batch) < self.max_batch:
             waiting = lane.waiting[0]
             if not waiting.answered.done():
+                stored = _server_of(waiting.content)
+                if stored and server and stored != server:
+                    elsewhere.append(lane.waiting.popleft())
+                    continue
                 size += len(waiting.content)
                 cost += waiting.cost
                 if batch and (size > self.max_batch_bytes or cost > most):
                     break
+                server = server or stored
                 batch.append(waiting)
             lane.waiting.popleft()
+        lane.waiting.extendleft(reversed(elsewhere))
         return batch
 
     async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
@@ -314,20 +323,22 @@ class Batcher:
         deadline: float,
         traceparent: str | None = None,
     ) -> ClassifyBatch:
-        reply_to, names = self.exchange.names([waiting.content for waiting in batch])
+        name = uuid4().hex
+        place = self.exchange.place(name, [waiting.content for waiting in batch])
         return ClassifyBatch(
-            batch=uuid4().hex,
-            reply_to=reply_to,
+            batch=name,
+            reply_to=place.reply_to,
             model=version.model,
             version=version.version,
             artifact=version.artifact,
-            images=names,
+            images=place.images,
             request_ids=tuple(dict.fromkeys(waiting.request_id for waiting in batch)),
             top_k=max((waiting.top_k for waiting in batch), default=1),
             deadline=deadline,
             sent_at=sent_at,
             traceparent=traceparent,
             after_death=any(waiting.after_death for waiting in batch),
+            server=place.server,
         )
 
     def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
@@ -366,6 +377,10 @@ class Batcher:
 
 def _cost_of(content: ImageContent) -> int:
     return content.cost if isinstance(content, StoredImage) else decoding_cost(content)
+
+
+def _server_of(content: ImageContent) -> str:
+    return content.server if isinstance(content, StoredImage) else ""
 
 
 def _fail(waiting: PendingImage, error: Exception) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from models.cost import COSTLY_PIXELS
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
-from service.exchange import BrokerUnavailable, ImageContent, ReplyInterrupted, WorkerLost
+from service.exchange import BrokerUnavailable, ImageContent, Place, ReplyInterrupted, StoredImage, WorkerLost
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -25,8 +25,9 @@ class MemoryExchange:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[Exception] = field(default_factory=list)
 
-    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
-        return "reply", tuple(f"image:{n}" for n in range(len(images)))
+    def place(self, _batch: str, images: Sequence[ImageContent]) -> Place:
+        stored = next((image.server for image in images if isinstance(image, StoredImage)), "one")
+        return Place(stored, "reply", tuple(f"image:{n}" for n in range(len(images))))
 
     async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
         self.sent.append(batch)

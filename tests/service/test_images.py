@@ -26,15 +26,21 @@ PNG, JPEG, WEBP = (picture("red", form=form) for form in ("PNG", "JPEG", "WEBP")
 class MemoryStore:
     """Large images, and which of them were dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *servers: str) -> None:
         self.images: dict[str, bytes] = {}
+        self.named = servers or ("one",)
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def servers(self) -> Sequence[str]:
+        return self.named
+
+    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        assert server in self.named
         self.images[key] = self.images.get(key, b"") + data
         assert len(self.images[key]) == size
         assert key in keep
 
-    async def drop(self, keys: Sequence[str]) -> None:
+    async def drop(self, server: str, keys: Sequence[str]) -> None:
+        assert server in self.named
         for key in keys:
             del self.images[key]
 
@@ -203,9 +209,9 @@ def test_a_large_image_is_passed_on_in_pieces_and_forgotten_when_nobody_answers(
     body, content_type = sender(large, PNG)
 
     class Watched(MemoryStore):
-        async def drop(self, keys: Sequence[str]) -> None:
+        async def drop(self, server: str, keys: Sequence[str]) -> None:
             kept.extend(self.images[key] for key in keys)
-            await super().drop(keys)
+            await super().drop(server, keys)
 
     store = Watched()
     whole = intake(store, max_image_bytes=2**22)

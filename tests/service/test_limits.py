@@ -38,7 +38,7 @@ async def limiters(
 
     def limiter() -> KeyLimiter:
         client = connect_async(url, socket_timeout=1, socket_connect_timeout=1)
-        return KeyLimiter(client, KeyLimits(**defaults), hold_s, lambda: told.append(None))
+        return KeyLimiter({"one": client}, KeyLimits(**defaults), hold_s, lambda: told.append(None))
 
     made = limiter(), limiter()
     try:
@@ -91,7 +91,7 @@ def test_without_a_limit_redis_is_not_asked(redis_server: RedisServer) -> None:
             await one.admit(request(), KEY)
             async with one.in_flight(KEY, 64), one.in_flight(None, 64):
                 pass
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -110,7 +110,7 @@ def test_gateways_count_the_images_of_a_key_together(redis_server: RedisServer) 
             # A request of more than the limit has its turn when nothing else is on its way.
             async with other.in_flight(KEY, 6):
                 assert await refusal(one.in_flight(KEY, 1).__aenter__()) is not None
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -124,12 +124,12 @@ def test_what_a_request_held_is_free_however_it_ended(redis_server: RedisServer)
                     await asyncio.sleep(60)
 
             held = asyncio.create_task(hold())
-            while not await one.redis.dbsize():
+            while not await one.servers["one"].dbsize():
                 await asyncio.sleep(0.01)
             held.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await held
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -144,7 +144,7 @@ def test_what_a_killed_gateway_held_is_free_after_a_while(redis_server: RedisSer
                 await asyncio.sleep(0.02)
             del killed
             # And its key goes with the last of them.
-            while await other.redis.dbsize():
+            while await other.servers["one"].dbsize():
                 await asyncio.sleep(0.02)
 
     asyncio.run(scenario())
@@ -206,7 +206,7 @@ def test_limits_stand_where_sentinels_say_who_is_master_and_passwords_are_asked(
                 assert await refusal(other.in_flight(KEY, 1).__aenter__()) is not None
             for each in (one, other):
                 # redis-py leaves the connections to the Sentinels to whoever made the pool.
-                for sentinel in each.redis.connection_pool.sentinel_manager.sentinels:
+                for sentinel in each.servers["one"].connection_pool.sentinel_manager.sentinels:
                     await sentinel.aclose()
 
     try:

@@ -24,7 +24,8 @@ class ClassifyBatch:
     `deadline` is in Unix seconds: nobody waits for the answer after it, so the worker drops the batch.
     `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
     `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced. `after_death` when
-    images of it were in hand when their worker died: one of them may have been the reason.
+    images of it were in hand when their worker died: one of them may have been the reason. `server` is the name of
+    the transit server that has the images and gets the reply; empty in releases that knew one only.
     """
 
     batch: str
@@ -39,6 +40,7 @@ class ClassifyBatch:
     sent_at: float
     traceparent: str | None = None
     after_death: bool = False
+    server: str = ""
 
 
 @dataclass(frozen=True)

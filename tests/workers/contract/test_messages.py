@@ -35,6 +35,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "sent_at": 10.5,
             "traceparent": None,
             "after_death": False,
+            "server": "",
         },
     ),
     (
