@@ -85,12 +85,11 @@ class Exchange(Protocol):
 
 @dataclass
 class CeleryExchange:
-    """Batches by Celery and the transit servers, to which there are `lines`; `listen` must run for replies to
-    arrive.
+    """Batches by Celery and the transit servers, to which there are `lines`; `listen` must run for each of them.
 
-    `usable()` names the servers that new images may go to. Images that no worker fetches are gone from Redis
-    after `ttl_s`. `on_malformed` is called for each reply that cannot be read, which is then dropped; `on_sent`
-    for each batch, with its server's number.
+    `usable()` names the servers that new images may go to. Images that no worker fetches are gone from Redis after
+    `ttl_s`. `on_malformed` is called for each reply that cannot be read, which is then dropped; `on_sent` for each
+    batch, with its server's number.
     """
 
     queue: BatchQueue
@@ -145,9 +144,13 @@ class CeleryExchange:
         reply: asyncio.Future[ClassifyReply] = asyncio.get_running_loop().create_future()
         self._pending[batch.batch] = line.name, reply
         sending = line.start(self._send, line, batch, images, reply)
-        # Only the reply is waited for: where the server is found to be away, the thread may be the last to notice.
-        sending.add_done_callback(partial(_pass_on_failure, reply))
         try:
+            if self.is_one:
+                # However long that takes: a short absence is waited out.
+                await sending
+            else:
+                # Whoever finds the server away interrupts the reply, and the thread may be the last to notice.
+                sending.add_done_callback(partial(_pass_on_failure, reply))
             return await reply
         finally:
             sending.cancel()
@@ -180,11 +183,9 @@ class CeleryExchange:
         if self.on_sent:
             self.on_sent(line.number)
 
-    async def listen(self) -> None:
-        """Hand every reply to who waits for it, until cancelled; survives the absence of Redis."""
-        await asyncio.gather(
-            *(line.listen(self._deliver, partial(self.interrupt, name)) for name, line in self.lines.items())
-        )
+    async def listen(self, server: str) -> None:
+        """Hand every reply that comes by that server to who waits for it, until cancelled; survives absences."""
+        await self.lines[server].listen(self._deliver, partial(self.interrupt, server))
 
     def on_worker_lost(self, worker: str, in_hand: frozenset[str]) -> None:
         """Tell those who wait for a batch that the worker had in hand when it fell silent."""

@@ -71,20 +71,17 @@ class Workforce:
         for task in done:
             task.result()
 
-    async def poll(self) -> None:
-        """Refresh again and again until cancelled; each server at its own pace."""
-        await asyncio.gather(*(self._poll(lookout) for lookout in self.lookouts.values()))
+    async def poll(self, server: str) -> None:
+        """Refresh what that server tells again and again until cancelled; each has its own pace."""
+        while True:
+            await self._refresh(self.lookouts[server])
+            await asyncio.sleep(self.poll_s)
 
     async def aclose(self) -> None:
         for task in self._refreshing:
             task.cancel()
         for lookout in self.lookouts.values():
             await lookout.transit.aclose()
-
-    async def _poll(self, lookout: Lookout) -> None:
-        while True:
-            await self._refresh(lookout)
-            await asyncio.sleep(self.poll_s)
 
     async def _refresh(self, lookout: Lookout) -> None:
         await lookout.refresh()
