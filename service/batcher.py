@@ -97,10 +97,11 @@ class Lane:
 class Batcher:
     """Queues images and sends them in batches of at most `max_batch` images and `max_batch_bytes`.
 
-    `slots()` is how many messages the live workers take at once; 0 means that none lives, and then `is_finished()`
-    is false while one that was told to end still answers what it holds. More than `max_waiting`
+    `slots()` is how many messages the live workers take at once; 0 means that none lives, and then
+    `is_finished()` is false while one that was told to end still answers what it holds. More than `max_waiting`
     images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
-    slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`.
+    slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`. Of
+    several transit `servers` any may break one after the other while an image waits.
     """
 
     exchange: Exchange
@@ -112,6 +113,7 @@ class Batcher:
     max_waiting_bytes: int
     tracer: Tracer | None = None
     is_finished: Callable[[], bool] = lambda: True
+    servers: int = 1
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
@@ -274,12 +276,12 @@ class Batcher:
             self._resolve(batch, asking.result(), sent_at)
         except ReplyInterrupted:
             broken = BrokerUnavailable("The connection to Redis broke twice while the image waited.")
-            self._send_again(version, lane, batch, broken)
+            self._send_again(version, lane, batch, broken, self.servers)
         except WorkerLost:
             for waiting in batch:
                 waiting.after_death = True
             lost = NoLiveWorker("Two inference workers fell silent with the image in hand.")
-            self._send_again(version, lane, batch, lost)
+            self._send_again(version, lane, batch, lost, 1)
         except Exception as error:
             # Whatever it is: nobody else would tell those who wait.
             if not isinstance(error, BrokerUnavailable):
@@ -363,11 +365,16 @@ class Batcher:
             return [ImageOutcome(error="inference_failed", detail=detail)] * len(batch)
         return reply.outcomes
 
-    def _send_again(self, version: VersionKey, lane: Lane, batch: list[PendingImage], given_up: Exception) -> None:
-        """Classifying twice harms nobody; a batch that is interrupted twice is given up."""
+    def _send_again(
+        self, version: VersionKey, lane: Lane, batch: list[PendingImage], given_up: Exception, times: int
+    ) -> None:
+        """Classifying twice harms nobody; an image that is interrupted more than so many times is given up.
+
+        One that is stored has a single server, and is given up when it is interrupted twice.
+        """
         for waiting in reversed(batch):
             waiting.sendings += 1
-            if waiting.sendings > 1:
+            if waiting.sendings > (1 if _server_of(waiting.content) else times):
                 _fail(waiting, given_up)
             elif not waiting.answered.done():
                 lane.waiting.appendleft(waiting)

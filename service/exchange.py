@@ -212,9 +212,10 @@ class CeleryExchange:
             if self.on_malformed:
                 self.on_malformed()
             return False
-        _, waiting = self._pending.get(reply.batch, ("", None))
+        server, waiting = self._pending.get(reply.batch, ("", None))
         if waiting and not waiting.done():
             if reply.error == UNREACHED and not self.is_one:
+                self.lines[server].note_away()
                 waiting.set_exception(ReplyInterrupted(f"{reply.worker}: {reply.detail}"))
             else:
                 waiting.set_result(reply)

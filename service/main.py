@@ -189,6 +189,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         max_waiting=settings.max_waiting,
         max_waiting_bytes=settings.max_waiting_bytes * len(servers),
         tracer=tracer,
+        servers=len(servers),
     )
     blobs = BlobStore(settings.blobs)
     return Parts(
