@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.up.redis_server import find_redis, redis_url, transit_arguments
-from service.workforce import Workforce
+from service.lookout import Lookout
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
 from workers.contract.queues import Queue, TaskName
@@ -203,13 +203,13 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
 
     async def look(times: int) -> float:
         async with connect_async(url) as transit:
-            workforce = Workforce(transit, 0.25)
-            await workforce.refresh()
-            if len(workforce.workers) != workers:
-                raise RuntimeError(f"{len(workforce.workers)} of {workers} workers were seen")
+            lookout = Lookout(transit)
+            await lookout.refresh()
+            if len(lookout.workers) != workers:
+                raise RuntimeError(f"{len(lookout.workers)} of {workers} workers were seen")
             began = time.process_time()
             for _ in range(times):
-                await workforce.refresh()
+                await lookout.refresh()
             return (time.process_time() - began) * 1e6 / times / workers
 
     looks = 60

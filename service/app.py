@@ -38,8 +38,8 @@ def create_app(parts: Parts) -> FastAPI:
         _start_background(parts)
         yield
         await parts.background.close()
-        await parts.workforce.transit.aclose()
-        await parts.exchange.replies.aclose()
+        await parts.workforce.aclose()
+        await parts.exchange.aclose()
         await parts.limiter.aclose()
         parts.exchange.close()
         parts.database.close()
@@ -73,8 +73,9 @@ def create_app(parts: Parts) -> FastAPI:
 
 def _start_background(parts: Parts) -> None:
     settings, start = parts.settings, parts.background.start
-    start("workforce.poll", parts.workforce.poll())
-    start("exchange.listen", parts.exchange.listen())
+    for server, line in parts.exchange.lines.items():
+        start(f"workforce.poll.{line.number}", parts.workforce.poll(server))
+        start(f"exchange.listen.{line.number}", parts.exchange.listen(server))
     start("batcher.watch_workers", parts.batcher.watch_workers())
     start(
         "dispatcher.reconcile",

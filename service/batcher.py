@@ -101,10 +101,11 @@ class Lane:
 class Batcher:
     """Queues images and sends them in batches of at most `max_batch` images and `max_batch_bytes`.
 
-    `slots()` is how many messages the live workers take at once; 0 means that none lives, and then `is_finished()`
-    is false while one that was told to end still answers what it holds. More than `max_waiting`
+    `slots()` is how many messages the live workers take at once; 0 means that none lives, and then
+    `is_finished()` is false while one that was told to end still answers what it holds. More than `max_waiting`
     images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
-    slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`.
+    slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`. Of
+    several transit `servers` any may break one after the other while an image waits.
     """
 
     exchange: Exchange
@@ -116,6 +117,7 @@ class Batcher:
     max_waiting_bytes: int
     tracer: Tracer | None = None
     is_finished: Callable[[], bool] = lambda: True
+    servers: int = 1
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
@@ -236,18 +238,27 @@ class Batcher:
             task.add_done_callback(self._tasks.discard)
 
     def _next_batch(self, lane: Lane) -> list[PendingImage]:
+        """From the front. An image on another transit server than an earlier one keeps its place."""
         batch: list[PendingImage] = []
+        elsewhere: list[PendingImage] = []
+        server = ""
         size = cost = 0
         most = MOST_OF_A_COSTLY_BATCH if lane.costly else MOST_OF_A_BATCH
         while lane.waiting and len(batch) < self.max_batch:
             waiting = lane.waiting[0]
             if not waiting.answered.done():
+                stored = _server_of(waiting.content)
+                if stored and server and stored != server:
+                    elsewhere.append(lane.waiting.popleft())
+                    continue
                 size += len(waiting.content)
                 cost += waiting.cost
                 if batch and (size > self.max_batch_bytes or cost > most):
                     break
+                server = server or stored
                 batch.append(waiting)
             lane.waiting.popleft()
+        lane.waiting.extendleft(reversed(elsewhere))
         return batch
 
     async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
@@ -269,12 +280,12 @@ class Batcher:
             self._resolve(batch, asking.result(), sent_at)
         except ReplyInterrupted:
             broken = BrokerUnavailable("The connection to Redis broke twice while the image waited.")
-            self._send_again(version, lane, batch, broken)
+            self._send_again(version, lane, batch, broken, self.servers)
         except WorkerLost:
             for waiting in batch:
                 waiting.after_death = True
             lost = NoLiveWorker("Two inference workers fell silent with the image in hand.")
-            self._send_again(version, lane, batch, lost)
+            self._send_again(version, lane, batch, lost, 1)
         except Exception as error:
             # Whatever it is: nobody else would tell those who wait.
             if not isinstance(error, BrokerUnavailable):
@@ -318,14 +329,15 @@ class Batcher:
         deadline: float,
         traceparent: str | None = None,
     ) -> ClassifyBatch:
-        reply_to, names = self.exchange.names([waiting.content for waiting in batch])
+        name = uuid4().hex
+        place = self.exchange.place(name, [waiting.content for waiting in batch])
         return ClassifyBatch(
-            batch=uuid4().hex,
-            reply_to=reply_to,
+            batch=name,
+            reply_to=place.reply_to,
             model=version.model,
             version=version.version,
             artifact=version.artifact,
-            images=names,
+            images=place.images,
             request_ids=tuple(dict.fromkeys(waiting.request_id for waiting in batch)),
             top_k=max((waiting.top_k for waiting in batch), default=1),
             deadline=deadline,
@@ -333,6 +345,7 @@ class Batcher:
             traceparent=traceparent,
             after_death=any(waiting.after_death for waiting in batch),
             precision=version.precision,
+            server=place.server,
         )
 
     def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
@@ -358,11 +371,16 @@ class Batcher:
             return [ImageOutcome(error="inference_failed", detail=detail)] * len(batch)
         return reply.outcomes
 
-    def _send_again(self, version: VersionKey, lane: Lane, batch: list[PendingImage], given_up: Exception) -> None:
-        """Classifying twice harms nobody; a batch that is interrupted twice is given up."""
+    def _send_again(
+        self, version: VersionKey, lane: Lane, batch: list[PendingImage], given_up: Exception, times: int
+    ) -> None:
+        """Classifying twice harms nobody; an image that is interrupted more than so many times is given up.
+
+        One that is stored has a single server, and is given up when it is interrupted twice.
+        """
         for waiting in reversed(batch):
             waiting.sendings += 1
-            if waiting.sendings > 1:
+            if waiting.sendings > (1 if _server_of(waiting.content) else times):
                 _fail(waiting, given_up)
             elif not waiting.answered.done():
                 lane.waiting.appendleft(waiting)
@@ -372,6 +390,10 @@ class Batcher:
 
 def _cost_of(content: ImageContent) -> int:
     return content.cost if isinstance(content, StoredImage) else decoding_cost(content)
+
+
+def _server_of(content: ImageContent) -> str:
+    return content.server if isinstance(content, StoredImage) else ""
 
 
 def _fail(waiting: PendingImage, error: Exception) -> None:

@@ -1,35 +1,32 @@
 """A batch out, its reply back: image bytes to Redis, a reference by Celery, the reply from a list of our own.
 
-Large images are in Redis before their batch is (see `service/intake.py`).
+Large images are in Redis before their batch is (see `service/intake.py`). Of several transit servers a batch has
+one for all that it is made of, so that it costs the same round trips as with one server: the one where its large
+images lie already, else one by its id.
 
 Celery's result backend is not used: a result costs a subscription per task, and waiting for it blocks.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 import structlog
 from kombu.exceptions import OperationalError
-from redis import Redis, RedisError, ResponseError
-from redis.asyncio import Redis as AsyncRedis
-from redis.connection import PythonRespSerializer
+from redis import RedisError
 
 from service.batch_queue import BatchQueue
+from service.line import Line, TransitAway
 from workers.contract.messages import ClassifyBatch, ClassifyReply, InvalidMessage, decode
-from workers.contract.queues import IMAGE_PREFIX, REPLY_PREFIX
-from workers.redis_url import UNREACHABLE
+from workers.contract.queues import IMAGE_PREFIX
+from workers.transit import place
 
 log = structlog.get_logger()
-SMALL_VALUE_BYTES = 6000
-# A body that comes at the least permitted rate brings a piece of a large image every four minutes.
-RECEIVING_MS = 600_000
-# One after the other; every release reads the replies of the one before and after it.
-MOST_MALFORMED = 100
+# A worker's word for a transit server that it does not reach.
+UNREACHED = "broker_unavailable"
 
 
 class BrokerUnavailable(Exception):
@@ -42,7 +39,7 @@ class ReplyInterrupted(Exception):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image whose bytes lie in the transit Redis already; its length is theirs.
+    """An image whose bytes lie on a transit server already; its length is theirs.
 
     `cost` is what decoding it will take by what its first bytes declare, as of `models.cost`.
     """
@@ -50,12 +47,21 @@ class StoredImage:
     key: str
     size: int
     cost: int
+    server: str
 
     def __len__(self) -> int:
         return self.size
 
 
 ImageContent = bytes | StoredImage
+
+
+class Place(NamedTuple):
+    """The name of the transit server that a batch goes by, and there its reply's list and its images' keys."""
+
+    server: str
+    reply_to: str
+    images: tuple[str, ...]
 
 
 class WorkerLost(Exception):
@@ -72,139 +78,130 @@ class Exchange(Protocol):
         """
         ...
 
-    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
-        """Where the reply to a batch is to go, and names for its images."""
+    def place(self, batch: str, images: Sequence[ImageContent]) -> Place:
+        """Where the batch of that id goes; those of `images` that are stored lie on one server."""
         ...
-
-
-def uncopied_values() -> PythonRespSerializer:
-    """A packer of Redis commands that leaves values above `SMALL_VALUE_BYTES` where they are.
-
-    hiredis' packer, the default, copies them: with a batch of photographs that is their whole size once more.
-    """
-    return PythonRespSerializer(SMALL_VALUE_BYTES, _encoded)
-
-
-def _encoded(value: bytes | str | int) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
 
 
 @dataclass
 class CeleryExchange:
-    """Batches by Celery and Redis; `listen` must run for replies to arrive.
+    """Batches by Celery and the transit servers, to which there are `lines`; `listen` must run for each of them.
 
-    Images that no worker fetches are gone from Redis after `ttl_s`. `on_malformed` is called for each reply that
-    cannot be read, which is then dropped.
+    `usable()` names the servers that new images may go to. Images that no worker fetches are gone from Redis after
+    `ttl_s`. `on_malformed` is called for each reply that cannot be read, which is then dropped; `on_sent` for each
+    batch, with its server's number.
     """
 
     queue: BatchQueue
-    transit: Redis
-    replies: AsyncRedis
+    lines: Mapping[str, Line]
+    usable: Callable[[], Sequence[str]]
     ttl_s: float
     on_malformed: Callable[[], None] | None = None
-    _pending: dict[str, asyncio.Future[ClassifyReply]] = field(default_factory=dict, init=False)
-    _reply_to: str = field(default_factory=lambda: REPLY_PREFIX + uuid4().hex, init=False)
+    on_sent: Callable[[int], None] | None = None
+    _pending: dict[str, tuple[str, asyncio.Future[ClassifyReply]]] = field(default_factory=dict, init=False)
 
-    def __post_init__(self) -> None:
-        self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
+    @property
+    def is_one(self) -> bool:
+        return len(self.lines) == 1
 
-    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
+    def servers(self) -> tuple[str, ...]:
+        """Those that new images may go to: without any that was away a moment ago, unless all were."""
+        names = tuple(self.usable())
+        if len(names) == 1:
+            return names
+        return tuple(name for name in names if not self.lines[name].is_away) or names
+
+    def place(self, batch: str, images: Sequence[ImageContent]) -> Place:
+        stored = next((image.server for image in images if isinstance(image, StoredImage)), None)
+        server = stored or place(batch, self.servers())
         stem = f"{IMAGE_PREFIX}{uuid4().hex}:"
-        return self._reply_to, tuple(
+        names = tuple(
             image.key if isinstance(image, StoredImage) else f"{stem}{n}" for n, image in enumerate(images)
         )
+        return Place(server, self.lines[server].reply_to, names)
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
-        await asyncio.get_running_loop().run_in_executor(self._senders, self._append, key, data, size, keep)
+        line = self.lines[server]
+        try:
+            await line.start(line.append, key, data, size, keep)
+        except TransitAway as error:
+            raise BrokerUnavailable(str(error)) from error
 
-    async def drop(self, keys: Sequence[str]) -> None:
+    async def drop(self, server: str, keys: Sequence[str]) -> None:
         """Forget images, as far as they are there. While Redis is away nothing happens: they expire."""
-        with suppress(RedisError, OSError):
-            await asyncio.get_running_loop().run_in_executor(self._senders, self.transit.unlink, *keys)
+        await self.lines[server].drop(keys)
 
     def fetch(self, image: StoredImage) -> bytes:
         """The image's bytes, for whoever keeps it. Raises BrokerUnavailable, also when it is gone."""
         try:
-            data = self.transit.get(image.key)
-        except (RedisError, OSError) as error:
+            return self.lines[image.server].fetch(image.key, len(image))
+        except TransitAway as error:
             raise BrokerUnavailable(str(error)) from error
-        if not isinstance(data, bytes) or len(data) != len(image):
-            raise BrokerUnavailable(f"{image.key} is gone.")
-        return data
 
     async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[ClassifyReply] = loop.create_future()
-        self._pending[batch.batch] = reply
+        line = self.lines[batch.server]
+        reply: asyncio.Future[ClassifyReply] = asyncio.get_running_loop().create_future()
+        self._pending[batch.batch] = line.name, reply
+        sending = line.start(self._send, line, batch, images, reply)
         try:
-            await loop.run_in_executor(self._senders, self._send, batch, images)
+            if self.is_one:
+                # However long that takes: a short absence is waited out.
+                await sending
+            else:
+                # Whoever finds the server away interrupts the reply, and the thread may be the last to notice.
+                sending.add_done_callback(partial(_pass_on_failure, reply))
             return await reply
         finally:
+            sending.cancel()
             del self._pending[batch.batch]
 
-    def _append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def _send(
+        self,
+        line: Line,
+        batch: ClassifyBatch,
+        images: Sequence[ImageContent],
+        reply: "asyncio.Future[ClassifyReply]",
+    ) -> None:
+        given = {
+            key: None if isinstance(image, StoredImage) else image
+            for key, image in zip(batch.images, images, strict=True)
+        }
         try:
-            with self.transit.pipeline(transaction=False) as pipe:
-                pipe.append(key, data)
-                for other in keep:
-                    pipe.pexpire(other, RECEIVING_MS)
-                length, *_ = pipe.execute()
-        except (RedisError, OSError) as error:
-            raise BrokerUnavailable(str(error)) from error
-        if length != size:
-            raise BrokerUnavailable(f"{key} has {length} bytes, not {size}: a part of it was lost.")
-
-    def _send(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> None:
-        expires = int(self.ttl_s * 1e3)
+            line.put(given, int(self.ttl_s * 1e3))
+        except TransitAway as error:
+            if self.is_one:
+                raise BrokerUnavailable(str(error)) from error
+            # The batch is sent again, by another server where one can take it.
+            raise ReplyInterrupted(str(error)) from error
+        if reply.done():
+            return
         try:
-            with self.transit.pipeline(transaction=False) as pipe:
-                for key, image in zip(batch.images, images, strict=True):
-                    if isinstance(image, StoredImage):
-                        pipe.pexpire(key, expires)
-                    else:
-                        pipe.set(key, image, px=expires)
-                pipe.execute()
             self.queue.put(batch)
         except (RedisError, OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error
+        if self.on_sent:
+            self.on_sent(line.number)
 
-    async def listen(self) -> None:
-        """Hand every reply to who waits for it, until cancelled; survives the absence of Redis."""
-        malformed = 0
-        while True:
-            try:
-                popped = await self.replies.blpop([self._reply_to], timeout=5)
-            except UNREACHABLE as error:
-                if isinstance(error, ResponseError):
-                    await self._move()
-                self._interrupt(str(error))
-                await asyncio.sleep(0.2)
-                continue
-            if popped and self._deliver(popped[1]):
-                malformed = 0
-            elif popped:
-                malformed += 1
-            if malformed > MOST_MALFORMED:
-                malformed = 0
-                await self._move()
-                self._interrupt("replies could not be told from other values")
+    async def listen(self, server: str) -> None:
+        """Hand every reply that comes by that server to who waits for it, until cancelled; survives absences."""
+        await self.lines[server].listen(self._deliver, partial(self.interrupt, server))
 
     def on_worker_lost(self, worker: str, in_hand: frozenset[str]) -> None:
         """Tell those who wait for a batch that the worker had in hand when it fell silent."""
-        lost = [waiting for name, waiting in self._pending.items() if name in in_hand]
+        lost = [waiting for name, (_, waiting) in self._pending.items() if name in in_hand]
         if in_hand:
             log.error("worker.lost", worker=worker, batches=len(in_hand), sent_again=len(lost))
         for waiting in lost:
             if not waiting.done():
                 waiting.set_exception(WorkerLost(f"{worker} fell silent with the batch in hand."))
 
-    async def _move(self) -> None:
-        """Have replies sent to another list, for what lies in this one is not ours; or it is no list."""
-        left, self._reply_to = self._reply_to, REPLY_PREFIX + uuid4().hex
-        log.error("transit.foreign_value", key=left)
-        with suppress(*UNREACHABLE):
-            await self.replies.unlink(left)
+    def interrupt(self, server: str, reason: str) -> None:
+        """Tell those who wait for a batch that went by that server that nobody knows what becomes of it."""
+        self.lines[server].note_away()
+        for name, waiting in self._pending.values():
+            if name == server and not waiting.done():
+                waiting.set_exception(ReplyInterrupted(reason))
 
     def _deliver(self, payload: bytes | str) -> bool:
         """Whether it is a reply."""
@@ -215,16 +212,26 @@ class CeleryExchange:
             if self.on_malformed:
                 self.on_malformed()
             return False
-        waiting = self._pending.get(reply.batch)
+        server, waiting = self._pending.get(reply.batch, ("", None))
         if waiting and not waiting.done():
-            waiting.set_result(reply)
+            if reply.error == UNREACHED and not self.is_one:
+                self.lines[server].note_away()
+                waiting.set_exception(ReplyInterrupted(f"{reply.worker}: {reply.detail}"))
+            else:
+                waiting.set_result(reply)
         return True
 
-    def _interrupt(self, reason: str) -> None:
-        for waiting in self._pending.values():
-            if not waiting.done():
-                waiting.set_exception(ReplyInterrupted(reason))
+    async def aclose(self) -> None:
+        for line in self.lines.values():
+            await line.aclose()
 
     def close(self) -> None:
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        for line in self.lines.values():
+            line.close()
         self.queue.close()
+
+
+def _pass_on_failure(reply: "asyncio.Future[ClassifyReply]", sending: "asyncio.Future[None]") -> None:
+    error = None if sending.cancelled() else sending.exception()
+    if error and not reply.done():
+        reply.set_exception(error)

@@ -19,6 +19,7 @@ from service.exchange import ImageContent, StoredImage
 from service.slots import share
 from storage.keys import Key
 from workers.contract.queues import IMAGE_PREFIX
+from workers.transit import place
 
 # Most photographs as classifiers like them are smaller, and travel with their batch in one round trip.
 PIECE_BYTES = 256 * 2**10
@@ -40,13 +41,17 @@ class SentImage:
 
 
 class ImageStore(Protocol):
-    """Where large images lie until a worker takes them."""
+    """Where large images lie until a worker takes them; those of a request on the same of several servers."""
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def servers(self) -> Sequence[str]:
+        """The names of those that can be used now, one at least."""
+        ...
+
+    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
         ...
 
-    async def drop(self, keys: Sequence[str]) -> None:
+    async def drop(self, server: str, keys: Sequence[str]) -> None:
         """Forget images, as far as they are there."""
         ...
 
@@ -55,14 +60,17 @@ class ImageStore(Protocol):
 class Intake:
     """The bodies of all requests together hold at most `max_bytes`, and those of one key its share of that.
 
-    A body alone, or the only one of its key where there is room, may have any permitted size.
+    A body alone, or the only one of its key where there is room, may have any permitted size. Where large images
+    go to `servers` servers, `max_bytes` is what this gateway holds in memory and on any one of them together.
     """
 
     store: ImageStore
     limits: ImageLimits
     max_bytes: int
+    servers: int = 1
     held: int = field(default=0, init=False)
     _held_by: Counter[str] = field(default_factory=Counter, init=False)
+    _held_on: Counter[str] = field(default_factory=Counter, init=False)
 
     @asynccontextmanager
     async def reception(self, key: Key | None) -> AsyncIterator["Reception"]:
@@ -73,19 +81,51 @@ class Intake:
         finally:
             try:
                 if reception.keys:
-                    await self.store.drop(reception.keys)
+                    await self.store.drop(reception.server, reception.keys)
             finally:
                 self._add(reception.owner, -reception.held)
+                self._add_on(reception.server, -reception.stored)
 
     def hold(self, reception: "Reception", size: int) -> None:
         """Count bytes of the request's body. Raises Problem 429 when they are too many."""
         owner, of_owner = reception.owner, self._held_by[reception.owner]
-        if self.held + size > self.max_bytes and reception.held < self.held:
-            raise _too_many(f"The images being received and waiting have {self.held} bytes")
-        if owner and of_owner + size > share(self.max_bytes) and reception.held < of_owner:
+        held = self._held_with(reception.server)
+        if held + size > self.max_bytes and reception.held < held:
+            raise _too_many(f"The images being received and waiting have {held} bytes")
+        if owner and of_owner + size > share(self.max_bytes * self.servers) and reception.held < of_owner:
             raise _too_many(f"The images of this key that are being received and waiting have {of_owner} bytes")
         reception.held += size
         self._add(owner, size)
+
+    def server_for(self, reception: "Reception") -> str:
+        """By the request's name, among the servers on which there is room where there is on any."""
+        servers = self.store.servers()
+        if len(servers) == 1:
+            return servers[0]
+        roomy = [server for server in servers if self._held_with(server) < self.max_bytes]
+        return place(reception.stem, roomy or servers)
+
+    def store_on(self, reception: "Reception", size: int) -> None:
+        """Count bytes of the request that go from memory to its server."""
+        reception.stored += size
+        self._add_on(reception.server, size)
+
+    def _held_with(self, server: str) -> int:
+        """In memory and on that server; by no name, on the one that has least."""
+        if self.servers == 1:
+            return self.held
+        on_all = self._held_on.total()
+        on_it = self._held_on[server] if server else self._least()
+        return self.held - on_all + on_it
+
+    def _least(self) -> int:
+        return min(self._held_on.values()) if len(self._held_on) == self.servers else 0
+
+    def _add_on(self, server: str, size: int) -> None:
+        if size:
+            self._held_on[server] += size
+            if not self._held_on[server]:
+                del self._held_on[server]
 
     def _add(self, owner: str, size: int) -> None:
         self.held += size
@@ -96,14 +136,19 @@ class Intake:
 
 @dataclass
 class Reception:
-    """The images of one request. `digest`, where it is set, gets the body as it was sent."""
+    """The images of one request. `digest`, where it is set, gets the body as it was sent.
+
+    `server` has those of its images that are passed on, `stored` bytes by now; empty before there are any.
+    """
 
     intake: Intake
     owner: str
     digest: "hashlib._Hash | None" = None
     keys: list[str] = field(default_factory=list, init=False)
     held: int = field(default=0, init=False)
-    _stem: str = field(default_factory=lambda: f"{IMAGE_PREFIX}{uuid4().hex}:", init=False)
+    server: str = field(default="", init=False)
+    stored: int = field(default=0, init=False)
+    stem: str = field(default_factory=lambda: f"{IMAGE_PREFIX}{uuid4().hex}:", init=False)
 
     @property
     def limits(self) -> ImageLimits:
@@ -113,8 +158,14 @@ class Reception:
         return IncomingImage(self, name)
 
     def new_key(self) -> str:
-        self.keys.append(f"{self._stem}{len(self.keys)}")
+        self.server = self.server or self.intake.server_for(self)
+        self.keys.append(f"{self.stem}{len(self.keys)}")
         return self.keys[-1]
+
+    async def store(self, key: str, data: bytes, size: int) -> None:
+        """Add to an image, which has `size` bytes then. Raises BrokerUnavailable."""
+        self.intake.store_on(self, len(data))
+        await self.intake.store.append(self.server, key, data, size, self.keys)
 
     def hold(self, size: int) -> None:
         """Count bytes of the body. Raises Problem 429 when those of all, or of its key, are too many."""
@@ -167,7 +218,7 @@ class IncomingImage:
             return SentImage(self.name, bytes(self._gathered))
         if self._gathered:
             await self._pass_on()
-        return SentImage(self.name, StoredImage(self._key, self.size, self._cost))
+        return SentImage(self.name, StoredImage(self._key, self.size, self._cost, self.reception.server))
 
     def _check_begin(self) -> None:
         self._is_begun = True
@@ -186,7 +237,7 @@ class IncomingImage:
         if self._key is None:
             self._key = self.reception.new_key()
             self._cost = decoding_cost(data)
-        await self.reception.intake.store.append(self._key, data, self.size, self.reception.keys)
+        await self.reception.store(self._key, data, self.size)
 
 
 def _too_many(what: str) -> Problem:

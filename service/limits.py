@@ -1,10 +1,11 @@
 """How much may be done with one key: requests a second and images in flight, counted in Redis so gateways agree.
 
+Of several transit servers each key is counted by one, which is found by the key alone.
 Jobs waiting and bytes stored are counted by the database, in the transaction that adds one: `storage.owner`.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,13 +17,13 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
-from redis.commands.core import AsyncScript
 
 from service.errors import ANSWER_HEADERS, Problem
 from storage.keys import Key, KeyLimits
 from storage.owner import Owner
 from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
 from workers.redis_url import UNREACHABLE
+from workers.transit import place
 
 Answer = TypeVar("Answer")
 # After Redis failed, nothing is counted for so long, so that requests do not wait for it one after the other.
@@ -47,28 +48,48 @@ return -1
 log = structlog.get_logger()
 
 
+class Counters:
+    """The counts of some keys, on one server. While it is away nothing is counted, and `on_uncounted` is told."""
+
+    def __init__(self, redis: Redis, on_uncounted: Callable[[], None]) -> None:
+        self.redis = redis
+        self._on_uncounted = on_uncounted
+        self._uncounted_until = 0.0
+        # The address is in the pool, which knows TLS, passwords and Sentinels as every other client here.
+        pool: dict[str, Any] = {"connection_pool": redis.connection_pool}
+        counters = RedisStorage("async+redis://", implementation="redispy", key_prefix=RATE_PREFIX, **pool)
+        # Counts by Redis' own clock; the moving window would count by those of the gateways, which differ.
+        self.rates = SlidingWindowCounterRateLimiter(counters)
+        self.hold = redis.register_script(HOLD)
+
+    async def counted(self, count: Callable[[], Awaitable[Answer]], *, otherwise: Answer) -> Answer:
+        """What Redis answers, or `otherwise` while it does not."""
+        if time.monotonic() >= self._uncounted_until:
+            try:
+                return await count()
+            except UNREACHABLE as error:
+                self._uncounted_until = time.monotonic() + UNCOUNTED_S
+                log.warning("limits.not_counted", reason=str(error))
+        self._on_uncounted()
+        return otherwise
+
+
 @dataclass
 class KeyLimiter:
     """`defaults` hold for keys without limits of their own; an image is in flight for at most `hold_s`.
 
-    While Redis is away nothing is refused for what it counts, and `on_uncounted` is told of each.
+    `servers` count, by their names. While Redis is away nothing is refused for what it counts, and `on_uncounted`
+    is told of each.
     """
 
-    redis: Redis
+    servers: Mapping[str, Redis]
     defaults: KeyLimits
     hold_s: float
     on_uncounted: Callable[[], None]
-    _rates: SlidingWindowCounterRateLimiter = field(init=False)
-    _hold: AsyncScript = field(init=False)
-    _uncounted_until: float = field(default=0.0, init=False)
+    _counters: Mapping[str, Counters] = field(init=False)
 
     def __post_init__(self) -> None:
-        # The address is in the pool, which knows TLS, passwords and Sentinels as every other client here.
-        pool: dict[str, Any] = {"connection_pool": self.redis.connection_pool}
-        counters = RedisStorage("async+redis://", implementation="redispy", key_prefix=RATE_PREFIX, **pool)
-        # Counts by Redis' own clock; the moving window would count by those of the gateways, which differ.
-        self._rates = SlidingWindowCounterRateLimiter(counters)
-        self._hold = self.redis.register_script(HOLD)
+        self._counters = {name: Counters(redis, self.on_uncounted) for name, redis in self.servers.items()}
 
     def owner(self, key: Key | None) -> Owner | None:
         """Whose the jobs and datasets made with the key are, and how many it may have."""
@@ -84,7 +105,8 @@ class KeyLimiter:
             return
         policy = f'"requests";q={most};w=1'
         rate = RateLimitItemPerSecond(most)
-        if await self._counted(lambda: self._rates.hit(rate, key.prefix), otherwise=True):
+        counters = self._counters_of(key)
+        if await counters.counted(lambda: counters.rates.hit(rate, key.prefix), otherwise=True):
             request.scope[ANSWER_HEADERS] = [(b"ratelimit-policy", policy.encode())]
             return
         detail = f"This key may send {most} requests a second, and they are used up; try again in a second."
@@ -100,7 +122,8 @@ class KeyLimiter:
             return
         where, name = f"{IN_FLIGHT_PREFIX}{key.prefix}", uuid4().hex
         wanted: list[str | int] = [name, images, most, round(self.hold_s * 1e3)]
-        held = await self._counted(lambda: self._hold([where], wanted), otherwise=None)
+        counters = self._counters_of(key)
+        held = await counters.counted(lambda: counters.hold([where], wanted), otherwise=None)
         if held is not None and held >= 0:
             detail = (
                 f"{held} images of this key are on their way and the request has {images}; "
@@ -112,21 +135,14 @@ class KeyLimiter:
         finally:
             if held is not None:
                 with suppress(*UNREACHABLE):
-                    await self.redis.zrem(where, *(f"{name}:{number}" for number in range(1, images + 1)))
+                    await counters.redis.zrem(where, *(f"{name}:{number}" for number in range(1, images + 1)))
 
     async def aclose(self) -> None:
-        await self.redis.aclose()
+        for redis in self.servers.values():
+            await redis.aclose()
 
-    async def _counted(self, count: Callable[[], Awaitable[Answer]], *, otherwise: Answer) -> Answer:
-        """What Redis answers, or `otherwise` while it does not."""
-        if time.monotonic() >= self._uncounted_until:
-            try:
-                return await count()
-            except UNREACHABLE as error:
-                self._uncounted_until = time.monotonic() + UNCOUNTED_S
-                log.warning("limits.not_counted", reason=str(error))
-        self.on_uncounted()
-        return otherwise
+    def _counters_of(self, key: Key) -> Counters:
+        return self._counters[place(key.prefix, tuple(self._counters))]
 
 
 def _first(own: int | None, default: int | None) -> int:

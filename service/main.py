@@ -25,9 +25,11 @@ from service.connection import BoundedConnection
 from service.connections import LINGERING, ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
-from service.exchange import CeleryExchange, uncopied_values
+from service.exchange import CeleryExchange
 from service.intake import ImageLimits, Intake
 from service.limits import KeyLimiter
+from service.line import open_lines
+from service.lookout import Lookout
 from service.metrics import GatewayMetrics
 from service.parts import Parts
 from service.settings import GatewaySettings
@@ -50,6 +52,7 @@ from workers.contract.queues import Queue
 from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, connect, connect_async, connect_for_heartbeats_async
 from workers.traces import TracingUnavailable, open_tracer
+from workers.transit import TransitServer, transit_servers
 
 log = structlog.get_logger()
 # Databases, Redis, files, and refused connections that linger.
@@ -161,26 +164,21 @@ def build_parts(settings: GatewaySettings) -> Parts:
     metrics = GatewayMetrics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
-    workforce = Workforce(
-        connect_for_heartbeats_async(settings.transit),
-        settings.heartbeat_poll_s,
-        on_start=metrics.observe_start,
-        on_malformed=partial(metrics.observe_malformed, "heartbeat"),
-    )
+    servers = transit_servers(settings.transit)
     exchange = CeleryExchange(
         BatchQueue(celery, _broker(settings)),
-        connect(
-            settings.transit,
-            socket_timeout=10,
-            socket_connect_timeout=2,
-            health_check_interval=15,
-            command_packer=uncopied_values(),
-        ),
-        _async_redis(settings),
+        open_lines(servers),
+        # The workforce is not there yet.
+        usable=lambda: workforce.usable,
         ttl_s=settings.classify_timeout_s * 2,
         on_malformed=partial(metrics.observe_malformed, "reply"),
+        on_sent=metrics.observe_sent,
     )
-    workforce.on_lost = exchange.on_worker_lost
+    workforce = Workforce(
+        {server.name: _lookout(server, exchange, metrics) for server in servers},
+        settings.heartbeat_poll_s,
+        on_start=metrics.observe_start,
+    )
     batcher = Batcher(
         exchange,
         slots=lambda: workforce.slots(Queue.INTERACTIVE),
@@ -189,8 +187,9 @@ def build_parts(settings: GatewaySettings) -> Parts:
         max_batch=settings.max_batch,
         max_batch_bytes=settings.max_batch_bytes,
         max_waiting=settings.max_waiting,
-        max_waiting_bytes=settings.max_waiting_bytes,
+        max_waiting_bytes=settings.max_waiting_bytes * len(servers),
         tracer=tracer,
+        servers=len(servers),
     )
     blobs = BlobStore(settings.blobs)
     return Parts(
@@ -202,7 +201,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         blobs=blobs,
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         limiter=KeyLimiter(
-            _limits_redis(settings),
+            {server.name: _limits_redis(server) for server in servers},
             settings.key_limits,
             hold_s=settings.classify_timeout_s + 5,
             on_uncounted=metrics.uncounted.inc,
@@ -211,7 +210,10 @@ def build_parts(settings: GatewaySettings) -> Parts:
         workforce=workforce,
         exchange=exchange,
         intake=Intake(
-            exchange, ImageLimits(settings.max_images, settings.max_image_bytes), settings.max_waiting_bytes
+            exchange,
+            ImageLimits(settings.max_images, settings.max_image_bytes),
+            settings.max_waiting_bytes,
+            servers=len(servers),
         ),
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
@@ -242,14 +244,21 @@ def _broker(settings: GatewaySettings) -> Redis:
     return connect(settings.broker_url, **timeouts, health_check_interval=15, retry=retry)
 
 
-def _async_redis(settings: GatewaySettings) -> AsyncRedis:
-    return connect_async(settings.transit, socket_timeout=10, socket_connect_timeout=2, health_check_interval=15)
+def _lookout(server: TransitServer, exchange: CeleryExchange, metrics: GatewayMetrics) -> Lookout:
+    return Lookout(
+        connect_for_heartbeats_async(server.url),
+        server.number,
+        on_malformed=partial(metrics.observe_malformed, "heartbeat"),
+        on_lost=exchange.on_worker_lost,
+        # With one server whoever listens for replies notices by himself; among several, what waits goes elsewhere.
+        on_unreachable=None if exchange.is_one else partial(exchange.interrupt, server.name),
+    )
 
 
-def _limits_redis(settings: GatewaySettings) -> AsyncRedis:
+def _limits_redis(server: TransitServer) -> AsyncRedis:
     """One that does not answer must not hold up the requests: they pass uncounted then."""
     once_more = Retry(NoBackoff(), 1)
-    return connect_async(settings.transit, socket_timeout=1, socket_connect_timeout=1, retry=once_more)
+    return connect_async(server.url, socket_timeout=1, socket_connect_timeout=1, retry=once_more)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What Prometheus sees: the gateway's own metrics and those that workers report with each reply."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, get_args
@@ -81,6 +81,12 @@ class GatewayMetrics:
             "Requests and groups of images that passed a key's limit because Redis did not count them.",
             registry=self.registry,
         )
+        self.transit_up = gauge(
+            "transit_up", "1 when that transit server answered at the last look, else 0.", "server"
+        )
+        self.transit_batches = Counter(
+            "fovea_transit_batches", "Batches sent by that transit server.", ["server"], registry=self.registry
+        )
         self.part_up = gauge("part_up", "1 when the part answered at the last look, else 0.", "part")
         self.queue_length = gauge("queue_length", "Messages that wait in the broker.", "queue")
         self.queue_age = gauge("queue_age_seconds", "How long the oldest message or queued job waits.", "queue")
@@ -104,6 +110,9 @@ class GatewayMetrics:
     def observe_malformed(self, kind: MessageKind) -> None:
         self.malformed.labels(kind).inc()
 
+    def observe_sent(self, server: int) -> None:
+        self.transit_batches.labels(str(server)).inc()
+
     def observe_start(self, worker: Heartbeat) -> None:
         for queue in Queue:
             if queue.value in worker.queues:
@@ -119,8 +128,13 @@ class GatewayMetrics:
     def observe_wait(self, waited_ms: float) -> None:
         self.wait_seconds.observe(waited_ms / 1e3)
 
-    def set_workers(self, workers: Sequence[Heartbeat], *, reachable: bool) -> None:
-        self.part_up.labels("transit").set(reachable)
+    def set_transit(self, answering: Mapping[int, bool]) -> None:
+        """By the servers' numbers. The part is there as long as one of them answers."""
+        self.part_up.labels("transit").set(any(answering.values()))
+        for number, is_up in answering.items():
+            self.transit_up.labels(str(number)).set(is_up)
+
+    def set_workers(self, workers: Sequence[Heartbeat]) -> None:
         self.providers.clear()
         self.worker_disk.clear()
         for queue in Queue:

@@ -174,6 +174,15 @@ class PartOut(BaseModel):
     reason: str | None = Field(None, description="In which way it is not.")
 
 
+class TransitServerOut(BaseModel):
+    server: int = Field(description="Its place in `FOVEA_TRANSIT_URL`, from 1.")
+    ok: bool
+
+
+class TransitOut(PartOut):
+    servers: list[TransitServerOut] | None = Field(None, description="Each, where there are several.")
+
+
 class Readiness(BaseModel):
     status: Literal["ready", "starting"]
     missing: list[str] = Field(
@@ -181,7 +190,7 @@ class Readiness(BaseModel):
     )
     database: PartOut
     broker: PartOut
-    transit: PartOut
+    transit: TransitOut
     workers: list[WorkerOut]
 
 

@@ -1,54 +1,49 @@
-"""Which workers live, as the gateway sees it: their heartbeats in Redis, read every fraction of a second."""
+"""Which workers live, as the gateway sees it, and which transit servers every one of them reaches.
+
+A worker gives its sign of life on each transit server and lives as long as it is heard on any. New images go to
+the servers on which the most workers are heard: one that is away, or that not all workers have been told of yet,
+is avoided.
+"""
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import structlog
-from redis import ResponseError
-from redis.asyncio import Redis
+from service.lookout import MOST_KNOWN, Lookout
+from workers.contract.messages import Heartbeat
+from workers.contract.queues import Queue
 
-from workers.contract.messages import Heartbeat, InvalidMessage, decode
-from workers.contract.queues import (
-    ALIVE_PREFIX,
-    HAND_PREFIX,
-    HEARTBEAT_PREFIX,
-    LATE_PREFIX,
-    WORKERS_KEY,
-    Queue,
-)
-from workers.redis_url import UNREACHABLE
-
-log = structlog.get_logger()
-MOST_KNOWN = 4096
-# Refreshes between two searches through all keys, which cost with every image in transit: ten seconds.
-SEARCH_EVERY = 40
+# Who asks for a refresh of all servers does not wait longer for one that does not answer.
+REFRESH_S = 1.0
 
 
 @dataclass
 class Workforce:
-    """The live workers at the last refresh. Redis forgets a worker that has been silent for its time to live.
+    """The live workers at the last refresh, over all transit servers, which `lookouts` watch by their names.
 
-    `on_start` is called with each worker that was not there before, from the second refresh on; `on_malformed`
-    when something else than a heartbeat lies under a worker's name, which is left out then; `on_lost` with the
-    name of each that was there and is not any more, and with the names of the batches that it had in hand.
+    `on_start` is called with each worker that was not there before, from the second refresh on.
     """
 
-    transit: Redis
+    lookouts: Mapping[str, Lookout]
     poll_s: float
     on_start: Callable[[Heartbeat], None] | None = None
-    on_malformed: Callable[[], None] | None = None
-    on_lost: Callable[[str, frozenset[str]], None] | None = None
-    workers: tuple[Heartbeat, ...] = ()
-    reachable: bool = False
-    _refreshes: int = field(default=0, init=False)
-    _found: set[bytes] = field(default_factory=set, init=False)
-    _seen_at: float = field(default=0.0, init=False)
+    workers: tuple[Heartbeat, ...] = field(default=(), init=False)
+    usable: tuple[str, ...] = field(default=(), init=False)
     _known: dict[str, None] | None = field(default=None, init=False)
-    # Of the last refresh that succeeded; a worker whose hand could not be looked into is still among them.
-    _present: frozenset[str] = field(default=frozenset(), init=False)
-    _malformed: dict[bytes, bytes | str] = field(default_factory=dict, init=False)
+    _refreshing: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.usable = tuple(self.lookouts)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether any server answers."""
+        return any(lookout.reachable for lookout in self.lookouts.values())
+
+    @property
+    def answering(self) -> dict[int, bool]:
+        """Which servers answer, by their numbers."""
+        return {lookout.number: lookout.reachable for lookout in self.lookouts.values()}
 
     def on(self, queue: Queue) -> tuple[Heartbeat, ...]:
         """Those that take messages of that queue."""
@@ -63,100 +58,56 @@ class Workforce:
         return sum(worker.slots for worker in self.on(queue))
 
     async def refresh(self) -> None:
-        """Read every heartbeat once. A Redis that cannot be reached is noted in `reachable`, not raised."""
-        try:
-            names = await self._names()
-            beats = await self.transit.mget([HEARTBEAT_PREFIX.encode() + name for name in names]) if names else []
-            said = {name: beat for name, beat in zip(names, beats, strict=True) if beat is not None}
-            if silent := [name for name in names if name not in said]:
-                late = await self._late(silent)
-                if gone := [name for name in silent if name not in late]:
-                    self._found.difference_update(gone)
-                    await self.transit.srem(WORKERS_KEY, *gone)
-                said |= late
-            workers = tuple(sorted(self._decoded(said), key=lambda beat: beat.worker))
-            present = frozenset(worker.worker for worker in workers)
-            lost = {name: await self._in_hand(name) for name in sorted(self._present - present)}
-        except UNREACHABLE as error:
-            if self.reachable:
-                log.warning("transit.unreachable", reason=str(error))
-            self.reachable = False
-            # After a moment nobody can know whether the workers still live.
-            if time.monotonic() - self._seen_at > 2.0:
-                self.workers = ()
+        """Read every heartbeat once. A Redis that cannot be reached is noted and not waited for long."""
+        lookouts = list(self.lookouts.values())
+        if len(lookouts) == 1:
+            await self._refresh(lookouts[0])
             return
-        self.reachable = True
-        self._seen_at = time.monotonic()
-        self.workers, self._present = workers, present
-        self._report_starts()
-        for name, in_hand in lost.items():
-            if self.on_lost:
-                self.on_lost(name, in_hand)
+        refreshing = {asyncio.create_task(self._refresh(lookout)) for lookout in lookouts}
+        self._refreshing |= refreshing
+        for task in refreshing:
+            task.add_done_callback(self._refreshing.discard)
+        done, _ = await asyncio.wait(refreshing, timeout=REFRESH_S)
+        for task in done:
+            task.result()
 
-    async def poll(self) -> None:
-        """Refresh again and again until cancelled."""
+    async def poll(self, server: str) -> None:
+        """Refresh what that server tells again and again until cancelled; each has its own pace."""
         while True:
-            await self.refresh()
+            await self._refresh(self.lookouts[server])
             await asyncio.sleep(self.poll_s)
 
-    async def _names(self) -> list[bytes]:
-        """Of all workers that may live; those of the release before are in no set and searched for at times."""
-        if self._refreshes % SEARCH_EVERY == 0:
-            prefix = HEARTBEAT_PREFIX.encode()
-            self._found = set()
-            async for key in self.transit.scan_iter(match=prefix + b"*", count=500):
-                self._found.add(key.removeprefix(prefix))
-                if len(self._found) >= MOST_KNOWN:
-                    break
-        self._refreshes += 1
-        return sorted(self._found | await self._named())
+    async def aclose(self) -> None:
+        for task in self._refreshing:
+            task.cancel()
+        for lookout in self.lookouts.values():
+            await lookout.transit.aclose()
 
-    async def _named(self) -> set[bytes]:
-        try:
-            if await self.transit.scard(WORKERS_KEY) <= MOST_KNOWN:
-                return {name for name in await self.transit.smembers(WORKERS_KEY) if isinstance(name, bytes)}
-            reason = f"more than {MOST_KNOWN} names"
-        except ResponseError as error:
-            reason = str(error)
-        # Every worker writes its name again with its next beat.
-        log.error("transit.foreign_value", key=WORKERS_KEY, reason=reason)
-        await self.transit.unlink(WORKERS_KEY)
-        return set()
+    async def _refresh(self, lookout: Lookout) -> None:
+        await lookout.refresh()
+        self.workers = self._heard()
+        self.usable = self._best()
+        if lookout.reachable:
+            self._report_starts()
 
-    async def _late(self, names: Sequence[bytes]) -> dict[bytes, bytes | str]:
-        """What those of them said last who are late with the next word, and whose process lives."""
-        beats = await self.transit.mget([LATE_PREFIX.encode() + name for name in names])
-        late = {name: beat for name, beat in zip(names, beats, strict=True) if beat is not None}
-        if not late:
-            return {}
-        listening = await self.transit.pubsub_numsub(*(ALIVE_PREFIX.encode() + name for name in late))
-        alive = {channel for channel, listeners in listening if listeners}
-        return {name: beat for name, beat in late.items() if ALIVE_PREFIX.encode() + name in alive}
+    def _heard(self) -> tuple[Heartbeat, ...]:
+        """Each worker once. One that is leaving says so on one server a moment earlier than on another."""
+        heard: dict[str, Heartbeat] = {}
+        for lookout in self.lookouts.values():
+            for worker in lookout.workers:
+                known = heard.get(worker.worker)
+                if known is None or worker.slots < known.slots:
+                    heard[worker.worker] = worker
+        return tuple(heard[name] for name in sorted(heard))
 
-    async def _in_hand(self, worker: str) -> frozenset[str]:
-        """The batches that it was working on; none where something else lies there."""
-        try:
-            names = await self.transit.hkeys(HAND_PREFIX + worker)
-        except ResponseError as error:
-            log.error("transit.foreign_value", key=HAND_PREFIX + worker, reason=str(error))
-            return frozenset()
-        return frozenset(name if isinstance(name, str) else name.decode(errors="replace") for name in names)
-
-    def _decoded(self, beats: Mapping[bytes, bytes | str]) -> list[Heartbeat]:
-        found: list[Heartbeat] = []
-        malformed: dict[bytes, bytes | str] = {}
-        for name, beat in beats.items():
-            try:
-                found.append(decode(Heartbeat, beat))
-            except InvalidMessage as error:
-                malformed[name] = beat
-                # It is read again four times a second for as long as it lies there.
-                if self._malformed.get(name) != beat:
-                    log.error("heartbeat.malformed", worker=name.decode(errors="replace"), reason=str(error))
-                    if self.on_malformed:
-                        self.on_malformed()
-        self._malformed = malformed
-        return found
+    def _best(self) -> tuple[str, ...]:
+        """Where the most of those are heard that classify; without any worker, what answers; else all."""
+        wanted = {worker.worker for worker in self.on(Queue.INTERACTIVE)}
+        heard = {
+            name: len(wanted & lookout.present) for name, lookout in self.lookouts.items() if lookout.reachable
+        }
+        most = max(heard.values(), default=0)
+        return tuple(name for name, count in heard.items() if count == most) or tuple(self.lookouts)
 
     def _report_starts(self) -> None:
         """A worker has its name for one process only, so that a new name is a start."""

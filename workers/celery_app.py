@@ -25,13 +25,15 @@ log = structlog.get_logger()
 
 
 class QueueSettings(Settings):
-    """The two Redis servers, which may be one: what is queued must survive, what is in transit need not."""
+    """The Redis servers, which may be one: what is queued must survive, what is in transit need not."""
 
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0", repr=False, description="Redis of the queues (append-only)."
     )
     transit_url: str = Field(
-        "", repr=False, description="Redis of images, replies, heartbeats; the broker's when empty."
+        "",
+        repr=False,
+        description="Redis of images, replies, heartbeats; several, with commas between; the broker's when empty.",
     )
 
     task_events: bool = Field(

@@ -9,17 +9,21 @@ from redis import Redis, RedisError
 from workers.contract.queues import HEARTBEAT_PREFIX, LATE_PREFIX
 from workers.redis_url import connect
 from workers.settings import WorkerSettings
+from workers.transit import transit_servers
 
 
 def main() -> str | None:
-    """What is wrong, or None."""
+    """What is wrong, or None. A worker gives its sign on every transit server: one that has it is enough."""
     host = socket.gethostname()
-    with connect(WorkerSettings().transit, socket_timeout=3, socket_connect_timeout=3) as transit:
-        try:
-            heard = next(heartbeats(transit, host), None)
-        except RedisError as error:
-            return f"the transit Redis cannot be asked for heartbeats: {error}"
-    return None if heard else f"no worker of {host} has given a heartbeat lately"
+    silent = None
+    for server in transit_servers(WorkerSettings().transit):
+        with connect(server.url, socket_timeout=3, socket_connect_timeout=3) as transit:
+            try:
+                if next(heartbeats(transit, host), None):
+                    return None
+            except RedisError as error:
+                silent = f"the transit Redis cannot be asked for heartbeats: {error}"
+    return silent or f"no worker of {host} has given a heartbeat lately"
 
 
 def heartbeats(transit: "Redis", host: str) -> Iterator[bytes]:

@@ -3,10 +3,12 @@
     redis://:PASSWORD@HOST:6379/0    rediss://HOST:6379/0?ssl_ca_certs=/FILE    unix:///PATH?db=0
     sentinel://:PASSWORD@HOST:26379,HOST:26379/0?master_name=NAME&sentinel_password=...
 
-Besides them nothing knows how a URL is read, and none of them is ever shown with its password.
+Where a setting takes several, commas stand between them. Nothing besides knows how a URL is read, and none is ever
+shown with its password.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -23,13 +25,17 @@ from redis.sentinel import Sentinel
 # was torn under a write.
 UNREACHABLE = (RedisError, OSError, RuntimeError)
 
+REDIS_PORT = 6379
 SENTINEL_PORT = 26379
+# A comma may be in a password and is among Sentinels; one before a scheme can only be between two URLs.
+_BETWEEN_URLS = re.compile(r",(?=\s*(?:,|[A-Za-z][A-Za-z0-9+.-]*://|$))")
 # A network that was away leaves connections dead that look alive. Who writes heartbeats, or reads them, has
 # to notice that before anybody is missed.
 _HEARTBEAT_TIMEOUTS = {"socket_timeout": 2, "socket_connect_timeout": 2, "health_check_interval": 15}
 # One that does not answer must not hold up the others.
 _SENTINEL_TIMEOUTS = {"socket_timeout": 1, "socket_connect_timeout": 1}
 _EXPECTED = "Expected redis://HOST:PORT/0, rediss://..., unix:///PATH, or sentinel://HOST:PORT,HOST:PORT/0?master_name=NAME"
+_EXPECTED_EACH = "and each of several URLs begins with its scheme."
 _SENTINEL_OPTIONS = {"master_name", "sentinel_username", "sentinel_password"}
 
 
@@ -71,14 +77,49 @@ def connect_for_heartbeats_async(url: str) -> AsyncRedis:
 
 
 def check(*urls: str) -> None:
-    """Raises InvalidRedisUrl; connects to nothing."""
+    """Raises InvalidRedisUrl for what is not the URL of one Redis; connects to nothing."""
     for url in urls:
         connect(url).close()
         kombu_broker(url)
 
 
+def split(urls: str) -> tuple[str, ...]:
+    """The URLs of a list with commas between. Raises InvalidRedisUrl for an item that is none."""
+    items = tuple(item.strip() for item in _BETWEEN_URLS.split(urls))
+    for number, item in enumerate(items, 1):
+        if not item:
+            raise InvalidRedisUrl(
+                f"URL {number} of {len(items)} in {_shown_all(items)!r} is empty: remove the comma or write it."
+            )
+        bare = shown(item).partition("?")[0]
+        if "," in bare and not item.startswith(("sentinel:", "unix:")):
+            after = bare.partition(",")[2]
+            raise InvalidRedisUrl(
+                f"{after!r} after the comma in {bare!r} is no URL. {_EXPECTED}, {_EXPECTED_EACH}"
+            )
+    return items
+
+
+def server_of(url: str) -> tuple[str, int]:
+    """Which server a URL means, and the number of the database there; without password and options.
+
+    Two spellings of one host's name are two servers to it. Raises InvalidRedisUrl.
+    """
+    found = _sentinels(url)
+    if found is not None:
+        addresses = ",".join(sorted(f"{host}:{port}" for host, port in found.addresses))
+        return f"{found.master}@{addresses}", found.database
+    with connect(url) as client:
+        where = client.connection_pool.connection_kwargs
+    if "path" in where:
+        return str(where["path"]), int(where.get("db", 0))
+    host, port = str(where.get("host", "localhost")).lower(), where.get("port", REDIS_PORT)
+    return f"{_bracketed(host)}:{port}", int(where.get("db", 0))
+
+
 def kombu_broker(url: str) -> tuple[str, dict[str, Any]]:
     """The URL as kombu spells it, and the transport options that go with it. Raises InvalidRedisUrl."""
+    _require_one(url)
     found = _sentinels(url)
     if found is not None:
         user = ":".join(quote(found.credentials.get(name, ""), safe="") for name in ("username", "password"))
@@ -104,6 +145,18 @@ def shown(url: str) -> str:
     """The URL for people: without passwords."""
     bare = re.sub(r"//.*@", "//", url)
     return re.sub(r"(password=)[^&]*", r"\1...", bare)
+
+
+def _shown_all(urls: Sequence[str]) -> str:
+    return ",".join(map(shown, urls))
+
+
+def _require_one(url: str) -> None:
+    if len(urls := split(url)) > 1:
+        raise InvalidRedisUrl(
+            f"{_shown_all(urls)} names {len(urls)} servers where one is expected; "
+            "only FOVEA_TRANSIT_URL takes several."
+        )
 
 
 def _sentinels(url: str) -> _Sentinels | None:
@@ -144,6 +197,7 @@ def _given(credentials: dict[str, str]) -> dict[str, str]:
 
 
 def _client(url: str, redis: Any, sentinel: Any, options: dict[str, Any]) -> Any:
+    _require_one(url)
     found = _sentinels(url)
     if found is not None:
         watchers = sentinel(found.addresses, sentinel_kwargs={**_SENTINEL_TIMEOUTS, **found.own_credentials})

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -40,6 +41,8 @@ async def livez() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """200 when database, broker and a worker of each kind answer; else 503, what is missing and in which way.
 
+    Of several transit servers (Redis of images and replies) one is enough; `transit.servers` names each.
+
     A gateway that is about to end is `draining`, 503 too, although it still answers: send elsewhere.
 
     Where the missing part should be, and on which host a worker runs, is for the log: no key is needed here.
@@ -59,7 +62,7 @@ async def readyz(request: Request) -> JSONResponse:
         "missing": missing,
         "database": database,
         "broker": broker,
-        "transit": {"ok": True} if parts.workforce.reachable else {"ok": False, "reason": NO_TRANSIT},
+        "transit": _transit(parts.workforce.answering),
         "workers": [
             {
                 "worker": public_name(worker.worker),
@@ -87,7 +90,8 @@ async def metrics(request: Request) -> Response:
     parts = parts_of(request)
     found = parts.metrics
     found.set_queue_stats(await parts.stats.collect())
-    found.set_workers(parts.workforce.workers, reachable=parts.workforce.reachable)
+    found.set_transit(parts.workforce.answering)
+    found.set_workers(parts.workforce.workers)
     found.waiting.set(parts.batcher.waiting)
     return Response(found.exposition(), media_type=CONTENT_TYPE_LATEST)
 
@@ -99,6 +103,16 @@ def public_name(worker: str) -> str:
     if not DRAWN.fullmatch(drawn):
         drawn = hashlib.sha256(worker.encode()).hexdigest()[:6]
     return f"{role if role in ROLES else 'worker'}@{drawn}"
+
+
+def _transit(answering: Mapping[int, bool]) -> dict[str, Any]:
+    """There as long as one of the servers answers; of several, each by its place in the setting."""
+    found: dict[str, Any] = {"ok": True} if any(answering.values()) else {"ok": False, "reason": NO_TRANSIT}
+    if len(answering) > 1:
+        found["servers"] = [{"server": number, "ok": is_up} for number, is_up in answering.items()]
+        if away := [number for number, is_up in answering.items() if not is_up]:
+            found["reason"] = f"Of {len(answering)} servers cannot be reached: {', '.join(map(str, away))}."
+    return found
 
 
 async def _database(parts: Parts) -> dict[str, Any]:

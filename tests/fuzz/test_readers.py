@@ -144,11 +144,14 @@ def test_a_reference_is_read_as_it_is_written_or_refused(text: str) -> None:
 class Gone:
     """Where large images lie; how they are read does not depend on it."""
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def servers(self) -> Sequence[str]:
+        return ("one",)
+
+    async def append(self, _server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
         assert 0 < len(data) <= size
         assert key in keep
 
-    async def drop(self, keys: Sequence[str]) -> None:
+    async def drop(self, _server: str, keys: Sequence[str]) -> None:
         assert keys
 
 

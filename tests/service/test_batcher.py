@@ -8,7 +8,7 @@ import pytest
 
 from models.cost import COSTLY_PIXELS
 from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
-from service.exchange import BrokerUnavailable, ImageContent, ReplyInterrupted, WorkerLost
+from service.exchange import BrokerUnavailable, ImageContent, Place, ReplyInterrupted, StoredImage, WorkerLost
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -25,8 +25,9 @@ class MemoryExchange:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[Exception] = field(default_factory=list)
 
-    def names(self, images: Sequence[ImageContent]) -> tuple[str, tuple[str, ...]]:
-        return "reply", tuple(f"image:{n}" for n in range(len(images)))
+    def place(self, _batch: str, images: Sequence[ImageContent]) -> Place:
+        stored = next((image.server for image in images if isinstance(image, StoredImage)), "one")
+        return Place(stored, "reply", tuple(f"image:{n}" for n in range(len(images))))
 
     async def ask(self, batch: ClassifyBatch, images: Sequence[ImageContent]) -> ClassifyReply:
         self.sent.append(batch)
@@ -45,7 +46,7 @@ def make(exchange: MemoryExchange, *, slots: int = 1, **limits: int) -> Batcher:
 
 
 def ask(
-    batcher: Batcher, *images: bytes, version: VersionKey = CATS, timeout_s: float = 5
+    batcher: Batcher, *images: ImageContent, version: VersionKey = CATS, timeout_s: float = 5
 ) -> asyncio.Task[list[Answer]]:
     return asyncio.create_task(batcher.classify(version, images, top_k=1, timeout_s=timeout_s, request_id="r"))
 
@@ -369,5 +370,51 @@ def test_a_batch_whose_worker_fell_silent_is_sent_again_once_and_marked() -> Non
         exchange.failures += [WorkerLost("w1"), WorkerLost("w2")]
         with pytest.raises(NoLiveWorker):
             await ask(batcher, b"a")
+
+    run(scenario)
+
+
+def test_what_is_stored_on_several_servers_leaves_by_each_of_them_and_keeps_its_turn() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        blocker = ask(batcher, b"x")
+        await settle()
+        one, two = (StoredImage(f"key-{server}", 3, 0, server) for server in ("one", "two"))
+        others = [ask(batcher, image) for image in (two, b"a", one, b"b", two)]
+        await settle()
+        exchange.gate.set()
+        await blocker
+        await until(lambda: len(exchange.sent) == 3)
+        # The first in the line decides; what has no place yet goes with it.
+        assert [(batch.server, len(batch.images)) for batch in exchange.sent[1:]] == [("two", 4), ("one", 1)]
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_an_image_may_meet_every_server_in_its_last_moment_and_one_that_is_stored_its_own(servers: int) -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        batcher.servers = servers
+        exchange.gate.set()
+        for image, times in ((b"a", servers), (StoredImage("key", 3, 0, "one"), 1)):
+            exchange.sent.clear()
+            exchange.failures = [ReplyInterrupted("torn")] * (times + 1)
+            with pytest.raises(BrokerUnavailable):
+                await ask(batcher, image)
+            assert len(exchange.sent) == times + 1
+            exchange.failures = [ReplyInterrupted("torn")] * times
+            if isinstance(image, bytes):
+                (answered,) = await ask(batcher, image)
+                assert answered.outcome.classes[0].label == "a"
+        # Whatever ends workers is not tried on one after the other.
+        exchange.sent.clear()
+        exchange.failures = [WorkerLost("gone")] * 2
+        with pytest.raises(NoLiveWorker):
+            await ask(batcher, b"a")
+        assert len(exchange.sent) == 2
 
     run(scenario)

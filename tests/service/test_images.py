@@ -7,6 +7,7 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 
 import httpx
 import pytest
@@ -26,15 +27,21 @@ PNG, JPEG, WEBP = (picture("red", form=form) for form in ("PNG", "JPEG", "WEBP")
 class MemoryStore:
     """Large images, and which of them were dropped."""
 
-    def __init__(self) -> None:
+    def __init__(self, *servers: str) -> None:
         self.images: dict[str, bytes] = {}
+        self.named = servers or ("one",)
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def servers(self) -> Sequence[str]:
+        return self.named
+
+    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+        assert server in self.named
         self.images[key] = self.images.get(key, b"") + data
         assert len(self.images[key]) == size
         assert key in keep
 
-    async def drop(self, keys: Sequence[str]) -> None:
+    async def drop(self, server: str, keys: Sequence[str]) -> None:
+        assert server in self.named
         for key in keys:
             del self.images[key]
 
@@ -203,9 +210,9 @@ def test_a_large_image_is_passed_on_in_pieces_and_forgotten_when_nobody_answers(
     body, content_type = sender(large, PNG)
 
     class Watched(MemoryStore):
-        async def drop(self, keys: Sequence[str]) -> None:
+        async def drop(self, server: str, keys: Sequence[str]) -> None:
             kept.extend(self.images[key] for key in keys)
-            await super().drop(keys)
+            await super().drop(server, keys)
 
     store = Watched()
     whole = intake(store, max_image_bytes=2**22)
@@ -231,6 +238,47 @@ def test_what_a_worker_has_answered_for_is_not_dropped_again_but_the_rest_is() -
         assert list(store.images) == [sent[0].content.key]
 
     asyncio.run(scenario())
+
+
+def test_of_several_servers_each_has_a_limit_of_its_own() -> None:
+    piece = PNG + bytes(PIECE_BYTES)
+
+    async def scenario() -> None:
+        store = MemoryStore("one", "two")
+        whole = Intake(store, ImageLimits(3, 2**22), int(len(piece) * 1.5), servers=2)
+        async with AsyncExitStack() as stack:
+            used = set()
+            for _ in range(2):
+                reception = await stack.enter_async_context(whole.reception(None))
+                await reception.image().write(piece)
+                used.add(reception.server)
+            # There was room for one on each.
+            assert used == {"one", "two"}
+            third = await stack.enter_async_context(whole.reception(None))
+            with pytest.raises(Problem) as refused:
+                await third.image().write(piece)
+            assert (refused.value.status, refused.value.code) == (429, "too_many_waiting")
+        assert (whole.held, whole._held_on.total(), store.images) == (0, 0, {})
+
+    asyncio.run(scenario())
+
+
+def test_new_images_go_to_the_servers_that_can_be_used_and_have_room() -> None:
+    piece = PNG + bytes(PIECE_BYTES)
+
+    async def servers_of(store: MemoryStore, requests: int) -> set[str]:
+        whole = Intake(store, ImageLimits(3, 2**22), 2**30, servers=2)
+        async with AsyncExitStack() as stack:
+            used = set()
+            for _ in range(requests):
+                reception = await stack.enter_async_context(whole.reception(None))
+                for image in (reception.image(), reception.image()):
+                    await image.write(piece)
+                used.add(reception.server)
+            return used
+
+    assert asyncio.run(servers_of(MemoryStore("one", "two"), 30)) == {"one", "two"}
+    assert asyncio.run(servers_of(MemoryStore("two"), 5)) == {"two"}
 
 
 def test_all_bodies_together_are_bounded_and_one_alone_is_not() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import zipfile
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import httpx
@@ -21,9 +21,10 @@ from support.sentinel import SentinelledRedis
 from service.errors import ANSWER_HEADERS, Problem
 from service.limits import KeyLimiter
 from service.settings import GatewaySettings
-from storage.keys import KeyLimits
+from storage.keys import Key, KeyLimits
 from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
 from workers.redis_url import connect_async
+from workers.transit import place
 
 KEY = api_key("abc123abc123")
 PNG = {"content-type": "image/png"}
@@ -38,7 +39,7 @@ async def limiters(
 
     def limiter() -> KeyLimiter:
         client = connect_async(url, socket_timeout=1, socket_connect_timeout=1)
-        return KeyLimiter(client, KeyLimits(**defaults), hold_s, lambda: told.append(None))
+        return KeyLimiter({"one": client}, KeyLimits(**defaults), hold_s, lambda: told.append(None))
 
     made = limiter(), limiter()
     try:
@@ -58,6 +59,47 @@ async def refusal(call: Awaitable[object]) -> Problem | None:
     except Problem as problem:
         return problem
     return None
+
+
+def test_of_several_servers_one_counts_a_key_and_one_that_is_away_lets_its_own_keys_pass(
+    redis_server: RedisServer,
+) -> None:
+    second = RedisServer(durable=False).start()
+    urls = {"one": redis_server.url, "two": second.url}
+    uncounted: list[None] = []
+    keys = [replace(KEY, prefix=f"key{number}") for number in range(8)]
+    counted_by = {key.prefix: place(key.prefix, ("one", "two")) for key in keys}
+    assert set(counted_by.values()) == {"one", "two"}
+
+    def limiter(*names: str) -> KeyLimiter:
+        clients = {name: connect_async(urls[name], socket_timeout=1, socket_connect_timeout=1) for name in names}
+        return KeyLimiter(clients, KeyLimits(images_in_flight=2), 30, lambda: uncounted.append(None))
+
+    async def refused(gateway: KeyLimiter, key: Key) -> bool:
+        async def sent() -> None:
+            async with gateway.in_flight(key, 2):
+                pass
+
+        return await refusal(sent()) is not None
+
+    async def scenario() -> None:
+        # Their lists are in another order, and they count alike.
+        one, other = limiter("one", "two"), limiter("two", "one")
+        async with AsyncExitStack() as stack:
+            for key in keys:
+                await stack.enter_async_context(one.in_flight(key, 2))
+            assert [await refused(other, key) for key in keys] == [True] * len(keys)
+            second.kill()
+            for key in keys:
+                assert await refused(other, key) == (counted_by[key.prefix] == "one")
+            assert len(uncounted) == list(counted_by.values()).count("two")
+        await one.aclose()
+        await other.aclose()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        second.remove()
 
 
 def test_gateways_count_the_requests_of_a_key_together(redis_server: RedisServer) -> None:
@@ -91,7 +133,7 @@ def test_without_a_limit_redis_is_not_asked(redis_server: RedisServer) -> None:
             await one.admit(request(), KEY)
             async with one.in_flight(KEY, 64), one.in_flight(None, 64):
                 pass
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -110,7 +152,7 @@ def test_gateways_count_the_images_of_a_key_together(redis_server: RedisServer) 
             # A request of more than the limit has its turn when nothing else is on its way.
             async with other.in_flight(KEY, 6):
                 assert await refusal(one.in_flight(KEY, 1).__aenter__()) is not None
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -124,12 +166,12 @@ def test_what_a_request_held_is_free_however_it_ended(redis_server: RedisServer)
                     await asyncio.sleep(60)
 
             held = asyncio.create_task(hold())
-            while not await one.redis.dbsize():
+            while not await one.servers["one"].dbsize():
                 await asyncio.sleep(0.01)
             held.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await held
-            assert await one.redis.dbsize() == 0
+            assert await one.servers["one"].dbsize() == 0
 
     asyncio.run(scenario())
 
@@ -144,7 +186,7 @@ def test_what_a_killed_gateway_held_is_free_after_a_while(redis_server: RedisSer
                 await asyncio.sleep(0.02)
             del killed
             # And its key goes with the last of them.
-            while await other.redis.dbsize():
+            while await other.servers["one"].dbsize():
                 await asyncio.sleep(0.02)
 
     asyncio.run(scenario())
@@ -206,7 +248,7 @@ def test_limits_stand_where_sentinels_say_who_is_master_and_passwords_are_asked(
                 assert await refusal(other.in_flight(KEY, 1).__aenter__()) is not None
             for each in (one, other):
                 # redis-py leaves the connections to the Sentinels to whoever made the pool.
-                for sentinel in each.redis.connection_pool.sentinel_manager.sentinels:
+                for sentinel in each.servers["one"].connection_pool.sentinel_manager.sentinels:
                     await sentinel.aclose()
 
     try:

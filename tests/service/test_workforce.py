@@ -1,182 +1,136 @@
-"""Which workers a gateway sees in a real Redis: at once, of the release before too, and none that is gone."""
+"""Which workers a gateway counts on, over several real Redis servers, and which of the servers it uses."""
 
 import asyncio
-import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
-import uvloop
-from support.proxy import Proxy
+import pytest
+from redis import Redis
 from support.redis import RedisServer
 
-from service.workforce import MOST_KNOWN, SEARCH_EVERY, Workforce
-from workers.contract.messages import Heartbeat, encode
-from workers.contract.queues import HAND_PREFIX, HEARTBEAT_PREFIX, LATE_PREFIX, WORKERS_KEY, Queue
-from workers.heartbeat import beat_once, hold_on
-from workers.redis_url import connect, connect_async, connect_for_heartbeats, connect_for_heartbeats_async
+from service.lookout import Lookout
+from service.workforce import Workforce
+from workers.contract.messages import Heartbeat
+from workers.contract.queues import HEARTBEAT_PREFIX, Queue
+from workers.heartbeat import beat_once
+from workers.redis_url import connect, connect_for_heartbeats_async
+
+NAMES = ("one", "two")
 
 
-def beat(name: str) -> Heartbeat:
-    return Heartbeat(name, (Queue.INTERACTIVE.value,), 2, "cpu")
+@pytest.fixture
+def servers() -> Iterator[tuple[RedisServer, ...]]:
+    started = tuple(RedisServer().start() for _ in NAMES)
+    yield started
+    for server in started:
+        server.remove()
 
 
-def test_a_worker_is_seen_while_it_gives_signs(redis_server: RedisServer) -> None:
-    async def watch() -> None:
-        async with connect_async(redis_server.url) as transit:
-            workforce = Workforce(transit, 0.1)
-            await workforce.refresh()
-            assert workforce.workers == ()
-            beat_once(client, beat("one"), ttl_s=30)
-            beat_once(client, beat("two"), ttl_s=30)
-            await workforce.refresh()
-            assert [worker.worker for worker in workforce.workers] == ["one", "two"]
-            assert workforce.slots(Queue.INTERACTIVE) == 4
-            # As if its time were over.
-            client.delete(HEARTBEAT_PREFIX + "two")
-            await workforce.refresh()
-            assert [worker.worker for worker in workforce.workers] == ["one"]
+def beat(name: str, slots: int = 2) -> Heartbeat:
+    return Heartbeat(name, (Queue.INTERACTIVE.value,), slots, "cpu")
 
-    with connect(redis_server.url) as client:
-        asyncio.run(watch())
-        assert client.smembers(WORKERS_KEY) == {b"one"}
+
+def watch(
+    servers: tuple[RedisServer, ...],
+    scenario: Callable[[Workforce, list[Redis]], Awaitable[None]],
+    on_start: Callable[[Heartbeat], None] | None = None,
+) -> None:
+    """Run the scenario with a workforce over the servers, and a client to each of them."""
+
+    async def start() -> None:
+        async with AsyncExitStack() as stack:
+            clients = [stack.enter_context(connect(server.url)) for server in servers]
+            lookouts = {
+                name: Lookout(await stack.enter_async_context(connect_for_heartbeats_async(server.url)), number)
+                for number, (name, server) in enumerate(zip(NAMES, servers, strict=False), 1)
+            }
+            await scenario(Workforce(lookouts, 0.1, on_start), clients)
+
+    asyncio.run(start())
 
 
 def test_a_worker_that_is_told_to_end_takes_nothing_more_and_is_not_finished_before_it_is_gone(
     redis_server: RedisServer,
 ) -> None:
-    async def watch() -> None:
-        async with connect_async(redis_server.url) as transit:
-            workforce = Workforce(transit, 0.1)
-            beat_once(client, replace(beat("leaving"), slots=0), ttl_s=30)
-            await workforce.refresh()
-            assert (workforce.on(Queue.INTERACTIVE), workforce.slots(Queue.INTERACTIVE)) == ((), 0)
-            assert not workforce.is_finished(Queue.INTERACTIVE)
-            assert workforce.is_finished(Queue.TRAINING)
-            client.delete(HEARTBEAT_PREFIX + "leaving")
-            await workforce.refresh()
-            assert workforce.is_finished(Queue.INTERACTIVE)
+    async def scenario(workforce: Workforce, clients: list[Redis]) -> None:
+        beat_once(clients[0], beat("leaving", slots=0), ttl_s=30)
+        await workforce.refresh()
+        assert (workforce.on(Queue.INTERACTIVE), workforce.slots(Queue.INTERACTIVE)) == ((), 0)
+        assert not workforce.is_finished(Queue.INTERACTIVE)
+        assert workforce.is_finished(Queue.TRAINING)
+        clients[0].delete(HEARTBEAT_PREFIX + "leaving")
+        await workforce.refresh()
+        assert workforce.is_finished(Queue.INTERACTIVE)
 
-    with connect(redis_server.url) as client:
-        asyncio.run(watch())
+    watch((redis_server,), scenario)
 
 
-def test_workers_of_the_release_before_are_seen_as_well(redis_server: RedisServer) -> None:
-    """They write their key alone."""
+def test_a_worker_counts_once_however_many_servers_hear_it(servers: tuple[RedisServer, ...]) -> None:
+    started: list[str] = []
 
-    async def watch() -> list[list[str]]:
-        seen = []
-        async with connect_async(redis_server.url) as transit:
-            workforce = Workforce(transit, 0.1)
-            for look in range(SEARCH_EVERY + 1):
-                await workforce.refresh()
-                seen.append([worker.worker for worker in workforce.workers])
-                if look == 0:
-                    client.set(HEARTBEAT_PREFIX + "later", json.dumps(encode(beat("later"))), px=60_000)
-        return seen
+    async def scenario(workforce: Workforce, clients: list[Redis]) -> None:
+        await workforce.refresh()
+        for client in clients:
+            beat_once(client, beat("both"), ttl_s=30)
+        await workforce.refresh()
+        assert workforce.slots(Queue.INTERACTIVE) == 2
+        assert workforce.answering == {1: True, 2: True}
+        # What one server has heard already the other hears a moment later.
+        beat_once(clients[1], replace(beat("both"), slots=0), ttl_s=30)
+        await workforce.refresh()
+        assert workforce.slots(Queue.INTERACTIVE) == 0
 
-    with connect(redis_server.url) as client:
-        client.set(HEARTBEAT_PREFIX + "before", json.dumps(encode(beat("before"))), px=60_000)
-        seen = asyncio.run(watch())
-    assert seen[0] == seen[1] == ["before"]
-    assert seen[-1] == ["before", "later"]
+    watch(servers, scenario, lambda worker: started.append(worker.worker))
+    assert started == ["both"]
 
 
-def test_a_worker_that_is_late_counts_while_its_process_holds_on_and_no_longer(redis_server: RedisServer) -> None:
-    """As on a machine so busy that it cannot speak; a process that is gone holds on to nothing."""
-    lost: list[str] = []
+def test_a_server_is_used_once_every_worker_is_heard_there(servers: tuple[RedisServer, ...]) -> None:
+    """As when servers are added while workers of the old list still run."""
 
-    def note(name: str, in_hand: frozenset[str]) -> None:
-        assert in_hand == ({"batch"} if name == "dead" else set())
-        lost.append(name)
+    async def scenario(workforce: Workforce, clients: list[Redis]) -> None:
+        await workforce.refresh()
+        assert workforce.usable == ("one", "two")
+        for client in clients:
+            beat_once(client, beat("new"), ttl_s=30)
+        beat_once(clients[0], beat("old"), ttl_s=30)
+        await workforce.refresh()
+        assert workforce.usable == ("one",)
+        assert len(workforce.workers) == 2
+        clients[0].delete(HEARTBEAT_PREFIX + "old")
+        await workforce.refresh()
+        assert workforce.usable == ("one", "two")
+        # Where no list has a server in common with every other, the one that the most workers have.
+        beat_once(clients[0], beat("first"), ttl_s=30)
+        for name in ("second", "third"):
+            beat_once(clients[1], beat(name), ttl_s=30)
+        await workforce.refresh()
+        assert workforce.usable == ("two",)
 
-    async def watch() -> None:
-        async with connect_async(redis_server.url) as transit:
-            workforce = Workforce(transit, 0.1, on_lost=note)
-            for name in ("late", "dead"):
-                beat_once(client, beat(name), ttl_s=30, late_s=60)
-            hold_on(alive, "late")
-            await workforce.refresh()
-            client.delete(HEARTBEAT_PREFIX + "late", HEARTBEAT_PREFIX + "dead")
-            client.hset(HAND_PREFIX + "dead", "batch", "[]")
-            # Something else lies where the hand of this one is looked for.
-            client.set(HAND_PREFIX + "late", "x")
-            await workforce.refresh()
-            assert [worker.worker for worker in workforce.workers] == ["late"]
-            assert lost == ["dead"]
-            # One that hangs holds on, too, but not for ever.
-            client.delete(LATE_PREFIX + "late")
-            await workforce.refresh()
-            assert workforce.workers == ()
-            assert lost == ["dead", "late"]
-
-    with connect(redis_server.url) as client, client.pubsub() as alive:
-        asyncio.run(watch())
+    watch(servers, scenario)
 
 
-def test_a_connection_that_died_unnoticed_does_not_stop_the_watch_for_long(redis_server: RedisServer) -> None:
-    """Another client of the gateway's waits ten seconds for an answer; by then every worker would be missed."""
+def test_a_server_that_is_away_is_avoided_and_the_workers_live_on(servers: tuple[RedisServer, ...]) -> None:
+    async def scenario(workforce: Workforce, clients: list[Redis]) -> None:
+        for client in clients:
+            beat_once(client, beat("worker"), ttl_s=30)
+        await workforce.refresh()
+        servers[0].stop()
+        await workforce.refresh()
+        assert (workforce.usable, workforce.answering, workforce.reachable) == (
+            ("two",),
+            {1: False, 2: True},
+            True,
+        )
+        assert workforce.slots(Queue.INTERACTIVE) == 2
+        servers[1].stop()
+        await workforce.refresh()
+        assert (workforce.usable, workforce.reachable) == (("one", "two"), False)
+        servers[0].start()
+        # It has forgotten the workers; they speak again.
+        await workforce.refresh()
+        beat_once(clients[0], beat("worker"), ttl_s=30)
+        await workforce.refresh()
+        assert (workforce.usable, workforce.slots(Queue.INTERACTIVE)) == (("one",), 2)
 
-    async def watch() -> None:
-        url = f"redis://127.0.0.1:{proxy.port}/0"
-        with connect_for_heartbeats(url) as worker:
-            beat_once(worker, beat("one"), ttl_s=30)
-            async with connect_for_heartbeats_async(url) as transit:
-                workforce = Workforce(transit, 0)
-                await workforce.refresh()
-                proxy.go_dead()
-                proxy.heal()
-                async with asyncio.timeout(8):
-                    await asyncio.to_thread(beat_once, worker, beat("two"), 30)
-                    await workforce.refresh()
-                assert [worker.worker for worker in workforce.workers] == ["one", "two"]
-
-    proxy = Proxy(redis_server.folder / "redis.sock").start()
-    try:
-        uvloop.run(watch())
-    finally:
-        proxy.stop()
-
-
-def test_connections_that_are_torn_under_it_end_no_watch(redis_server: RedisServer) -> None:
-    """uvloop has an error of its own for them."""
-
-    async def watch() -> None:
-        url = f"redis://127.0.0.1:{proxy.port}/0"
-        async with connect_async(url, socket_timeout=1, socket_connect_timeout=1) as transit:
-            workforce = Workforce(transit, 0)
-            await workforce.refresh()
-            assert workforce.reachable
-            proxy.refuse()
-            for connection in transit.connection_pool._available_connections:
-                connection._writer.transport.abort()
-            await workforce.refresh()
-            assert not workforce.reachable
-            proxy.heal()
-            await workforce.refresh()
-            assert workforce.reachable
-
-    proxy = Proxy(redis_server.folder / "redis.sock").start()
-    try:
-        uvloop.run(watch())
-    finally:
-        proxy.stop()
-
-
-def test_what_is_no_set_of_names_is_replaced_and_the_workers_are_found(redis_server: RedisServer) -> None:
-    async def watch() -> None:
-        async with connect_async(redis_server.url) as transit:
-            workforce = Workforce(transit, 0.1)
-            for spoil in (
-                lambda: client.set(WORKERS_KEY, "x"),
-                lambda: client.sadd(WORKERS_KEY, *range(MOST_KNOWN + 1)),
-                lambda: client.sadd(WORKERS_KEY, b"\xff\xfe"),
-            ):
-                client.delete(WORKERS_KEY)
-                spoil()
-                beat_once(client, beat("one"), ttl_s=30)
-                await workforce.refresh()
-                beat_once(client, beat("one"), ttl_s=30)
-                await workforce.refresh()
-                assert [worker.worker for worker in workforce.workers] == ["one"]
-
-    with connect(redis_server.url) as client:
-        asyncio.run(watch())
+    watch(servers, scenario)

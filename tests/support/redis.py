@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from cli.up.redis_server import broker_arguments, find_redis, redis_url
+from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 
 
 @dataclass
@@ -17,13 +17,20 @@ class RedisServer:
     # Not pytest's folder: a unix socket's path may have 107 characters at most.
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="fovea-redis-")))
     process: subprocess.Popen[bytes] | None = None
+    # A transit server keeps nothing.
+    durable: bool = True
 
     @property
     def url(self) -> str:
         return redis_url(self.folder / "redis.sock")
 
     def start(self) -> "RedisServer":
-        arguments = broker_arguments(find_redis(), self.folder / "redis.sock", self.folder)
+        socket = self.folder / "redis.sock"
+        arguments = (
+            broker_arguments(find_redis(), socket, self.folder)
+            if self.durable
+            else transit_arguments(find_redis(), socket, 2**28)
+        )
         self.process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
@@ -42,6 +49,12 @@ class RedisServer:
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
             self.process.wait(10)
             self.process = None
 

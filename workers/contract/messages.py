@@ -25,7 +25,8 @@ class ClassifyBatch:
     `top_k` is the largest any of the requests asked for. Without images it asks for the model to be loaded.
     `precision` is what was asked for; where it is empty, the worker chooses.
     `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced. `after_death` when
-    images of it were in hand when their worker died: one of them may have been the reason.
+    images of it were in hand when their worker died: one of them may have been the reason. `server` is the name of
+    the transit server that has the images and gets the reply; empty in releases that knew one only.
     """
 
     batch: str
@@ -41,6 +42,7 @@ class ClassifyBatch:
     traceparent: str | None = None
     after_death: bool = False
     precision: str = ""
+    server: str = ""
 
 
 @dataclass(frozen=True)

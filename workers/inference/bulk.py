@@ -24,9 +24,9 @@ from workers.inference.serving import bulk_memory, open_engine
 from workers.inference.tasks import register_jobs
 from workers.jobs.attempt import JobFunction
 from workers.logs import configure_logging
-from workers.redis_url import connect
 from workers.settings import WorkerSettings
 from workers.traces import open_tracer
+from workers.transit import Transit
 
 OLD_S = 24 * 3600
 # Jobs at once, so that a short one need not wait for a long one to end.
@@ -41,8 +41,8 @@ def main(worker: str) -> int:
     configure_logging("bulk", form=settings.log_format, level=settings.log_level)
     tracer = open_tracer("inference", settings)
     blobs = BlobStore(settings.blobs)
-    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
-    engine = open_engine(settings, blobs, bulk_memory(settings), Quarantine(transit, f"bulk-{worker}"))
+    quarantine = Quarantine(Transit.open(settings.transit), f"bulk-{worker}")
+    engine = open_engine(settings, blobs, bulk_memory(settings), quarantine)
     scratch = settings.cache / "ingest"
     sweep_scratch(scratch)
     # Of the first release, which did not lock its folders.

@@ -26,9 +26,10 @@ from workers.inference.quarantine import Quarantine
 from workers.inference.serving import bulk_memory, open_engine
 from workers.inference.tasks import register_batches
 from workers.logs import configure_logging, refuse
-from workers.redis_url import InvalidRedisUrl, check, connect
+from workers.redis_url import InvalidRedisUrl, check
 from workers.settings import WorkerSettings
 from workers.traces import Tracer, TracingUnavailable, open_tracer
+from workers.transit import Transit, transit_servers
 
 log = structlog.get_logger()
 OWN_QUEUES = (Queue.INTERACTIVE.value,)
@@ -44,7 +45,8 @@ def main() -> int:
     configure_logging("inference", form=settings.log_format, level=settings.log_level)
     try:
         check_places(settings)
-        check(settings.broker_url, settings.transit)
+        check(settings.broker_url)
+        transit_servers(settings.transit)
         provider = resolve(settings.device)[0]
         tracer = open_tracer("inference", settings)
     except (StorageError, InvalidRedisUrl, DeviceUnavailable, TracingUnavailable) as error:
@@ -56,8 +58,7 @@ def main() -> int:
 def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -> int:
     """Serve until SIGTERM; the process's exit code."""
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
-    transit = connect(settings.transit, socket_timeout=10, socket_connect_timeout=3, health_check_interval=15)
-    quarantine = Quarantine(transit, worker)
+    quarantine = Quarantine(Transit.open(settings.transit), worker)
     memory = settings.model_memory_bytes - bulk_memory(settings)
     engine = open_engine(settings, BlobStore(settings.blobs), memory, quarantine)
     # Of small messages each core has one, and one more is at hand when a reply leaves; with more than that,
@@ -69,7 +70,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     started_at = time.time()
     install_heartbeat(
         app,
-        settings.transit,
+        [server.url for server in transit_servers(settings.transit)],
         lambda: Heartbeat(
             worker,
             QUEUES,

@@ -1,13 +1,15 @@
 """Images and models that ended a worker: who is suspected, who is convicted. It lies in the transit Redis.
 
-What was in hand when a worker died is suspected. A suspect is tried in a process of its own, whose end says how it
-ended: docs/decisions/0013-what-ends-its-worker.md.
+What was in hand when a worker died is suspected. A suspect is tried in a process of its own, whose end says how
+it ended: docs/decisions/0013-what-ends-its-worker.md. Of several transit servers each has all suspects, which are
+few, so that the round trip that fetches a batch tells of them; what a worker has in hand is noted beside the
+batch.
 """
 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +25,7 @@ from workers.contract.queues import (
     SUSPECT_PREFIX,
     SUSPECTS_KEY,
 )
+from workers.transit import Transit
 
 DAY_S = 24 * 3600
 SUSPECTED_S = DAY_S
@@ -59,7 +62,7 @@ class Fetched(NamedTuple):
 class Quarantine:
     """Of one worker. Every method raises RedisError, but those that say that they do not."""
 
-    transit: Redis
+    transit: Transit
     worker: str
 
     @property
@@ -69,26 +72,27 @@ class Quarantine:
     def take(self, batch: ClassifyBatch) -> Fetched:
         """Fetch the batch's images and note that they are in hand, in one round trip."""
         noted = json.dumps(encode(InHand(batch.images, batch.artifact)))
-        with self.transit.pipeline(transaction=False) as pipe:
-            pipe.zcard(SUSPECTS_KEY)
-            pipe.hset(self.hand, batch.batch, noted)
-            pipe.expire(self.hand, HAND_S)
-            if batch.images:
-                pipe.mget(batch.images)
-            suspects, in_hand, _, *fetched = pipe.execute(raise_on_error=False)
-        self._replace_wrong({SUSPECTS_KEY: suspects, self.hand: in_hand})
+        with self.transit.at(batch.server) as client:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.zcard(SUSPECTS_KEY)
+                pipe.hset(self.hand, batch.batch, noted)
+                pipe.expire(self.hand, HAND_S)
+                if batch.images:
+                    pipe.mget(batch.images)
+                suspects, in_hand, _, *fetched = pipe.execute(raise_on_error=False)
+            _replace_wrong(client, {SUSPECTS_KEY: suspects, self.hand: in_hand})
         for answer in fetched:
             if isinstance(answer, Exception):
                 raise answer
         stored = fetched[0] if fetched else []
         return Fetched([data if isinstance(data, bytes) else None for data in stored], bool(suspects))
 
-    def suspicions(self, images: Iterable[bytes]) -> list[Suspicion | None]:
-        """What there is against each of the images."""
+    def suspicions(self, images: Iterable[bytes], server: str) -> list[Suspicion | None]:
+        """What there is against each of the images, as that server knows it."""
         subjects = [image(content) for content in images]
         if not subjects:
             return []
-        with self.transit.pipeline(transaction=False) as pipe:
+        with self.transit.at(server) as client, client.pipeline(transaction=False) as pipe:
             pipe.zremrangebyscore(SUSPECTS_KEY, "-inf", time.time())
             pipe.mget([SUSPECT_PREFIX + subject for subject in subjects])
             found = pipe.execute()[1]
@@ -97,91 +101,117 @@ class Quarantine:
     def convict(self, subject: str, reason: str) -> None:
         """It ended a process: nobody is to try it again for a week. Raises nothing."""
         log.error("quarantine.convicted", subject=subject, reason=reason)
-        try:
-            self._write(subject, Suspicion(time.time(), True, reason), CONVICTED_S)
-        except RedisError as error:
-            log.warning("quarantine.not_kept", subject=subject, reason=str(error))
+        self._write(subject, Suspicion(time.time(), True, reason), CONVICTED_S)
 
     def clear(self, subject: str) -> None:
         """It was tried and ended nothing. Raises nothing."""
-        try:
-            with self.transit.pipeline(transaction=False) as pipe:
+
+        def clear(client: Redis) -> None:
+            with client.pipeline(transaction=False) as pipe:
                 pipe.delete(SUSPECT_PREFIX + subject, DEATHS_PREFIX + subject)
                 pipe.zrem(SUSPECTS_KEY, subject)
                 pipe.execute()
-        except RedisError as error:
-            log.warning("quarantine.not_cleared", subject=subject, reason=str(error))
+
+        self._on_each("quarantine.not_cleared", subject, clear)
 
     def is_model_suspected(self, artifact: str) -> bool:
         """Whether it is to be tried before it is loaded. Raises ModelQuarantined where it was; no RedisError."""
         subject = model(artifact)
-        try:
-            with self.transit.pipeline(transaction=False) as pipe:
-                pipe.scard(DEATHS_PREFIX + subject)
-                pipe.get(SUSPECT_PREFIX + subject)
-                deaths, found = pipe.execute()
-        except RedisError:
-            # Whoever cannot reach Redis has nothing to load a model for, but the job that he began.
-            return False
-        suspicion = _read(Suspicion, found)
-        if suspicion and suspicion.convicted:
-            raise ModelQuarantined(suspicion.reason)
-        return bool(deaths >= DEATHS_OF_A_MODEL)
+        most_deaths = 0
+        for name in self.transit.names:
+            try:
+                with self.transit.at(name) as client, client.pipeline(transaction=False) as pipe:
+                    pipe.scard(DEATHS_PREFIX + subject)
+                    pipe.get(SUSPECT_PREFIX + subject)
+                    deaths, found = pipe.execute()
+            except RedisError:
+                # Whoever reaches no Redis has nothing to load a model for, but the job that he began.
+                continue
+            suspicion = _read(Suspicion, found)
+            if suspicion and suspicion.convicted:
+                raise ModelQuarantined(suspicion.reason)
+            most_deaths = max(most_deaths, deaths)
+        return most_deaths >= DEATHS_OF_A_MODEL
 
     def suspect_the_hands_of_the_dead(self) -> None:
         """To be called before this worker takes anything in hand: suspect all that dead workers have left behind.
 
         Raises nothing: a worker that cannot reach Redis cannot be given anything either.
         """
-        try:
-            for number, key in enumerate(self.transit.scan_iter(match=HAND_PREFIX + "*", count=500)):
-                if number == MOST_HANDS:
-                    return
-                name = key.removeprefix(HAND_PREFIX.encode())
-                ((_, listeners),) = self.transit.pubsub_numsub(ALIVE_PREFIX.encode() + name)
-                if not listeners:
-                    self._suspect_hand(key, name)
-        except RedisError as error:
-            log.warning("quarantine.hands_not_seen", reason=str(error))
+        for name in self.transit.names:
+            try:
+                with self.transit.at(name) as client:
+                    self._suspect_hands_on(client)
+            except RedisError as error:
+                log.warning("quarantine.hands_not_seen", reason=str(error))
 
-    def _suspect_hand(self, key: bytes, name: bytes) -> None:
+    def _suspect_hands_on(self, client: Redis) -> None:
+        for number, key in enumerate(client.scan_iter(match=HAND_PREFIX + "*", count=500)):
+            if number == MOST_HANDS:
+                return
+            name = key.removeprefix(HAND_PREFIX.encode())
+            ((_, listeners),) = client.pubsub_numsub(ALIVE_PREFIX.encode() + name)
+            if not listeners:
+                self._suspect_hand(client, key, name)
+
+    def _suspect_hand(self, client: Redis, key: bytes, name: bytes) -> None:
         try:
-            noted: Mapping[bytes, bytes] = self.transit.hgetall(key)  # type: ignore[assignment]
+            noted: Mapping[bytes, bytes] = client.hgetall(key)  # type: ignore[assignment]
         except ResponseError:
-            self.transit.delete(key)
+            client.delete(key)
             return
         left = [hand for value in list(noted.values())[:MOST_IN_HAND] if (hand := _read(InHand, value))]
         for artifact in {hand.artifact for hand in left}:
-            with self.transit.pipeline(transaction=False) as pipe:
-                pipe.sadd(DEATHS_PREFIX + model(artifact), name)
-                pipe.expire(DEATHS_PREFIX + model(artifact), SUSPECTED_S)
-                pipe.execute()
+            self._count_death(model(artifact), name)
         images = 0
         for image_key in (image_key for hand in left for image_key in hand.images):
-            content = self.transit.get(image_key)
+            content = client.get(image_key)
             if isinstance(content, bytes):
                 images += 1
                 self._write(image(content), Suspicion(time.time()), SUSPECTED_S)
         log.error("worker.died", worker=name.decode(errors="replace"), batches=len(left), images=images)
         # What a gateway learns from it, it has learned by now or in this moment.
-        self.transit.expire(key, 5)
+        client.expire(key, 5)
+
+    def _count_death(self, subject: str, worker: bytes) -> None:
+        def count(client: Redis) -> None:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.sadd(DEATHS_PREFIX + subject, worker)
+                pipe.expire(DEATHS_PREFIX + subject, SUSPECTED_S)
+                pipe.execute()
+
+        self._on_each("quarantine.not_kept", subject, count)
 
     def _write(self, subject: str, suspicion: Suspicion, seconds: float) -> None:
         """A suspicion does not stand in for a conviction."""
-        with self.transit.pipeline(transaction=False) as pipe:
-            written = json.dumps(encode(suspicion))
-            pipe.set(SUSPECT_PREFIX + subject, written, ex=int(seconds), nx=not suspicion.convicted)
-            pipe.zadd(SUSPECTS_KEY, {subject: time.time() + seconds})
-            pipe.execute()
+        written = json.dumps(encode(suspicion))
 
-    def _replace_wrong(self, answers: Mapping[str, Any]) -> None:
-        """Somebody else's value of another type is in the way of ours."""
-        for key, answer in answers.items():
-            if isinstance(answer, ResponseError):
-                log.error("transit.foreign_value", key=key, reason=str(answer))
-                self.transit.delete(key)
-            elif isinstance(answer, Exception):
-                raise answer
+        def write(client: Redis) -> None:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.set(SUSPECT_PREFIX + subject, written, ex=int(seconds), nx=not suspicion.convicted)
+                pipe.zadd(SUSPECTS_KEY, {subject: time.time() + seconds})
+                pipe.execute()
+
+        self._on_each("quarantine.not_kept", subject, write)
+
+    def _on_each(self, failure: str, subject: str, do: Callable[[Redis], None]) -> None:
+        """On every transit server; one that is away knows less then, and that costs a worker more at the most."""
+        for name in self.transit.names:
+            try:
+                with self.transit.at(name) as client:
+                    do(client)
+            except RedisError as error:
+                log.warning(failure, subject=subject, reason=str(error))
+
+
+def _replace_wrong(client: Redis, answers: Mapping[str, Any]) -> None:
+    """Somebody else's value of another type is in the way of ours."""
+    for key, answer in answers.items():
+        if isinstance(answer, ResponseError):
+            log.error("transit.foreign_value", key=key, reason=str(answer))
+            client.delete(key)
+        elif isinstance(answer, Exception):
+            raise answer
 
 
 def _read(kind: type[Kind], value: Any) -> Kind | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -27,6 +28,7 @@ from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
+from workers.transit import ABSENT, Transit
 
 REPLY_TTL_S = 60
 LOST = ImageOutcome(
@@ -86,7 +88,7 @@ def answer(
     try:
         stored, are_there_suspects = quarantine.take(batch)
         fetched = time.time()
-        known, present = _sorted_out(quarantine, stored, are_there_suspects)
+        known, present = _sorted_out(quarantine, batch.server, stored, are_there_suspects)
         result = engine.classify(
             batch.artifact,
             [data for data, _ in present],
@@ -133,14 +135,14 @@ def answer(
 
 
 def _sorted_out(
-    quarantine: Quarantine, stored: Sequence[bytes | None], are_there_suspects: bool
+    quarantine: Quarantine, server: str, stored: Sequence[bytes | None], are_there_suspects: bool
 ) -> tuple[list[ImageOutcome | None], list[tuple[bytes, bool]]]:
     """For each image the outcome that is known beforehand; and those without, each with whether it is suspected.
 
     Without any suspect nothing is asked and nothing hashed.
     """
     images = [data for data in stored if data is not None]
-    suspicions = quarantine.suspicions(images) if are_there_suspects else [None] * len(images)
+    suspicions = quarantine.suspicions(images, server) if are_there_suspects else [None] * len(images)
     against = iter(suspicions)
     known: list[ImageOutcome | None] = []
     present: list[tuple[bytes, bool]] = []
@@ -165,13 +167,17 @@ def _conclude(quarantine: Quarantine, present: Sequence[tuple[bytes, bool]], res
 
 
 def send_reply(quarantine: Quarantine, batch: ClassifyBatch, reply: ClassifyReply | None) -> None:
-    """Push the reply and free the images, in one round trip; waits out a short absence of Redis."""
+    """Push the reply and free the images, in one round trip; waits out a short absence of Redis.
 
+    Where there are several transit servers and the batch's is away, the reply goes by another one: a gateway
+    listens on all of them.
+    """
+    transit = quarantine.transit
     # A reply has hundreds of small parts: with the standard library it would take as long as Redis does.
     payload = orjson.dumps(reply) if reply else None
 
     def send() -> None:
-        with quarantine.transit.pipeline(transaction=False) as pipe:
+        with transit.at(batch.server) as client, client.pipeline(transaction=False) as pipe:
             if payload:
                 pipe.rpush(batch.reply_to, payload)
                 pipe.expire(batch.reply_to, REPLY_TTL_S)
@@ -185,7 +191,26 @@ def send_reply(quarantine: Quarantine, batch: ClassifyBatch, reply: ClassifyRepl
                 elif isinstance(answered, Exception):
                     raise answered
 
-    Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=6).call_with_retry(send, lambda _: None)
+    if transit.is_one:
+        Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=6).call_with_retry(send, lambda _: None)
+        return
+    try:
+        send()
+    except ABSENT:
+        if payload:
+            _send_by_another(transit, batch, payload)
+
+
+def _send_by_another(transit: Transit, batch: ClassifyBatch, payload: bytes) -> None:
+    """By every other server that takes it, for which of them the gateway has in its list is not known here."""
+    taken = 0
+    for name in transit.elsewhere(batch.server):
+        with suppress(*ABSENT), transit.at(name) as client, client.pipeline(transaction=False) as pipe:
+            pipe.rpush(batch.reply_to, payload)
+            pipe.expire(batch.reply_to, REPLY_TTL_S)
+            pipe.execute()
+            taken += 1
+    log.warning("reply.sent_by_another", batch=batch.batch, server=batch.server, taken_by=taken)
 
 
 def _span(tracer: Tracer, batch: ClassifyBatch, worker: str) -> Span | None:

@@ -23,6 +23,7 @@ from workers.redis_url import InvalidRedisUrl, check
 from workers.settings import WorkerSettings
 from workers.traces import TracingUnavailable, open_tracer
 from workers.training.tasks import register
+from workers.transit import transit_servers
 
 log = structlog.get_logger()
 QUEUES = (Queue.TRAINING.value,)
@@ -38,7 +39,8 @@ def main() -> int:
     worker = f"training@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     try:
         check_places(settings)
-        check(settings.broker_url, settings.transit)
+        check(settings.broker_url)
+        servers = transit_servers(settings.transit)
         # The trainers make the spans; a setting that cannot work is told now, not by each of them.
         tracer = open_tracer("training", settings)
     except (StorageError, InvalidRedisUrl, TracingUnavailable) as error:
@@ -54,7 +56,7 @@ def main() -> int:
     started_at = time.time()
     install_heartbeat(
         app,
-        settings.transit,
+        [server.url for server in servers],
         lambda: Heartbeat(
             worker,
             QUEUES,

@@ -36,6 +36,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "traceparent": None,
             "after_death": False,
             "precision": "",
+            "server": "",
         },
     ),
     (

@@ -22,6 +22,7 @@ from workers.inference.job_runner import InferenceJobs
 from workers.inference.loaded import LoadedModels
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import answer, register_batches, register_jobs, send_reply
+from workers.transit import Transit
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def consuming(redis_server: RedisServer, transit: Redis, engine: Engine) -> Iter
     from celery.contrib.testing.worker import start_worker
 
     app = make_celery(redis_server.url, role="inference")
-    register_batches(app, engine, Quarantine(transit, "w1"), "w1")
+    register_batches(app, engine, Quarantine(Transit({"one": transit}), "w1"), "w1")
     with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, loglevel="WARNING"):
         yield app
 
@@ -63,8 +64,8 @@ def consuming(redis_server: RedisServer, transit: Redis, engine: Engine) -> Iter
 def test_images_are_answered_in_their_order_and_freed(transit: Redis, engine: Engine) -> None:
     transit.mset({"i1": picture("blue"), "i2": b"no image", "i3": picture("red")})
     asked = batch("i1", "i2", "i3")
-    reply = answer(engine, Quarantine(transit, "w1"), asked, "w1")
-    send_reply(Quarantine(transit, "w1"), asked, reply)
+    reply = answer(engine, Quarantine(Transit({"one": transit}), "w1"), asked, "w1")
+    send_reply(Quarantine(Transit({"one": transit}), "w1"), asked, reply)
     (received,) = replies(transit)
     assert [outcome.classes[0].label if outcome.classes else outcome.error for outcome in received.outcomes] == [
         "blue", "image_unreadable", "red",
@@ -76,12 +77,12 @@ def test_images_are_answered_in_their_order_and_freed(transit: Redis, engine: En
 
 def test_an_image_whose_bytes_are_gone_is_lost_and_its_neighbours_are_not(transit: Redis, engine: Engine) -> None:
     transit.set("i2", picture("green"))
-    outcomes = answer(engine, Quarantine(transit, "w1"), batch("i1", "i2"), "w1").outcomes
+    outcomes = answer(engine, Quarantine(Transit({"one": transit}), "w1"), batch("i1", "i2"), "w1").outcomes
     assert [outcome.error for outcome in outcomes] == ["image_lost", None]
 
 
 def test_a_batch_without_images_loads_the_model(transit: Redis, engine: Engine) -> None:
-    assert answer(engine, Quarantine(transit, "w1"), batch(), "w1").error is None
+    assert answer(engine, Quarantine(Transit({"one": transit}), "w1"), batch(), "w1").error is None
     assert engine.models.artifacts() == ("colours",)
 
 
@@ -90,14 +91,14 @@ def test_a_model_that_cannot_be_loaded_is_told_by_code_and_without_a_path(
 ) -> None:
     (tmp_path / "colours" / "model.onnx").write_bytes(b"damaged")
     transit.set("i1", picture("red"))
-    reply = answer(engine, Quarantine(transit, "w1"), batch("i1"), "w1")
+    reply = answer(engine, Quarantine(Transit({"one": transit}), "w1"), batch("i1"), "w1")
     assert reply.error == "artifact_unusable"
     assert str(tmp_path) not in (reply.detail or "")
 
 
 def test_a_worker_that_cannot_reach_redis_says_nothing_against_the_model(engine: Engine, tmp_path: Path) -> None:
     away = Redis(unix_socket_path=str(tmp_path / "nobody.sock"))
-    reply = answer(engine, Quarantine(away, "w1"), batch(), "w1")
+    reply = answer(engine, Quarantine(Transit({"one": away}), "w1"), batch(), "w1")
     assert reply.error == "broker_unavailable"
     assert str(tmp_path) not in (reply.detail or "")
 
@@ -110,7 +111,7 @@ def test_whatever_goes_wrong_is_in_the_reply(
 
     monkeypatch.setattr(engine, "classify", fail)
     transit.set("i1", picture("red"))
-    assert answer(engine, Quarantine(transit, "w1"), batch("i1"), "w1").error == "internal"
+    assert answer(engine, Quarantine(Transit({"one": transit}), "w1"), batch("i1"), "w1").error == "internal"
 
 
 def test_a_reply_waits_out_a_short_absence_of_redis(redis_server: RedisServer, engine: Engine) -> None:
@@ -118,7 +119,7 @@ def test_a_reply_waits_out_a_short_absence_of_redis(redis_server: RedisServer, e
         redis_server.stop()
         returning = threading.Timer(0.3, redis_server.start)
         returning.start()
-        send_reply(Quarantine(transit, "w1"), batch("i1"), ClassifyReply("b1", "w1"))
+        send_reply(Quarantine(Transit({"one": transit}), "w1"), batch("i1"), ClassifyReply("b1", "w1"))
         returning.join()
         assert [reply.batch for reply in replies(transit)] == ["b1"]
 
