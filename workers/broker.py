@@ -21,31 +21,16 @@ from workers.contract.queues import Queue
 # What kombu and Celery raise on a message that lacks what every message has.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 WRONG_TYPE = "WRONGTYPE"
-UNRECORDED = frozenset({Queue.INTERACTIVE.value})
 log = structlog.get_logger()
 
 
 class _TolerantQoS(kombu_redis.QoS):
-    """Which messages this worker holds. Those of `UNRECORDED` it knows of alone: Redis is not told of them.
-
-    Two round trips and a millisecond of each message are worth it for a job. A batch of images has a gateway that
-    waits for its reply and sends it again when the worker falls silent; long before its message would come again
-    nobody waits any more.
-    """
-
     channel: Any
-    _delivered: Any
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        if message.delivery_info["routing_key"] in UNRECORDED:
-            virtual.QoS.append(self, message, delivery_tag)
-        else:
-            self._again_if_foreign(lambda: super(_TolerantQoS, self).append(message, delivery_tag))
+        self._again_if_foreign(lambda: super(_TolerantQoS, self).append(message, delivery_tag))
 
     def ack(self, delivery_tag: Any) -> None:
-        if self._unrecorded(delivery_tag):
-            virtual.QoS.ack(self, delivery_tag)
-            return
         try:
             self._again_if_foreign(lambda: super(_TolerantQoS, self).ack(delivery_tag))
         except (RedisConnectionError, RedisTimeoutError, OSError):
@@ -53,20 +38,6 @@ class _TolerantQoS(kombu_redis.QoS):
             # would never ask for another one, and so never notice that its connection is gone.
             virtual.QoS.ack(self, delivery_tag)
             raise
-
-    def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        if message := self._unrecorded(delivery_tag):
-            if requeue:
-                self._put_back(message)
-            virtual.QoS.ack(self, delivery_tag)
-        else:
-            super().reject(delivery_tag, requeue)
-
-    def restore_unacked(self, client: Any = None) -> None:
-        """What is unrecorded is being answered, by another connection than the one that ends here."""
-        for tag in [tag for tag in self._delivered if self._unrecorded(tag)]:
-            del self._delivered[tag]
-        super().restore_unacked(client)
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
         self._again_if_foreign(lambda: super(_TolerantQoS, self).restore_visible(*args, **options))
@@ -78,20 +49,6 @@ class _TolerantQoS(kombu_redis.QoS):
             log.error("message.dropped", reason=f"not an unacknowledged message of Celery's: {error!r}")
             with self.channel.conn_or_acquire(client) as connection:
                 connection.pipeline().zrem(self.unacked_index_key, tag).hdel(self.unacked_key, tag).execute()
-
-    def _unrecorded(self, delivery_tag: Any) -> Any:
-        """The message of that tag where it is one that Redis was not told of, else None."""
-        message = self._delivered.get(delivery_tag)
-        is_unrecorded = message is not None and message.delivery_info["routing_key"] in UNRECORDED
-        return message if is_unrecorded else None
-
-    def _put_back(self, message: Any) -> None:
-        where = message.delivery_info
-        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            self.channel._do_restore_message(
-                message._raw, where["exchange"], where["routing_key"], pipe, leftmost=True
-            )
-            pipe.execute()
 
     def _again_if_foreign(self, do: Callable[[], Any]) -> Any:
         try:

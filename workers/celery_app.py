@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -103,14 +103,18 @@ def make_celery(
     return app
 
 
-def run_consumer(app: Celery, name: str, queues: Sequence[str], slots: int) -> int:
+def run_consumer(
+    app: Celery, name: str, queues: Sequence[str], slots: int, is_finished: Callable[[], bool] = lambda: True
+) -> int:
     """Take messages from `queues`, `slots` at once in threads, until a signal; then finish those that run.
+
+    It also waits until `is_finished`, for what does not come to it.
 
     Returns the process's exit code: 0 after a signal, else another, for Celery's consumer also ends when Redis
     refuses a command, as it does while its disk is full.
     """
     tolerate_foreign_values(app)
-    Draining().install(app)
+    Draining(is_finished).install(app)
     # With a receiver of its own Celery leaves the process's logging alone.
     setup_logging.connect(_keep_logging)
     # At a signal Celery writes a word to this file first. Where nobody reads it any more, as when `fovea up` was

@@ -6,6 +6,7 @@ to the last request for one, still open then, waits for the slowest of them; her
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -25,9 +26,13 @@ consumption_ended = Signal(name="consumption_ended")
 
 
 class Draining:
-    """One consumer's end by SIGTERM or SIGINT. What happens in the handler is safe there: it writes one byte."""
+    """One consumer's end by SIGTERM or SIGINT. What happens in the handler is safe there: it writes one byte.
 
-    def __init__(self) -> None:
+    `is_finished` says whether what does not go through the consumer is finished, too.
+    """
+
+    def __init__(self, is_finished: Callable[[], bool] = lambda: True) -> None:
+        self._is_finished = is_finished
         self._heard, self._asked = os.pipe()
         os.set_blocking(self._heard, False)
         os.set_blocking(self._asked, False)
@@ -86,7 +91,8 @@ class Draining:
 
     def _look(self) -> None:
         """A message is acknowledged a moment after it is finished, by the same loop: hence twice."""
-        self._idle_ticks = 0 if state.reserved_requests else self._idle_ticks + 1
+        is_idle = not state.reserved_requests and self._is_finished()
+        self._idle_ticks = self._idle_ticks + 1 if is_idle else 0
         if self._idle_ticks >= 2:
             _end()
 

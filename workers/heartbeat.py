@@ -35,7 +35,7 @@ log = structlog.get_logger()
 def install_heartbeat(
     app: Celery,
     urls: Sequence[str],
-    beat: Callable[[], Heartbeat],
+    beat: Callable[[], Heartbeat | None],
     *,
     interval_s: float,
     ttl_s: float,
@@ -43,15 +43,17 @@ def install_heartbeat(
 ) -> None:
     """Have every consumer of `app` write `beat()` to the Redis servers at `urls`, and take it back when it stops.
 
-    It counts for `ttl_s`, and for `late_s` as long as the process lives.
-
-    One that is told to end has no slots from then on, until it has finished the messages that it holds.
+    It counts for `ttl_s`, and for `late_s` as long as the process lives. The worker is silent while `beat` gives
+    None. One that is told to end has no slots from then on, until it has finished the messages that it holds.
     """
     signs = [_Sign(url, ttl_s, late_s) for url in urls]
     is_leaving = False
 
     def say(_consumer: object = None) -> None:
         heartbeat = beat()
+        if heartbeat is None:
+            _on_each(signs, _Sign.take_back)
+            return
         if is_leaving:
             # What it holds it still answers, and nobody is to send it more.
             heartbeat = replace(heartbeat, slots=0)

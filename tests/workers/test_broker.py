@@ -3,14 +3,12 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from support.proxy import Proxy
 from support.redis import RedisServer
 
-from workers.celery_app import KEY_PREFIX, make_celery
-from workers.redis_url import connect
+from workers.celery_app import make_celery
 
 # A worker of one slot, whose task lasts until a file is there.
 WORKER = """
@@ -26,7 +24,7 @@ def wait(name):
     while not (folder / name).exists():
         time.sleep(0.01)
 
-sys.exit(run_consumer(app, "training@test", ["training", "inference.interactive"], 1))
+sys.exit(run_consumer(app, "training@test", ["training"], 1))
 """
 
 
@@ -63,42 +61,3 @@ def test_a_worker_whose_way_to_the_broker_broke_while_its_only_slot_was_taken_ta
         worker.kill()
         worker.wait()
         proxy.stop()
-
-
-def test_redis_is_told_of_a_job_that_a_worker_has_and_not_of_a_batch(
-    redis_server: RedisServer, tmp_path: Path
-) -> None:
-    worker = subprocess.Popen([sys.executable, "-c", WORKER, redis_server.url, str(tmp_path)])
-    unacknowledged = f"{KEY_PREFIX}unacked.training"
-    try:
-        celery = make_celery(redis_server.url, role="training")
-        with connect(redis_server.url) as broker:
-            for queue, recorded in (("training", 1), ("inference.interactive", 0)):
-                celery.send_task("test.wait", (queue,), queue=queue)
-                assert appears(tmp_path / f"{queue}.begun", worker)
-                assert broker.hlen(unacknowledged) == recorded
-                (tmp_path / queue).touch()
-                assert until(lambda: broker.hlen(unacknowledged) == 0)
-            # One is held and one waits, more than its only slot takes: a batch counts as held, too.
-            for name in ("first", "second", "third"):
-                celery.send_task("test.wait", (name,), queue="inference.interactive")
-            assert appears(tmp_path / "first.begun", worker)
-            assert broker.llen(f"{KEY_PREFIX}inference.interactive") >= 1
-            # What was not begun goes back to its queue when the worker is told to end.
-            worker.terminate()
-            time.sleep(0.5)
-            (tmp_path / "first").touch()
-            (tmp_path / "second").touch()
-            assert worker.wait(30) == 0
-            begun = {name for name in ("first", "second", "third") if (tmp_path / f"{name}.begun").exists()}
-            assert broker.llen(f"{KEY_PREFIX}inference.interactive") == 3 - len(begun)
-    finally:
-        worker.kill()
-        worker.wait()
-
-
-def until(holds: Callable[[], bool], within_s: float = 20) -> bool:
-    end = time.monotonic() + within_s
-    while time.monotonic() < end and not holds():
-        time.sleep(0.02)
-    return holds()

@@ -21,6 +21,7 @@ from workers.celery_app import make_celery, run_consumer
 from workers.contract.messages import Heartbeat
 from workers.contract.queues import Queue
 from workers.heartbeat import free_bytes, install_heartbeat
+from workers.inference.batch_consumer import BatchConsumer
 from workers.inference.bulk_process import BulkProcess
 from workers.inference.quarantine import Quarantine
 from workers.inference.serving import bulk_memory, open_engine
@@ -66,20 +67,28 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     slots = settings.concurrent_inferences + 1
 
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
-    register_batches(app, engine, quarantine, worker, tracer)
+    handle = register_batches(app, engine, quarantine, worker, tracer)
+    # One more than gateways are told of: for what is costly, of which each has one message under way.
+    batches = BatchConsumer(settings.broker_url, handle, slots + 1)
+    if not settings.task_events:
+        batches.install(app)
     started_at = time.time()
     install_heartbeat(
         app,
         [server.url for server in transit_servers(settings.transit)],
-        lambda: Heartbeat(
-            worker,
-            QUEUES,
-            slots,
-            settings.device,
-            engine.models.providers() or (provider,),
-            engine.models.artifacts(),
-            started_at,
-            free_bytes(settings.data),
+        lambda: (
+            Heartbeat(
+                worker,
+                QUEUES,
+                slots,
+                settings.device,
+                engine.models.providers() or (provider,),
+                engine.models.artifacts(),
+                started_at,
+                free_bytes(settings.data),
+            )
+            if batches.is_connected
+            else None
         ),
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,
@@ -91,9 +100,9 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
         with BulkProcess(worker) as bulk:
             # Celery's warm shutdown waits for the batches at hand; the jobs can be given back meanwhile.
             worker_shutting_down.connect(lambda **_: bulk.stop(), weak=False)
-            # One more than gateways are told of: for what is costly, of which each has one message under way.
-            return run_consumer(app, worker, OWN_QUEUES, slots + 1)
+            return run_consumer(app, worker, OWN_QUEUES, slots + 1, lambda: batches.is_finished)
     finally:
+        batches.close()
         engine.close()
         if tracer:
             tracer.close()

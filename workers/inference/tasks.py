@@ -1,7 +1,7 @@
 """Celery's side of inference: messages in, one reply out. What happens to a batch is the engine's business."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -39,8 +39,8 @@ log = structlog.get_logger()
 
 def register_batches(
     app: Celery, engine: Engine, quarantine: Quarantine, worker: str, tracer: Tracer | None = None
-) -> None:
-    """Answer `ClassifyBatch` messages from the images that lie in the transit Redis."""
+) -> Callable[[Any], None]:
+    """The task that answers `ClassifyBatch` messages from the images that lie in the transit Redis."""
 
     @app.task(name=TaskName.CLASSIFY_BATCH.value, ignore_result=True, shared=False)
     def classify_batch(payload: Any) -> None:
@@ -60,6 +60,9 @@ def register_batches(
         send_reply(quarantine, batch, reply)
         if span:
             span.end(error=reply.error if reply else "expired")
+
+    answer_batch: Callable[[Any], None] = classify_batch.run
+    return answer_batch
 
 
 def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
