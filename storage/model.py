@@ -27,7 +27,7 @@ class Model:
 class Version:
     """What a model answers, for good. `artifact` is the prefix of its files among the blobs.
 
-    Files there never change: when variants are added, the version gets another artifact with the same `model.onnx`.
+    Files there never change: with variants the version gets another artifact, with the same `model.onnx`.
     """
 
     model: str

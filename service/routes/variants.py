@@ -65,7 +65,7 @@ async def _check_labels(parts: Parts, dataset: str, version: Version) -> None:
     if not set(labels) & set(version.labels):
         raise wrong_field(
             "dataset",
-            f"none of its labels ({_some(labels)}) is one of the version's ({_some(version.labels)}), so none of its "
+            f"none of its labels ({_some(labels)}) is one of the version's ({_some(version.labels)}): none of its "
             "images can judge",
         )
 

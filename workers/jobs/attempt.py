@@ -73,7 +73,7 @@ class RunningAttempt:
         self._has_written_end(within)
 
     def follow_up(self, kind: JobKind, request: JobRequest, *, within: Transaction) -> Job:
-        """A job that this one leaves behind, there once the transaction is committed. It is not sent to a queue."""
+        """A job that this one leaves behind, there once the transaction is committed. It is not sent."""
         return self._ledger.follow_up(self._attempt, kind.value, request.model_dump(mode="json"), within=within)
 
     def fail(self, error: Exception, *, within: Transaction | None = None) -> None:

@@ -57,7 +57,7 @@ class VariantsJob:
         folder = work_dir / f"artifact-{attempt.short_id}"
         folder.mkdir(parents=True)
         reports: dict[str, VariantReport]
-        if len(images.judging) < FEWEST_IMAGES:
+        if len(images.judging) < FEWEST_IMAGES or not len(images.calibrating):
             reports = {precision: _too_few(precision, images) for precision in precisions_of(request)}
         else:
             reports = self._try(precisions_of(request), artifact, folder, manifest, images, reporter)
@@ -141,12 +141,12 @@ def copy_files(artifact: Path, folder: Path, manifest: Manifest, *, leave_out: s
 
 
 def _too_few(precision: Precision, images: VariantImages) -> VariantReport:
-    judging = len(images.judging)
+    calibrating, judging = len(images.calibrating), len(images.judging)
     return VariantReport(
         precision=precision,
         passed=False,
-        reason=f"{judging} labelled images can judge it, and with fewer than {FEWEST_IMAGES} nothing can be said; "
-        "give a dataset with more",
+        reason=f"{judging} labelled images of the dataset can judge it and {calibrating} calibrate it; at least "
+        f"{FEWEST_IMAGES} and 1 are needed to say anything",
         images=judging,
-        calibration_images=len(images.calibrating),
+        calibration_images=calibrating,
     )

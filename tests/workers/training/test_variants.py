@@ -14,7 +14,7 @@ from support.teaching import colour_dataset
 from support.trainer import Trainer
 
 from models.artifact import Manifest, read_manifest, verify, write_manifest
-from models.dataset.folder import LabelledImage, write_dataset
+from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
 from models.variants.gate import FEWEST_IMAGES, Gate
 from models.variants.report import VariantReport
 from storage.blobs import BlobStore
@@ -23,6 +23,9 @@ from storage.job_ledger import Job, JobLedger, JobState
 from storage.registry import Version
 from storage.tables import JobRow
 
+LENET: dict[str, Any] = {
+    "model": "colours", "architecture": "lenet5", "weights": "none", "recipe": {"epochs": 1},
+}  # fmt: skip
 OLD = "models/colours/job_0/a1b2c3d4"
 Built = Callable[..., VariantReport]
 
@@ -38,9 +41,19 @@ def version(trainer: Trainer, tmp_path: Path) -> Version:
     return publish(trainer, folder)
 
 
+@pytest.fixture(scope="module")
+def thirty_each(tmp_path_factory: pytest.TempPathFactory) -> DatasetFolder:
+    return colour_dataset(tmp_path_factory.mktemp("made") / "colours", per_class=30)
+
+
+@pytest.fixture(scope="module")
+def hundred_each(tmp_path_factory: pytest.TempPathFactory) -> DatasetFolder:
+    return colour_dataset(tmp_path_factory.mktemp("made") / "colours", per_class=100)
+
+
 @pytest.fixture
-def dataset(trainer: Trainer, tmp_path: Path) -> str:
-    return trainer.add_dataset(colour_dataset(tmp_path / "colours", per_class=30))
+def dataset(trainer: Trainer, thirty_each: DatasetFolder) -> str:
+    return trainer.add_dataset(thirty_each)
 
 
 @pytest.fixture
@@ -180,7 +193,7 @@ def test_with_too_few_images_to_judge_by_the_report_says_so_and_nothing_is_tried
     job = trainer.run_here(asked(trainer, few))
     report = result_of(job)["variants"]["int8"]
     assert (report["passed"], report["images"], passing) == (False, 24, [])
-    assert "fewer than 50" in report["reason"]
+    assert "at least 50" in report["reason"]
     assert trainer.registry.resolve("colours:1").manifest["variants"] == {"int8": report}
 
 
@@ -279,15 +292,10 @@ def test_killed_after_its_commit_it_leaves_the_new_files(
 
 
 def test_a_version_learnt_from_the_dataset_is_judged_by_what_did_not_train_it(
-    trainer: Trainer, passing: list[str], tmp_path: Path
+    trainer: Trainer, passing: list[str], hundred_each: DatasetFolder
 ) -> None:
-    """By a split of its own making, whatever the dataset is called now."""
-    made = colour_dataset(tmp_path / "colours", per_class=100)
-    dataset = trainer.add_dataset(made)
-    request: dict[str, Any] = {
-        "model": "colours", "dataset": dataset, "architecture": "lenet5", "weights": "none", "seed": 7,
-        "recipe": {"epochs": 1}, "validation": {"fraction": 0.3},
-    }  # fmt: skip
+    dataset = trainer.add_dataset(hundred_each)
+    request = {**LENET, "dataset": dataset, "seed": 7, "validation": {"fraction": 0.3}}
     taught = result_of(trainer.run_here(trainer.create(**request)))
     job = trainer.ledger.get(taught["variants_job"])
     assert job.request == {"model": "colours", "version": 1, "dataset": dataset, "precisions": "auto"}
@@ -300,31 +308,23 @@ def waiting_jobs(trainer: Trainer) -> list[str]:
     return [job.kind for job in trainer.ledger.list(10, state=JobState.QUEUED).items]
 
 
-@pytest.mark.parametrize(
-    ("per_class", "more"), [(100, {"variants": "none"}), (10, {})], ids=["none", "few images"]
-)
+@pytest.mark.parametrize("is_wanted", [False, True], ids=["not wanted", "too few images"])
 def test_where_none_are_wanted_or_none_could_be_judged_a_fine_tune_leaves_no_job(
-    trainer: Trainer, tmp_path: Path, per_class: int, more: dict[str, Any]
+    trainer: Trainer, thirty_each: DatasetFolder, hundred_each: DatasetFolder, is_wanted: bool
 ) -> None:
-    dataset = trainer.add_dataset(colour_dataset(tmp_path / "colours", per_class=per_class))
-    request = {
-        "model": "colours", "dataset": dataset, "architecture": "lenet5", "weights": "none",
-        "recipe": {"epochs": 1}, **more,
-    }  # fmt: skip
+    dataset = trainer.add_dataset(thirty_each if is_wanted else hundred_each)
+    request = {**LENET, "dataset": dataset, "variants": "auto" if is_wanted else "none"}
     assert result_of(trainer.run_here(trainer.create(**request)))["variants_job"] is None
     assert waiting_jobs(trainer) == []
 
 
 def test_a_fine_tune_that_dies_before_its_commit_leaves_no_job(
-    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trainer: Trainer, hundred_each: DatasetFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset = trainer.add_dataset(colour_dataset(tmp_path / "colours", per_class=100))
-
     def die(*_: object, **__: object) -> None:
         raise SystemExit("killed")
 
     monkeypatch.setattr(JobLedger, "succeed", die)
-    request = {"model": "m", "dataset": dataset, "architecture": "lenet5", "weights": "none"}
     with pytest.raises(SystemExit):
-        trainer.run_here(trainer.create(**request, recipe={"epochs": 1}))
+        trainer.run_here(trainer.create(**LENET, dataset=trainer.add_dataset(hundred_each)))
     assert waiting_jobs(trainer) == []
