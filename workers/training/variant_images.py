@@ -57,8 +57,6 @@ def choose_images(manifest: Manifest, dataset: DatasetFolder) -> VariantImages:
             f"dataset: none of its labels ({_some(dataset.labels)}) is one of the version's "
             f"({_some(manifest.labels)})"
         )
-    known = {image.sha256 for image in learning}
-    judging = [image for image in judging if image.sha256 not in known]
     return VariantImages(
         _listed(_spread(learning, "calibrating")[:MOST_CALIBRATING], index_of),
         _listed(_spread(judging, "judging")[:MOST_JUDGING], index_of),
