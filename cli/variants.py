@@ -19,8 +19,8 @@ def variants(
         typer.Option("--dataset", "-d", help="Try variants on this dataset's images: an id, or builtin:digits."),
     ] = None,
     precision: Annotated[
-        list[Literal["int8", "fp16"]] | None,
-        typer.Option("--precision", "-p", help="Try this one; may be repeated. All that can help by default."),
+        Literal["int8", "fp16"] | None,
+        typer.Option("--precision", "-p", help="Try this one; by default each that can help."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
     url: Url = None,
@@ -37,7 +37,7 @@ def variants(
     with ApiClient(url, key) as client:
         name, number = _resolve(client, model)
         if dataset is not None:
-            request: Json = {"dataset": dataset, "precisions": precision or "auto"}
+            request: Json = {"dataset": dataset, "precisions": [precision] if precision else "auto"}
             job = client.try_variants(name, number, request)
             if not wait and as_json:
                 print_json_line(job)
