@@ -99,6 +99,7 @@ def finetuning(client: httpx.Client) -> Iterator[Goes]:
         "architecture": "lenet5",
         "weights": "none",
         "promote": "never",
+        "variants": "none",
         "recipe": {"preset": "digits", "epochs": 1000, "patience": None},
     }
     job = str(_checked(client.post("/v1/finetunes", json=request))["id"])

@@ -94,6 +94,14 @@ class ApiClient:
         """Start a `publish` job: zoo weights to a served version; the answer is the job."""
         return self._create(f"/v1/models/{_path(model)}/versions", request)
 
+    def get_variants(self, model: str, version: int) -> Json:
+        """The precisions that the version is served in, and the report of each that was tried."""
+        return self._call("GET", f"{_version(model, version)}/variants")
+
+    def try_variants(self, model: str, version: int, request: Json) -> Json:
+        """Start a `variants` job; the answer is the job."""
+        return self._create(f"{_version(model, version)}/variants", request)
+
     def get_card(self, model: str, version: int, form: str = "md") -> str:
         """The version's card, as Markdown (`md`) or as a self-contained page (`html`)."""
         response = self._send("GET", f"{_version(model, version)}/card", params={"format": form})

@@ -114,6 +114,8 @@ def _learn(client: "ApiClient", images: Path, weights: str) -> "Json":
         "strategy": "full",
         "recipe": _RECIPE,
         "promote": "always",
+        # It ends before they would be there.
+        "variants": "none",
     }
     job = client.finetune(request)
     result = watch_job(client, job["id"], f"learning {images.name}")["result"]

@@ -44,6 +44,9 @@ def finetune(
     promote: Annotated[
         Literal["never", "if_better", "always"], typer.Option(help="Whether `production` moves to it.")
     ] = "never",
+    variants: Annotated[
+        Literal["auto", "none"], typer.Option(help="Whether faster variants of it are tried afterwards.")
+    ] = "auto",
     on_fault: OnFault = "skip",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch the job until it ends.")] = True,
     url: Url = None,
@@ -63,6 +66,7 @@ def finetune(
         "recipe": read_recipe_option(recipe),
         "seed": seed,
         "promote": promote,
+        "variants": variants,
     }
     if params is not None:
         request["architecture_params"] = read_object(params, "--params")
@@ -122,6 +126,8 @@ def _print_result(result: "Json") -> None:
     print(f"How good it is: fovea models card {name} {version} --output card.html")
     if not result.get("promoted"):
         print(f"Let it serve: fovea models promote {name} {version}")
+    if result.get("variants_job"):
+        print(f"Faster variants are being tried: fovea jobs watch {result['variants_job']}")
 
 
 def _rows(result: "Json") -> list[tuple[str, str]]:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli.options import AsJson, Key, Url, Yes, confirm
+from cli.variants import variants
 
 if TYPE_CHECKING:
     from cli.client import ApiClient, Json
 
 app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote, fetch and delete models.")
+app.command()(variants)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[

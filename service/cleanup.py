@@ -20,7 +20,7 @@ from workers.contract.queues import JobKind
 
 # The files of a job come before its row, and a row of the first release before its job; nothing takes longer.
 WITHOUT_JOB = timedelta(days=1)
-MAKES_VERSION = (JobKind.FINETUNE, JobKind.PUBLISH)
+WRITES_ARTIFACT = (JobKind.FINETUNE, JobKind.PUBLISH, JobKind.VARIANTS)
 # Where the first release kept what is under `jobs/ID/` now.
 FIRST_RELEASE_PREFIXES = ("classify", "uploads")
 LISTED = 200
@@ -108,7 +108,8 @@ class Cleanup:
             log.warning("cleanup.datasets_refused", datasets=refused)
 
     def delete_orphans(self) -> None:
-        """The files of datasets and versions that were deleted while the store was away or their gateway died.
+        """The files of datasets and versions that were deleted while the store was away or their gateway died, and
+        those that a version had before variants were put beside its graph.
 
         They are nobody's now and were at the look before this one. A dataset's row comes before its files; a
         version's row comes after them, at the latest with its job's end.
@@ -146,10 +147,19 @@ class Cleanup:
         return job.state.is_terminal
 
     def _delete_unregistered(self, job: Job) -> None:
-        """A job of the first release may have failed after it had registered its version, which stays."""
+        """A job of the first release may have failed after it had registered its version, which stays.
+
+        What a job that succeeded wrote was a version's; once it is not any more, it is an orphan.
+        """
         model, dataset = job.request.get("model"), job.request.get("dataset")
-        if job.kind in MAKES_VERSION and model and self.registry.version_of_job(job.id) is None:
-            self.blobs.delete_prefix(f"models/{model}/{job.id}")
+        files = f"models/{model}/{job.id}"
+        if (
+            job.kind in WRITES_ARTIFACT
+            and model
+            and job.state is not JobState.SUCCEEDED
+            and not self.registry.has_files_of(job.id, files)
+        ):
+            self.blobs.delete_prefix(files)
         if job.kind == JobKind.INGEST and dataset and not self._is_ready(dataset):
             self.blobs.delete_prefix(f"datasets/{dataset}")
 

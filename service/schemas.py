@@ -150,6 +150,18 @@ class VersionDetail(VersionOut):
     manifest: dict[str, Any] = Field(description="Everything known about how it was made.")
 
 
+class VariantsOut(BaseModel):
+    """Of one version. A report has what `variants` of its manifest has: see `docs/api.md`."""
+
+    model: str
+    version: int
+    precisions: list[str] = Field(description="What it can be asked for: `float32`, and those that passed.")
+    variants: dict[str, dict[str, Any]] = Field(
+        description="The report of each precision that was tried: whether it `passed`, the `reason` if it did "
+        "not, and the numbers."
+    )
+
+
 class Listing(BaseModel, Generic[Item]):
     model_config = ConfigDict(from_attributes=True)
 

@@ -5,7 +5,7 @@ writes nothing any more. Every change is one conditional UPDATE; nothing is read
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -112,6 +112,23 @@ class JobLedger:
             record(session, "job.create", "job", row.id, {"kind": kind, **{k: v for k, v in named.items() if v}})
             return Job.from_row(row)
 
+    def follow_up(self, attempt: Attempt, kind: str, request: Mapping[str, Any], *, within: Transaction) -> Job:
+        """A new queued job that the attempt's job leaves behind, for the same owner and in the same trace.
+
+        It counts for its owner, and is made however many jobs of his wait. Raises what `create` raises.
+        """
+        before = attempt.job
+        with self._database.session(within=within) as session:
+            owner = require_job(session, before.id).owner
+            return self.create(
+                kind,
+                request,
+                request_id=before.request_id,
+                traceparent=before.traceparent,
+                owner=Owner(owner) if owner else None,
+                within=session,
+            )
+
     def get(self, job_id: str) -> Job:
         """Raises NotFound."""
         with self._database.session(read_only=True) as session:
@@ -160,6 +177,14 @@ class JobLedger:
             JobCount(kind, JobState(state), jobs, max(0.0, (at - first).total_seconds()))
             for kind, state, jobs, first, at in rows
         )
+
+    def has_waiting(self, kinds: Collection[str], longer_than_s: float) -> bool:
+        """Whether a job of such a kind has waited longer than that: nobody idle is about to take it."""
+        waiting = select(JobRow.id).where(
+            JobRow.state == JobState.QUEUED, JobRow.kind.in_(kinds), JobRow.queued_at < from_now(-longer_than_s)
+        )
+        with self._database.session(read_only=True) as session:
+            return session.scalar(waiting.limit(1)) is not None
 
     def request_cancel(self, job_id: str, on_cancel: str | None = None) -> Job:
         """Cancel a queued job at once, ask the holder of a running one to stop, leave one that has ended as it is.

@@ -25,7 +25,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Version:
-    """One immutable artifact of a model. `artifact` is its prefix among the blobs."""
+    """What a model answers, for good. `artifact` is the prefix of its files among the blobs.
+
+    Files there never change: with variants the version gets another artifact, with the same `model.onnx`.
+    """
 
     model: str
     number: int

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -116,6 +116,13 @@ class ModelRegistry:
         with self._database.session(read_only=True) as session:
             return frozenset(session.scalars(select(VersionRow.artifact)))
 
+    def has_files_of(self, job_id: str, prefix: str) -> bool:
+        """Whether the job registered a version that is there, or one has its files under the job's `prefix`."""
+        below = VersionRow.artifact.startswith(f"{prefix.rstrip('/')}/", autoescape=True)
+        with self._database.session(read_only=True) as session:
+            found = select(VersionRow.number).where(or_(VersionRow.job_id == job_id, below)).limit(1)
+            return session.scalar(found) is not None
+
     def list_versions(self, model: str, limit: int, cursor: str | None = None) -> Page[Version]:
         """Newest first. Raises NotFound for an unknown model, and InvalidCursor."""
         limit = bounded(limit)
@@ -137,6 +144,38 @@ class ModelRegistry:
         """Raises NotFound."""
         with self._database.session(read_only=True) as session:
             _require_model(session, model)
+            return _require_version(session, model, number)
+
+    def replace_artifact(
+        self,
+        model: str,
+        number: int,
+        *,
+        expected: str,
+        artifact: str,
+        manifest: Mapping[str, Any],
+        size_bytes: int,
+        within: Transaction | None = None,
+    ) -> Version:
+        """Have the version's files lie elsewhere from now on: the same ones, and variants beside them.
+
+        `expected` is the artifact that the new one was made from; nobody deletes it here. Raises NotFound where
+        the version was deleted, Conflict where its artifact was replaced meanwhile.
+        """
+        with self._database.session(within=within) as session:
+            _touch(session, model)
+            present = _require_version(session, model, number)
+            if present.artifact != expected:
+                raise Conflict(
+                    f"The files of version {number} of model {model!r} were replaced meanwhile; start again from "
+                    "those that it has now."
+                )
+            session.execute(
+                update(VersionRow)
+                .where(VersionRow.model == model, VersionRow.number == number)
+                .values(artifact=artifact, manifest=dict(manifest), size_bytes=size_bytes)
+            )
+            record(session, "version.replace_files", "model", model, {"version": number})
             return _require_version(session, model, number)
 
     def delete_version(self, model: str, number: int, *, force: bool = False) -> Version:

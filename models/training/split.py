@@ -1,6 +1,7 @@
 """Which images train, validate and test. Knows no pixels and no network."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from models.dataset.folder import DatasetFolder
 from models.dataset.sample import SPLITS, Sample, SplitName
 from models.training.errors import UntrainableDataset
 from models.training.seeds import derive_seed
+
+GIVEN = "given"
+_DRAWN = re.compile(r"stratified, (\S+) of each class, seed (\d+)")
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,11 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
     given = Counter(sample.split for sample in dataset.samples)
     sides: dict[SplitName, list[Sample]] = {"train": [], "val": [], "test": []}
     if given["val"]:
-        origin = "given"
+        origin = GIVEN
         for sample in dataset.samples:
             sides[sample.split or "train"].append(sample)
     else:
-        origin = f"stratified, {fraction:g} of each class, seed {seed}"
+        origin = f"stratified, {float(fraction)!r} of each class, seed {seed}"
         held_out = _held_out([s for s in dataset.samples if s.split != "test"], fraction, seed)
         for sample in dataset.samples:
             side: SplitName = "val" if (sample.label, sample.sha256) in held_out else "train"
@@ -77,6 +81,19 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
     split = Split(dataset.labels, train, validation, test, origin)
     _check(split)
     return split
+
+
+def split_again(dataset: DatasetFolder, origin: str) -> Split:
+    """The split of an earlier training on the same dataset, by the `origin` that it had.
+
+    Raises UntrainableDataset, also for an origin that says nothing to this release.
+    """
+    if origin == GIVEN:
+        return split_dataset(dataset, fraction=0.2, seed=0)
+    drawn = _DRAWN.fullmatch(origin)
+    if drawn is None:
+        raise UntrainableDataset(f"nobody knows how the split {origin!r} was made")
+    return split_dataset(dataset, fraction=float(drawn[1]), seed=int(drawn[2]))
 
 
 def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tuple[str, str]]:

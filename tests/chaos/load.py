@@ -188,6 +188,7 @@ class Teacher(Client):
             "recipe": {**QUICK_RECIPE, "epochs": self.chance.choice([1, 1, 4])},
             "seed": self.chance.randrange(2**31),
             "promote": promote,
+            "variants": self.chance.choice(["none", "none", "auto"]),
         }
         self.wish(Wish("finetune", "/v1/finetunes", finetune, {"json": finetune}))
 
@@ -284,6 +285,8 @@ class Watcher(Client):
         result = job["result"] or {}
         if job["kind"] in ("finetune", "publish") and result:
             self.common.versions.append((result["model"], result["version"]))
+            if left := result.get("variants_job"):
+                self.common.open_jobs[left] = "variants"
         if (
             job["kind"] == "ingest"
             and job["state"] == "succeeded"

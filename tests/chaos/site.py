@@ -34,6 +34,8 @@ QUICK = {
     "FOVEA_DEVICE": "cpu",
     "FOVEA_TRAINING_DEVICE": "cpu",
     "FOVEA_TRAINING_THREADS": "1",
+    # What a version answers is held against what it answered before there were variants of it.
+    "FOVEA_PRECISION": "float32",
     "FOVEA_LOG_FORMAT": "json",
 }
 LEASE_S = float(QUICK["FOVEA_LEASE_S"])

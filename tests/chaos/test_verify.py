@@ -119,6 +119,30 @@ def test_a_job_that_nobody_was_told_of_is_a_double(ledger: Ledger, snapshot: Sna
     assert kinds(ledger, snapshot) == [DOUBLE]
 
 
+def leave_behind(snapshot: Snapshot, **row_of_it: Any) -> None:
+    snapshot.jobs["job_train"]["result"]["variants_job"] = "job_left"
+    if row_of_it:
+        snapshot.jobs["job_left"] = row("job_left", "variants", model="lenet-a", version=1, **row_of_it)
+        snapshot.endings["job_left"] = 1
+
+
+def test_a_job_that_a_fine_tune_left_behind_is_there_and_ends(ledger: Ledger, snapshot: Snapshot) -> None:
+    leave_behind(snapshot)
+    assert kinds(ledger, snapshot) == [LOSS]
+    leave_behind(snapshot, state="queued")
+    assert LOSS in kinds(ledger, snapshot)
+    leave_behind(snapshot, state="succeeded")
+    assert kinds(ledger, snapshot) == []
+
+
+def test_variants_may_fail_where_their_version_was_deleted(ledger: Ledger, snapshot: Snapshot) -> None:
+    leave_behind(snapshot, state="failed")
+    snapshot.jobs["job_left"]["error"] = {"code": "not_found"}
+    assert kinds(ledger, snapshot) == [WRONG_ERROR]
+    ledger.entries.append(entry("delete_version", model="lenet-a", version=1))
+    assert WRONG_ERROR not in kinds(ledger, snapshot)
+
+
 def test_a_job_with_two_ends_is_a_double(ledger: Ledger, snapshot: Snapshot) -> None:
     snapshot.endings["job_train"] = 2
     assert kinds(ledger, snapshot) == [DOUBLE]

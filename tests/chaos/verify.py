@@ -67,8 +67,10 @@ def jobs_by_key(ledger: Ledger) -> dict[str, list[Entry]]:
 
 
 def _accepted_jobs(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
-    """Each key made one job, and nobody else made one."""
-    told: set[str] = set()
+    """Each key made one job, and nobody else made one but a fine-tune that says so."""
+    told = {str(job) for job in map(_left_behind, snapshot.jobs.values()) if job}
+    for job in told - set(snapshot.jobs):
+        yield Finding(LOSS, CALM, f"{job} was left behind by a fine-tune and is not there")
     for key, entries in jobs_by_key(ledger).items():
         accepted = [entry for entry in entries if entry.is_accepted]
         jobs = {job_of(entry) for entry in accepted}
@@ -102,8 +104,21 @@ def _outcomes(ledger: Ledger, snapshot: Snapshot) -> Iterator[Finding]:
         if seen and (seen["state"], seen["result"]) != (row["state"], row["result"]):
             yield Finding(DOUBLE, fault, f"{job} was {seen['state']}, later {row['state']}, or its result changed")
         code = (row["error"] or {}).get("code")
-        if row["state"] == "failed" and code not in JOB_MAY_FAIL_WITH:
+        if row["state"] == "failed" and code not in JOB_MAY_FAIL_WITH | _of_deleted(ledger, row):
             yield Finding(WRONG_ERROR, fault, f"{job} ({row['kind']}) failed with {code}: {row['error']}")
+
+
+def _left_behind(row: dict[str, Any]) -> str | None:
+    found: str | None = (row["result"] or {}).get("variants_job")
+    return found
+
+
+def _of_deleted(ledger: Ledger, row: dict[str, Any]) -> set[str]:
+    """What a job may say whose version was deleted before its variants were there."""
+    named = (row["request"].get("model"), row["request"].get("version"))
+    return (
+        {"not_found"} if named in set().union(*_deleted(ledger, "delete_version", "model", "version")) else set()
+    )
 
 
 def _versions(ledger: Ledger, snapshot: Snapshot, given: Sequence[tuple[str, int]]) -> Iterator[Finding]:

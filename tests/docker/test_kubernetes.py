@@ -160,7 +160,7 @@ def test_the_scalers_look_at_the_lists_and_the_jobs_that_there_are() -> None:
     assert lists == {KEY_PREFIX + queue.value for queue in Queue}
     (query,) = (trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "postgresql")
     quoted = set(re.findall(r"'(\w+)'", query))
-    assert quoted == {JobKind.FINETUNE, JobKind.PUBLISH, "queued", "running"}
+    assert quoted == {JobKind.FINETUNE, JobKind.PUBLISH, JobKind.VARIANTS, "queued", "running"}
     references = {t["authenticationRef"]["name"] for t in triggers if "authenticationRef" in t}
     assert references == of_kind("TriggerAuthentication").keys()
 

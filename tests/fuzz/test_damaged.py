@@ -76,6 +76,7 @@ FINETUNE = {
 BODIES: dict[str, list[Any]] = {
     "/v1/finetunes": [FINETUNE],
     "/v1/models/{name}/versions": [{"architecture": "resnet18", "weights": "imagenet"}],
+    "/v1/models/{name}/versions/{number}/variants": [{"dataset": "builtin:digits", "precisions": ["int8"]}],
     "/v1/models/{name}/aliases/{alias}": [{"version": 1}],
     "/v1/models/{name}/aliases/{alias}/rollback": [{"from": 2}, {}],
     "/v1/jobs/{job_id}/cancel": [{"on_cancel": "discard"}, {}],

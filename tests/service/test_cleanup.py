@@ -171,6 +171,42 @@ def test_files_of_a_registered_version_stay_however_its_job_ended(database: Data
     assert cleanup.blobs.list() == [f"{artifact}/model.onnx"]
 
 
+def test_files_that_a_variants_job_wrote_stay_while_they_are_a_versions(
+    database: Database, tmp_path: Path
+) -> None:
+    """However the jobs ended that wrote the one and the other. What is replaced goes as an orphan, not at once."""
+    cleanup = cleanup_of(database, tmp_path)
+    taught, tried, vain = (failed(cleanup, kind, {"model": "m"}) for kind in ("finetune", "variants", "variants"))
+    old, new = f"models/m/{taught}/attempt", f"models/m/{tried}/attempt"
+    for folder in (old, new, f"models/m/{vain}/attempt"):
+        cleanup.blobs.put_bytes(f"{folder}/manifest.json", b"{}")
+    cleanup.registry.add_version("m", artifact=old, manifest={}, size_bytes=1, job_id=taught)
+    cleanup.registry.replace_artifact("m", 1, expected=old, artifact=new, manifest={}, size_bytes=2)
+    cleanup.delete_job_files()
+    assert set(cleanup.blobs.folders("models/m")) == {taught, tried}
+    cleanup.delete_orphans()
+    assert set(cleanup.blobs.folders("models/m")) == {taught, tried}
+    cleanup.delete_orphans()
+    assert set(cleanup.blobs.folders("models/m")) == {tried}
+
+
+def test_files_that_were_replaced_before_their_job_was_cleaned_up_go_as_orphans(
+    database: Database, tmp_path: Path
+) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    first = cleanup.ledger.create("variants", {"model": "m"})
+    attempt = cleanup.ledger.take(first.id, "w", 30)
+    assert attempt is not None
+    cleanup.ledger.succeed(attempt, {})
+    cleanup.blobs.put_bytes(f"jobs/{first.id}/registering", b"x")
+    cleanup.blobs.put_bytes(f"models/m/{first.id}/attempt/manifest.json", b"{}")
+    cleanup.delete_job_files()
+    assert cleanup.blobs.folders("models/m") == [first.id]
+    for _ in range(2):
+        cleanup.delete_orphans()
+    assert cleanup.blobs.folders("models/m") == []
+
+
 def test_files_of_a_refused_dataset_go_and_of_a_ready_one_stay(database: Database, tmp_path: Path) -> None:
     cleanup = cleanup_of(database, tmp_path)
     for dataset_id, state in (("ds_ready", DatasetState.READY), ("ds_refused", DatasetState.REFUSED)):

@@ -49,6 +49,11 @@ def publish(gateway: Stack, key: str) -> httpx.Response:
     return httpx.post(url, json=body, headers={"idempotency-key": key}, timeout=60)
 
 
+def try_variants(gateway: Stack, key: str) -> httpx.Response:
+    url = f"{gateway.url}/v1/models/colours/versions/1/variants"
+    return httpx.post(url, json={"dataset": "builtin:digits"}, headers={"idempotency-key": key}, timeout=60)
+
+
 def create_dataset(gateway: Stack, key: str) -> httpx.Response:
     headers = {"content-type": "application/zip", "idempotency-key": key}
     return httpx.post(f"{gateway.url}/v1/datasets?name=mine", content=ARCHIVE, headers=headers, timeout=60)
@@ -77,8 +82,9 @@ def kept(gateway: Stack) -> list[Path]:
         (create_dataset, Queue.BULK),
         (finetune, Queue.TRAINING),
         (publish, Queue.TRAINING),
+        (try_variants, Queue.TRAINING),
     ],
-    ids=["classify", "dataset", "finetune", "publish"],
+    ids=["classify", "dataset", "finetune", "publish", "variants"],
 )
 def test_a_repeated_request_sends_no_second_message(
     gateway: Stack, call: Callable[[Stack, str], httpx.Response], queue: Queue

@@ -15,7 +15,8 @@ from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import Conflict, InvalidCursor, LeaseLost, NotFound
 from storage.ids import new_id
 from storage.job_ledger import Attempt, Idempotency, Job, JobLedger, JobState
-from storage.tables import IdempotencyRow
+from storage.owner import Owner
+from storage.tables import IdempotencyRow, JobRow
 
 LEASE_S = 60
 OVER = -1  # a lease that has ended when it begins
@@ -638,3 +639,50 @@ def test_jobs_are_counted_by_kind_and_state(ledger: JobLedger, database: Databas
     ledger.request_cancel(first.id)
     waiting = next(count for count in ledger.count() if count.state == JobState.QUEUED)
     assert waiting.jobs == 1
+
+
+def test_a_job_that_another_leaves_behind_is_its_owners_and_of_its_trace(
+    ledger: JobLedger, database: Database
+) -> None:
+    """It is made although its owner has as many jobs waiting as it may."""
+    owner = Owner("key", most_waiting=1)
+    first = ledger.create("finetune", {}, request_id="req_1", traceparent="00-a-b-01", owner=owner)
+    attempt = ledger.take(first.id, "w1", 60)
+    assert attempt is not None
+    ledger.create("finetune", {}, owner=owner)
+    with ledger.transaction(attempt) as transaction:
+        left = ledger.follow_up(attempt, "variants", {"model": "m"}, within=transaction)
+    assert ledger.get(left.id) == left
+    assert (left.state, left.attempt, left.request) == (JobState.QUEUED, 0, {"model": "m"})
+    assert (left.request_id, left.traceparent) == ("req_1", "00-a-b-01")
+    with database.session(read_only=True) as session:
+        row = session.get(JobRow, left.id)
+        assert row is not None
+        assert row.owner == "key"
+
+
+def test_a_job_is_left_behind_with_its_transaction_or_not_at_all(ledger: JobLedger) -> None:
+    attempt = ledger.take(ledger.create("finetune", {}).id, "w1", 60)
+    assert attempt is not None
+
+    def die() -> None:
+        with ledger.transaction(attempt) as transaction:
+            ledger.follow_up(attempt, "variants", {}, within=transaction)
+            raise RuntimeError("the process dies")
+
+    with pytest.raises(RuntimeError):
+        die()
+    assert [job.kind for job in ledger.list(10).items] == ["finetune"]
+
+
+def test_whether_somebody_waits_counts_what_waited_long_enough(ledger: JobLedger, database: Database) -> None:
+    kinds = {"finetune", "publish"}
+    ledger.create("variants", {})
+    running = ledger.create("finetune", {})
+    ledger.take(running.id, "w1", 60)
+    let_pass(database, 5)
+    assert not ledger.has_waiting(kinds, 1)
+    ledger.create("publish", {})
+    assert not ledger.has_waiting(kinds, 1)
+    let_pass(database, 5)
+    assert ledger.has_waiting(kinds, 1)

@@ -285,6 +285,71 @@ def test_a_job_that_publishes_in_many_threads_publishes_once(registry: ModelRegi
     assert publish(registry).number == 2
 
 
+def replace(registry: ModelRegistry, artifact: str, expected: str = "models/ants-bees/a/", **more: Any) -> Version:
+    manifest = {**MANIFEST, "variants": {"int8": {"passed": True}}}
+    return registry.replace_artifact(
+        "ants-bees", 1, expected=expected, artifact=artifact, manifest=manifest, size_bytes=9, **more
+    )
+
+
+def test_a_versions_files_are_replaced_and_nothing_else_of_it(registry: ModelRegistry) -> None:
+    before = publish(registry, job_id="job_1")
+    registry.set_alias("ants-bees", "production", 1)
+    now = replace(registry, "models/ants-bees/b")
+    assert now == registry.resolve("ants-bees")
+    assert (now.artifact, now.size_bytes, now.manifest["variants"]) == (
+        "models/ants-bees/b",
+        9,
+        {"int8": {"passed": True}},
+    )
+    assert (now.number, now.job_id, now.created_at, now.labels, now.aliases) == (
+        1,
+        "job_1",
+        before.created_at,
+        before.labels,
+        ("production",),
+    )
+    assert registry.artifacts() == {"models/ants-bees/b"}
+
+
+def test_files_that_were_replaced_meanwhile_are_not_replaced_again(registry: ModelRegistry) -> None:
+    publish(registry)
+    replace(registry, "models/ants-bees/b")
+    with pytest.raises(Conflict, match="replaced meanwhile"):
+        replace(registry, "models/ants-bees/c")
+    assert registry.get_version("ants-bees", 1).artifact == "models/ants-bees/b"
+
+
+@pytest.mark.parametrize("gone", [ModelRegistry.delete_version, ModelRegistry.delete_model])
+def test_files_of_a_version_that_was_deleted_are_not_replaced(registry: ModelRegistry, gone: Any) -> None:
+    publish(registry)
+    publish(registry)
+    gone(registry, "ants-bees", *([1] if gone is ModelRegistry.delete_version else []))
+    with pytest.raises(NotFound):
+        replace(registry, "models/ants-bees/b")
+
+
+def test_a_zombie_cannot_replace_files(registry: ModelRegistry, database: Database) -> None:
+    ledger = JobLedger(database)
+    publish(registry)
+    job = ledger.create("variants", {})
+    zombie = ledger.take(job.id, "w1", lease_s=-1)
+    assert zombie is not None
+    assert ledger.take(job.id, "w2", lease_s=60) is not None
+    with pytest.raises(LeaseLost), ledger.transaction(zombie) as transaction:
+        replace(registry, "models/ants-bees/b", within=transaction)
+    assert registry.get_version("ants-bees", 1).artifact == "models/ants-bees/a/"
+
+
+def test_whose_files_a_version_has_is_known_by_its_job_and_by_where_they_lie(registry: ModelRegistry) -> None:
+    publish(registry, job_id="job_1")
+    replace(registry, "models/ants-bees/job_2/att")
+    assert registry.has_files_of("job_1", "models/ants-bees/job_1")
+    assert registry.has_files_of("job_2", "models/ants-bees/job_2/")
+    assert not registry.has_files_of("job_", "models/ants-bees/job_")
+    assert not registry.has_files_of("job_3", "models/ants_bees/job_2")
+
+
 def publish_held(
     registry: ModelRegistry, ledger: JobLedger, attempt: Attempt, model: str = "ants-bees"
 ) -> Version:

@@ -19,6 +19,8 @@ from workers.contract.queues import JobKind
 # Small letters, as the names of weights and of models are.
 WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 
+Precision = Literal["int8", "fp16"]
+
 
 class JobRequest(BaseModel):
     """Base of the requests. Unknown fields of a client's are rejected; `read_request` ignores those of a row."""
@@ -106,6 +108,10 @@ class FinetuneRequest(JobRequest):
         "never",
         description="Whether `production` moves to the new version; `if_better` compares on the same images.",
     )
+    variants: Literal["auto", "none"] = Field(
+        "auto",
+        description="`auto`: once the version is there, a `variants` job tries faster forms of it.",
+    )
 
     @field_serializer("recipe")
     def _recipe_as_given(self, recipe: str | RecipeOverrides) -> str | dict[str, Any]:
@@ -149,6 +155,32 @@ class PublishRequest(PublishOptions, JobRequest):
     """`PublishOptions` with the model that the call names."""
 
     model: str
+
+
+class VariantsOptions(BaseModel):
+    """Faster forms of a version, each kept only where it is as good and really faster."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"example": {"dataset": "builtin:digits", "precisions": ["int8"]}},
+    )
+
+    dataset: str = Field(
+        min_length=1,
+        description="A dataset's id, or `builtin:digits`. A few of its images calibrate, others judge; those "
+        "count whose labels the version has.",
+    )
+    precisions: Literal["auto"] | Annotated[tuple[Precision, ...], Field(min_length=1)] = Field(
+        "auto", description="`auto`: `int8`, and `fp16` where the training worker has a GPU."
+    )
+
+
+class VariantsRequest(VariantsOptions, JobRequest):
+    """`VariantsOptions` with the version that the call names."""
+
+    model: str
+    version: int
 
 
 class JobResult(BaseModel):
@@ -211,6 +243,11 @@ class FinetuneResult(JobResult):
     strategy: StrategyResult
     stopped: str = Field(description="Why the training ended: `epochs`, `patience`, `solved` or `cancelled`.")
     seconds: dict[str, float]
+    variants_job: str | None = Field(
+        None,
+        description="The job that tries faster variants of the version; null where none was asked for or too few "
+        "images validate and test to judge one by.",
+    )
 
 
 class PublishResult(JobResult):
@@ -223,17 +260,32 @@ class PublishResult(JobResult):
     seconds: dict[str, float]
 
 
+class VariantsResult(JobResult):
+    """The report of each precision that was tried; those that `passed` are served from now on."""
+
+    model: str
+    version: int
+    variants: dict[str, dict[str, Any]]
+    calibrated_on: int = Field(description="How many images.")
+    judged_on: int = Field(description="How many images, none of which calibrated or, as far as known, trained.")
+    left_out: int = Field(0, description="How many images have labels that the version does not have.")
+    left_out_labels: tuple[str, ...] = Field((), description="Those labels, the first 20.")
+    seconds: dict[str, float]
+
+
 REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.CLASSIFY: ClassifyRequest,
     JobKind.INGEST: IngestRequest,
     JobKind.FINETUNE: FinetuneRequest,
     JobKind.PUBLISH: PublishRequest,
+    JobKind.VARIANTS: VariantsRequest,
 }
 RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.CLASSIFY: ClassifyResult,
     JobKind.INGEST: IngestResult,
     JobKind.FINETUNE: FinetuneResult,
     JobKind.PUBLISH: PublishResult,
+    JobKind.VARIANTS: VariantsResult,
 }
 Request = TypeVar("Request", bound=JobRequest)
 

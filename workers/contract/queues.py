@@ -47,6 +47,7 @@ class JobKind(StrEnum):
     INGEST = "ingest"
     FINETUNE = "finetune"
     PUBLISH = "publish"
+    VARIANTS = "variants"
 
 
 TASK_OF_JOB: Mapping[JobKind, TaskName] = {
@@ -54,4 +55,8 @@ TASK_OF_JOB: Mapping[JobKind, TaskName] = {
     JobKind.INGEST: TaskName.RUN_BULK_JOB,
     JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
     JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
+    JobKind.VARIANTS: TaskName.RUN_TRAINING_JOB,
 }
+# Nobody waits for these: one that runs is given back for one of those that waits.
+GIVES_WAY = frozenset({JobKind.VARIANTS})
+TAKES_PRECEDENCE = frozenset({JobKind.FINETUNE, JobKind.PUBLISH})

@@ -17,7 +17,8 @@ from storage.database import Transaction
 from storage.errors import DatabaseUnavailable, LeaseLost, NotFound, StorageError
 from storage.job import Attempt, Job
 from storage.job_ledger import JobLedger
-from workers.contract.jobs import JobResult, Request, read_request
+from workers.contract.jobs import JobRequest, JobResult, Request, read_request
+from workers.contract.queues import JobKind
 from workers.jobs.failure import INTERNAL, failure_of
 from workers.jobs.lease import CANCELLED, Lease
 from workers.traces import Span, Tracer
@@ -70,6 +71,10 @@ class RunningAttempt:
         end = self._ledger.end_cancelled if self.lease.is_cancelled else self._ledger.succeed
         end(self._attempt, result.model_dump(mode="json"), within=within)
         self._has_written_end(within)
+
+    def follow_up(self, kind: JobKind, request: JobRequest, *, within: Transaction) -> Job:
+        """A job that this one leaves behind, there once the transaction is committed. It is not sent."""
+        return self._ledger.follow_up(self._attempt, kind.value, request.model_dump(mode="json"), within=within)
 
     def fail(self, error: Exception, *, within: Transaction | None = None) -> None:
         """End the job, or have it tried again, as the table of failures says. Raises LeaseLost."""

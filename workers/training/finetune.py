@@ -13,17 +13,26 @@ from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
 from models.training.precision import training_device, use_threads
 from models.training.seeds import seed_everything
-from models.training.split import split_dataset
+from models.training.split import Split, split_dataset
 from models.training.strategy import choose_strategy
 from models.training.train import KeptGraphs, train
+from models.variants.gate import FEWEST_IMAGES
 from models.weights.store import WeightsStore
 from models.zoo.layout import is_separable
 from storage.blobs import BlobStore
 from storage.cache import FolderCache
+from storage.database import Transaction
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
-from workers.contract.jobs import FinetuneRequest, FinetuneResult, PromotionResult, StrategyResult
+from workers.contract.jobs import (
+    FinetuneRequest,
+    FinetuneResult,
+    PromotionResult,
+    StrategyResult,
+    VariantsRequest,
+)
+from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights
@@ -180,7 +189,7 @@ class FinetuneJob:
         def promote(production: int | None) -> bool:
             return promotion.promoted and (request.promote == "always" or production == promotion.previous)
 
-        def result_of(version: Version, promoted: bool) -> FinetuneResult:
+        def result_of(version: Version, promoted: bool, within: Transaction) -> FinetuneResult:
             decided = promotion if promoted == promotion.promoted else promotion.overtaken()
             return FinetuneResult(
                 model=version.model,
@@ -191,6 +200,7 @@ class FinetuneJob:
                 strategy=StrategyResult(**asdict(strategy)),
                 stopped=trained.result.stopped,
                 seconds=reporter.seconds,
+                variants_job=try_variants(attempt, request, version, split, within),
             )
 
         register_version(
@@ -202,3 +212,13 @@ class FinetuneJob:
             promote=promote,
             result_of=result_of,
         )
+
+
+def try_variants(
+    attempt: RunningAttempt, request: FinetuneRequest, version: Version, split: Split, within: Transaction
+) -> str | None:
+    """A job for the variants of the version, so that who teaches need not wait; None where it would be vain."""
+    if request.variants == "none" or len(split.validation) + len(split.test) < FEWEST_IMAGES:
+        return None
+    asked = VariantsRequest(model=version.model, version=version.number, dataset=request.dataset)
+    return attempt.follow_up(JobKind.VARIANTS, asked, within=within).id

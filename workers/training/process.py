@@ -22,7 +22,8 @@ from storage.job import Attempt
 from storage.job_ledger import JobLedger
 from system.ending import ending, oom_kills
 from system.parent import dying_with_parent
-from workers.jobs.attempt import take
+from workers.contract.queues import GIVES_WAY, TASK_OF_JOB, TaskName
+from workers.jobs.attempt import give_back_unknown, take
 from workers.jobs.failure import (
     TRAINER_CRASHED,
     TRAINER_KILLED,
@@ -32,6 +33,7 @@ from workers.jobs.failure import (
     failure_of,
 )
 from workers.training.cleanup import delete_old_work
+from workers.training.precedence import giving_way, is_asked_for
 from workers.training.spare import SPARE_OPTION, SpareTrainer
 
 # A process that was told to stop reaches its next step, writes its checkpoint and gives the job back; one that is
@@ -39,6 +41,7 @@ from workers.training.spare import SPARE_OPTION, SpareTrainer
 GRACE_S = 60.0
 # The process renews the lease once it has started, which on a busy machine takes seconds.
 STARTING_S = 30.0
+TRAINING_JOBS = frozenset(kind for kind, task in TASK_OF_JOB.items() if task is TaskName.RUN_TRAINING_JOB)
 
 log = structlog.get_logger()
 
@@ -74,21 +77,42 @@ class TrainingProcesses:
                 with contextlib.suppress(StorageError):
                     delete_old_work(self._work, self._ledger)
                 return
+            if attempt.job.kind not in TRAINING_JOBS:
+                give_back_unknown(self._ledger, attempt)
+                return
+            gives_way = attempt.job.kind in GIVES_WAY
+            if gives_way and is_asked_for(self._ledger):
+                log.info("job.gives_way", job=job_id)
+                _record(attempt, lambda: self._ledger.release(attempt))
+                return
             before = oom_kills()
             try:
-                self._process = process = (self._spare and self._spare.take()) or start_trainer()
+                self._process = process = self._trainer(gives_way)
                 _hand_over(process, attempt)
                 if self._stopping.is_set():
                     self.stop()
-                with process:
+                with process, self._giving_way(process, gives_way) as has_given_way:
                     _relay(process)
+                    process.wait()
             finally:
                 self._process = None
                 self.be_ready()
-            if process.returncode != 0 and self._stopping.is_set():
+            if process.returncode != 0 and (self._stopping.is_set() or has_given_way.is_set()):
                 _release(self._ledger, attempt, process.returncode)
             elif process.returncode != 0:
                 _explain(self._ledger, attempt, process.returncode, before)
+
+    def _trainer(self, gives_way: bool) -> "subprocess.Popen[str]":
+        """One that waits warm, for somebody waits for the job; where nobody does, the next job is to have that."""
+        spare = self._spare.take() if self._spare and not gives_way else None
+        return spare or start_trainer()
+
+    def _giving_way(
+        self, process: "subprocess.Popen[str]", gives_way: bool
+    ) -> contextlib.AbstractContextManager[threading.Event]:
+        if not gives_way:
+            return contextlib.nullcontext(threading.Event())
+        return giving_way(process, self._ledger, lambda: _kill_group(process))
 
     @property
     def is_stopping(self) -> bool:
@@ -125,7 +149,10 @@ def _hand_over(process: "subprocess.Popen[str]", attempt: Attempt) -> None:
     if process.stdin:
         # One that has died already is explained by its exit code.
         with contextlib.suppress(BrokenPipeError), process.stdin as given:
-            json.dump({"job": attempt.job.id, "token": attempt.token, "taken_at": time.time()}, given)
+            json.dump(
+                {"job": attempt.job.id, "kind": attempt.job.kind, "token": attempt.token, "taken_at": time.time()},
+                given,
+            )
 
 
 def _relay(process: "subprocess.Popen[str]") -> None:
@@ -136,7 +163,7 @@ def _relay(process: "subprocess.Popen[str]") -> None:
 
 
 def _release(ledger: JobLedger, attempt: Attempt, exit_code: int) -> None:
-    """Give the job back for a process that this worker's own shutdown has ended before it could do so itself.
+    """Give the job back for a process that this worker has ended before it could do so itself.
 
     It may have ended itself because it came to no end (`system/stopping.py`).
     """

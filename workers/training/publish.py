@@ -13,6 +13,7 @@ from models.weights.published import NONE
 from models.weights.store import WeightsStore
 from models.zoo.registry import built
 from storage.blobs import BlobStore
+from storage.database import Transaction
 from storage.registry import ModelRegistry, Version
 from workers.contract.jobs import PublishRequest, PublishResult
 from workers.jobs.attempt import RunningAttempt
@@ -75,7 +76,7 @@ class PublishJob:
             """Without images to compare on, `if_better` means: if there is nothing in production yet."""
             return request.promote == "always" or (request.promote == "if_better" and production is None)
 
-        def result_of(version: Version, promoted: bool) -> PublishResult:
+        def result_of(version: Version, promoted: bool, _within: Transaction) -> PublishResult:
             return PublishResult(
                 model=version.model,
                 version=version.number,

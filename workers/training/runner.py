@@ -26,14 +26,14 @@ from storage.cache import FolderCache
 from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
 from storage.errors import InvalidSettings, StorageError
-from storage.job import Attempt
+from storage.job import Attempt, JobState
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from system.memory import first_when_memory_is_short
-from system.priority import TRAINER_NICENESS, stand_back
+from system.priority import BULK_NICENESS, TRAINER_NICENESS, stand_back
 from system.scratch import sweep_scratch
 from system.stopping import stop_on_sigterm
-from workers.contract.queues import JobKind
+from workers.contract.queues import GIVES_WAY, JobKind
 from workers.jobs.attempt import RunningAttempt, run_attempt
 from workers.logs import configure_logging, refuse
 from workers.settings import WorkerSettings
@@ -74,6 +74,8 @@ def main() -> int:
     # Not before: until there is a job, there is nothing that the signal should not end at once.
     stop = stop_on_sigterm(GRACE_S)
     given = json.loads(said)
+    if given.get("kind") in GIVES_WAY:
+        stand_back(BULK_NICENESS)
     run(given["job"], given["token"], settings, taken_at=given.get("taken_at"), stop=stop)
     return 0
 
@@ -157,6 +159,10 @@ def job_of(
         from workers.training.publish import PublishJob
 
         return PublishJob(registry, blobs, weights, **instead)
+    if kind == JobKind.VARIANTS:
+        from workers.training.variants import VariantsJob
+
+        return VariantsJob(settings, registry, DatasetRegistry(database), blobs, folders)
     from workers.training.finetune import FinetuneJob
 
     return FinetuneJob(settings, registry, DatasetRegistry(database), blobs, folders, weights, **instead)
@@ -169,8 +175,10 @@ def clean_up(ledger: JobLedger, registry: ModelRegistry, job_id: str, work_dir: 
         if not job.state.is_terminal:
             return
         shutil.rmtree(work_dir, ignore_errors=True)
-        if registry.version_of_job(job_id) is None:
-            blobs.delete_prefix(f"models/{job.request['model']}/{job_id}")
+        files = f"models/{job.request['model']}/{job_id}"
+        # What one that succeeded wrote was a version's: once it is not any more, the gateway's clean-up finds it.
+        if job.state is not JobState.SUCCEEDED and not registry.has_files_of(job_id, files):
+            blobs.delete_prefix(files)
         blobs.delete_prefix(f"jobs/{job_id}")
 
 

@@ -1,7 +1,7 @@
 """A trainer that waits with everything imported, so that the next job need not wait for its process to start.
 
 It is a process like any other trainer, started in advance: it takes exactly one job, and another one is started
-when that has ended. Jobs share nothing, and a worker never has more than one trainer.
+when that has ended. Jobs share nothing, and a worker never has a second trainer but beside a job that gives way.
 """
 
 import subprocess

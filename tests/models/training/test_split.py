@@ -9,7 +9,7 @@ from support.teaching import colour_dataset
 
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
 from models.training.errors import UntrainableDataset
-from models.training.split import split_dataset
+from models.training.split import split_again, split_dataset
 
 
 def test_a_dataset_without_a_split_is_split_by_class(colours: DatasetFolder) -> None:
@@ -26,6 +26,15 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else(colours: DatasetFolde
     assert set(first.validation.sha256) != set(other.validation.sha256)
 
 
+@pytest.mark.parametrize("fraction", [0.25, 1 / 3, 1e-2])
+def test_a_split_is_made_again_by_what_it_says_of_itself(colours: DatasetFolder, fraction: float) -> None:
+    split = split_dataset(colours, fraction=fraction, seed=7)
+    again = split_again(colours, split.origin)
+    assert (again.validation.sha256, again.origin) == (split.validation.sha256, split.origin)
+    with pytest.raises(UntrainableDataset, match="nobody knows how the split 'by hand' was made"):
+        split_again(colours, "by hand")
+
+
 def test_a_dataset_with_a_split_keeps_it(tmp_path: Path) -> None:
     dataset = colour_dataset(
         tmp_path / "d", per_class=5, split=lambda i: "test" if i == 4 else "val" if i == 3 else "train"
@@ -33,6 +42,7 @@ def test_a_dataset_with_a_split_keeps_it(tmp_path: Path) -> None:
     split = split_dataset(dataset, fraction=0.2, seed=0)
     assert (len(split.train), len(split.validation), len(split.test)) == (9, 3, 3)
     assert split.origin == "given"
+    assert split_again(dataset, "given").validation.sha256 == split.validation.sha256
 
 
 def test_without_validation_images_the_test_images_stay_out_of_it(tmp_path: Path) -> None:

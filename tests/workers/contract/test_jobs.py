@@ -25,6 +25,8 @@ from workers.contract.jobs import (
     PublishResult,
     StrategyResult,
     ValidationOptions,
+    VariantsRequest,
+    VariantsResult,
     read_request,
 )
 from workers.contract.messages import (
@@ -71,7 +73,12 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "validation": {"fraction": 0.25},
             "seed": 7,
             "promote": "if_better",
+            "variants": "auto",
         },
+    ),
+    JobKind.VARIANTS: (
+        VariantsRequest(model="m", version=2, dataset="ds_1", precisions=("int8", "fp16")),
+        {"model": "m", "version": 2, "dataset": "ds_1", "precisions": ["int8", "fp16"]},
     ),
     JobKind.PUBLISH: (
         PublishRequest(model="m", architecture="convnet", architecture_params={"pattern": "INPUT -> FC"}),
@@ -124,6 +131,7 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             strategy=StrategyResult(strategy="head", reason="Few images."),
             stopped="solved",
             seconds={"training": 1.5},
+            variants_job="job_2",
         ),
         {
             "model": "m",
@@ -134,6 +142,29 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "strategy": {"strategy": "head", "reason": "Few images."},
             "stopped": "solved",
             "seconds": {"training": 1.5},
+            "variants_job": "job_2",
+        },
+    ),
+    JobKind.VARIANTS: (
+        VariantsResult(
+            model="m",
+            version=2,
+            variants={"int8": {"passed": False, "reason": "It is slower."}},
+            calibrated_on=200,
+            judged_on=900,
+            left_out=3,
+            left_out_labels=("crimson",),
+            seconds={"trying": 9.5},
+        ),
+        {
+            "model": "m",
+            "version": 2,
+            "variants": {"int8": {"passed": False, "reason": "It is slower."}},
+            "calibrated_on": 200,
+            "judged_on": 900,
+            "left_out": 3,
+            "left_out_labels": ["crimson"],
+            "seconds": {"trying": 9.5},
         },
     ),
     JobKind.PUBLISH: (

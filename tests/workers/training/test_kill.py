@@ -141,3 +141,32 @@ def test_orphaned_it_stops_by_itself(trainer: Trainer, digits: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait(10)
     trainer.wait_until(lambda: trainer.ledger.get(job.id).state == JobState.QUEUED, "the job to be given back", 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_variants_that_are_ended_in_the_middle_leave_the_version_as_it_was_and_are_tried_again(
+    trainer: Trainer, digits: Path, how: signal.Signals
+) -> None:
+    trainer.use_digits(digits)
+    taught = trainer.run_here(trainer.create(**QUICK)).result
+    assert taught is not None
+    before = trainer.registry.resolve("digits")
+    process = trainer.start(trainer.ledger.get(taught["variants_job"]), FOVEA_LEASE_S=LEASE_S)
+    trainer.wait_for_phase(trainer.ledger.get(taught["variants_job"]), "trying")
+    end(process, how)
+    assert trainer.registry.resolve("digits") == before
+    job = trainer.ledger.get(taught["variants_job"])
+    if how is signal.SIGKILL:
+        assert job.state == JobState.RUNNING
+        trainer.wait_until(lambda: bool(trainer.ledger.to_requeue(1000)), "the lease to run out", 20)
+    else:
+        assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+    ended = trainer.run(trainer.ledger.get(job.id))
+    assert ended.state == JobState.SUCCEEDED, ended.error
+    now = trainer.registry.resolve("digits")
+    assert "int8" in now.manifest["variants"]
+    assert {key.split("/")[3] for key in trainer.blobs.list(f"models/digits/{job.id}")} == {
+        now.artifact.rpartition("/")[2]
+    }
+    assert not (trainer.settings.data / "work" / job.id).exists()

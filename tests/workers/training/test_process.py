@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.past import let_pass
 from support.trainer import QUICK, Trainer
 
-from storage.job_ledger import JobState
+from storage.job_ledger import Job, JobState
 from system.ending import ending
 from system.priority import TRAINER_NICENESS
 from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of
@@ -19,6 +20,8 @@ from workers.training.cleanup import work_folder
 from workers.training.process import TrainingProcesses
 
 LONG = {**QUICK, "recipe": {**QUICK["recipe"], "epochs": 500}}  # type: ignore[dict-item]
+
+VARIANTS = {"model": "digits", "version": 1, "dataset": "builtin:digits"}
 
 
 @pytest.fixture
@@ -178,6 +181,84 @@ def test_what_is_left_of_a_job_that_was_cancelled_between_its_attempts_goes(
     processes.run(over.id)
     assert not left.exists()
     assert kept.exists()
+
+
+@pytest.fixture
+def in_hand(
+    trainer: Trainer, processes: TrainingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Job, threading.Thread]]:
+    """A job that gives way, in the hand of a process that hears no signal but the last one."""
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
+    monkeypatch.setattr("workers.training.process.dying_with_parent", lambda _: [sys.executable, "-c", deaf])
+    monkeypatch.setattr("workers.training.precedence.GRACE_S", 0.2)
+    said = threading.Event()
+    monkeypatch.setattr("workers.training.process.sys.stderr.write", lambda _: said.set())
+    job = trainer.create("variants", **VARIANTS)
+    thread = threading.Thread(target=processes.run, args=(job.id,))
+    thread.start()
+    assert said.wait(20)
+    yield job, thread
+    if processes._process:
+        processes._process.kill()
+    thread.join(20)
+
+
+def test_a_job_that_nobody_waits_for_gives_way_to_one_that_waits(
+    trainer: Trainer, in_hand: tuple[Job, threading.Thread]
+) -> None:
+    job, thread = in_hand
+    trainer.create("variants", **VARIANTS)
+    waiting = trainer.create(**QUICK)
+    thread.join(20)
+    assert not thread.is_alive()
+    given_back = trainer.ledger.get(job.id)
+    assert (given_back.state, given_back.attempt, given_back.error) == (JobState.QUEUED, 0, None)
+    assert trainer.ledger.get(waiting.id).state == JobState.QUEUED
+
+
+def test_it_is_not_begun_while_one_waits_and_is_sent_again_no_sooner_than_others(
+    trainer: Trainer, processes: TrainingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, job = trainer.create(**QUICK), trainer.create("variants", **VARIANTS)
+    let_pass(trainer.database, 61)
+
+    def start(*_: object, **__: object) -> None:
+        pytest.fail("a process is started")
+
+    with monkeypatch.context() as watched:
+        watched.setattr("subprocess.Popen", start)
+        processes.run(job.id)
+    given_back = trainer.ledger.get(job.id)
+    assert (given_back.state, given_back.attempt) == (JobState.QUEUED, 0)
+    assert [found.id for found in trainer.ledger.to_requeue(60)] == [waiting.id]
+    let_pass(trainer.database, 61)
+    assert job.id in [found.id for found in trainer.ledger.to_requeue(60)]
+
+
+def test_the_trainer_that_waits_warm_is_left_to_a_job_that_somebody_waits_for(
+    trainer: Trainer, processes: TrainingProcesses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warm = TrainingProcesses(trainer.ledger, "w", 30, work_folder(trainer.settings.data), spare=True)
+    quits = "import sys; sys.stdin.read()"
+    monkeypatch.setattr("workers.training.process.dying_with_parent", lambda _: [sys.executable, "-c", quits])
+    warm.be_ready()
+    spare = warm._spare
+    assert spare is not None
+    trainer.wait_until(lambda: spare.waiting is not None, "the trainer that waits")
+    waiting = spare.waiting
+    warm.run(trainer.create("variants", **VARIANTS).id)
+    assert spare.waiting is waiting
+    warm.run(trainer.create(**QUICK).id)
+    assert spare.waiting is not waiting
+    warm.stop()
+
+
+def test_a_job_of_a_kind_that_a_later_release_added_is_given_back(
+    trainer: Trainer, processes: TrainingProcesses
+) -> None:
+    job = trainer.create("distil")
+    processes.run(job.id)
+    assert (trainer.ledger.get(job.id).state, trainer.ledger.get(job.id).attempt) == (JobState.QUEUED, 0)
 
 
 def test_exit_codes_are_explained() -> None:

@@ -11,6 +11,7 @@ import pytest
 from support.redis import RedisServer
 from support.trainer import QUICK, Trainer, end
 
+from models.artifact import verify
 from storage.job_ledger import Job, JobState
 from workers.celery_app import make_celery
 from workers.contract.messages import RunJob, encode
@@ -52,6 +53,29 @@ def test_a_message_becomes_a_version(
     assert ended.state == JobState.SUCCEEDED, trainer.log()
     assert (ended.worker or "").startswith("training@")
     assert trainer.registry.resolve("digits").job_id == job.id
+    assert end(worker, signal.SIGTERM) == 0
+
+
+def test_the_variants_of_what_was_taught_are_tried_at_once_afterwards_without_a_gateway(
+    trainer: Trainer, worker: subprocess.Popen[bytes], redis_server: RedisServer
+) -> None:
+    taught = trainer.create(**QUICK)
+    send(redis_server, taught)
+    trainer.wait_until(lambda: trainer.ledger.get(taught.id).state.is_terminal, "the fine-tune to end", 200)
+    result = trainer.ledger.get(taught.id).result
+    assert result is not None, trainer.log()
+    left = result["variants_job"]
+    trainer.wait_until(lambda: trainer.ledger.get(left).state.is_terminal, "the variants to be tried", 200)
+    ended = trainer.ledger.get(left)
+    assert ended.result is not None, ended.error
+    version = trainer.registry.resolve("digits")
+    assert (version.job_id, version.artifact.split("/")[2]) == (taught.id, left)
+    report = version.manifest["variants"]["int8"]
+    assert report == ended.result["variants"]["int8"]
+    assert (report["images"], report["passed"]) == (ended.result["judged_on"], report["reason"] is None)
+    folder = trainer.blobs.folder_of(version.artifact)
+    assert folder is not None
+    assert ("model.int8.onnx" in verify(folder).files) == report["passed"]
     assert end(worker, signal.SIGTERM) == 0
 
 
