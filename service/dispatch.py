@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -43,6 +43,10 @@ class JobMessages(NamedTuple):
 class JobDispatcher:
     """Sends messages that hold a job's id and nothing else.
 
+    `served()` names the kinds of jobs that this cell's workers do, None where nobody knows. Several cells share
+    one ledger: one that has no worker for a job, or whose broker is away, leaves the job to the reconcilers of
+    the others.
+
     A broker behind a dead connection says neither yes nor no for long: after `patience_s` the client has its
     answer without it. Such a wait is in a thread of the dispatcher's own, for the gateway's are for the database.
     """
@@ -50,6 +54,7 @@ class JobDispatcher:
     celery: Celery
     ledger: JobLedger
     patience_s: float = 3.0
+    served: Callable[[], Collection[str] | None] = lambda: None
 
     def __post_init__(self) -> None:
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="dispatch")
@@ -78,7 +83,11 @@ class JobDispatcher:
 
     async def reconcile_once(self, requeue_after_s: float) -> None:
         """One round. Raises StorageError, and what the broker raises when it cannot be asked."""
-        jobs = await asyncio.to_thread(self.ledger.to_requeue, requeue_after_s)
+        broker = await asyncio.to_thread(self.ping)
+        kinds = self.served() if broker["ok"] else ()
+        jobs = await asyncio.to_thread(self.ledger.to_requeue, requeue_after_s, kinds)
+        if not broker["ok"]:
+            raise OperationalError(broker["reason"])
         if not jobs:
             return
         # A job that only waits long would otherwise get one message more in every round.

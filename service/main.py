@@ -48,7 +48,7 @@ from storage.registry import ModelRegistry
 from system.descriptors import raise_descriptor_limit
 from system.loopback import is_loopback
 from workers.celery_app import make_celery
-from workers.contract.queues import Queue
+from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 from workers.logs import configure_logging, refuse
 from workers.redis_url import InvalidRedisUrl, connect, connect_async, connect_for_heartbeats_async
 from workers.traces import TracingUnavailable, open_tracer
@@ -217,7 +217,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ),
         batcher=batcher,
         versions=VersionCache(registry, settings.version_cache_s),
-        dispatcher=JobDispatcher(celery, ledger),
+        dispatcher=JobDispatcher(celery, ledger, served=partial(_kinds_served, workforce)),
         cleanup=Cleanup(
             ledger,
             datasets,
@@ -235,6 +235,13 @@ def build_parts(settings: GatewaySettings) -> Parts:
         event_streams=event_stream_slots(settings.max_event_streams),
         tracer=tracer,
     )
+
+
+def _kinds_served(workforce: Workforce) -> list[str] | None:
+    """The kinds of jobs that live workers of this cell do; None while no transit server tells of any."""
+    if not workforce.reachable:
+        return None
+    return [kind.value for kind, task in TASK_OF_JOB.items() if workforce.on(QUEUE_OF_TASK[task])]
 
 
 def _broker(settings: GatewaySettings) -> Redis:

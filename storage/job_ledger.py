@@ -309,11 +309,13 @@ class JobLedger:
             if session.scalar(sent) is None:
                 raise NotFound("job", job_id)
 
-    def to_requeue(self, older_than_s: float) -> _Jobs:
+    def to_requeue(self, older_than_s: float, kinds: Collection[str] | None = None) -> _Jobs:
         """The jobs to send a message for, marked as dispatched, so that each goes to one reconciler only.
 
         They are those whose holder has gone silent, and those that have waited so long since they were queued or
-        last sent. Silent ones without an attempt left, or to be cancelled, are ended here: no worker is needed.
+        last sent; of those `kinds` only where any are given, for whoever can have no other done must not take them
+        from a reconciler who can. Silent ones without an attempt left, or to be cancelled, are ended here, of any
+        kind: no worker is needed.
         """
         long_ago = from_now(-older_than_s)
         waiting = and_(
@@ -322,11 +324,12 @@ class JobLedger:
         # A message sent before the lease ended was for the attempt that is lost; one sent since is on its way.
         sent_since = and_(JobRow.dispatched_at >= JobRow.lease_until, JobRow.dispatched_at >= long_ago)
         silent = and_(EXPIRED, func.coalesce(not_(sent_since), True))
+        wanted = or_(waiting, silent) if kinds is None else and_(JobRow.kind.in_(kinds), or_(waiting, silent))
         with self._database.session() as session:
             end_abandoned(session, JobRow.id.in_(skipping_locked(EXPIRED)))
             rows = session.scalars(
                 update(JobRow)
-                .where(JobRow.id.in_(skipping_locked(or_(waiting, silent))))
+                .where(JobRow.id.in_(skipping_locked(wanted)))
                 .values(dispatched_at=now())
                 .returning(JobRow)
             ).all()

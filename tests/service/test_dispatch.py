@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from kombu.exceptions import OperationalError
 from sqlalchemy import update
 from structlog.testing import capture_logs
 from support.proxy import Proxy
@@ -14,7 +15,7 @@ from support.redis import RedisServer
 from service.dispatch import JobDispatcher, job_messages
 from storage.clock import from_now
 from storage.database import Database, migrate, open_database
-from storage.job_ledger import Job, JobLedger
+from storage.job_ledger import Job, JobLedger, JobState
 from storage.tables import JobRow
 from workers.celery_app import KEY_PREFIX, make_celery
 from workers.contract.queues import JobKind, Queue, TaskName
@@ -119,6 +120,67 @@ def test_a_silent_workers_job_is_sent_again_although_it_still_has_the_message(
         assert length(dispatcher.celery, Queue.TRAINING) == 1
         reconcile(dispatcher, rounds=5)
         assert length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+@pytest.fixture
+def other_cell(database: Database) -> Iterator[tuple[JobDispatcher, RedisServer]]:
+    """A dispatcher over the same ledger with a broker of its own."""
+    broker = RedisServer().start()
+    celery = make_celery(broker.url)
+    yield JobDispatcher(celery, JobLedger(database)), broker
+    celery.close()
+    broker.remove()
+
+
+def test_a_job_that_waits_long_in_one_cell_gets_one_message_in_each_that_can_do_it(
+    dispatcher: JobDispatcher, other_cell: tuple[JobDispatcher, RedisServer]
+) -> None:
+    other, _ = other_cell
+    job = waiting(dispatcher)
+    for _ in range(10):
+        reconcile(other)
+        reconcile(dispatcher)
+    assert job_messages(other.celery).queued == job_messages(dispatcher.celery).queued == {job.id}
+    assert length(other.celery, Queue.TRAINING) == length(dispatcher.celery, Queue.TRAINING) == 1
+
+
+def test_a_cell_that_cannot_have_a_job_done_leaves_it_to_the_others(
+    dispatcher: JobDispatcher,
+    other_cell: tuple[JobDispatcher, RedisServer],
+    database: Database,
+    redis_server: RedisServer,
+) -> None:
+    """Whoever finds a job marks it as sent: one that looks first each time would keep it from everybody."""
+    other, _ = other_cell
+    other.served = lambda: [JobKind.INGEST.value]
+    job = waiting(dispatcher)
+    redis_server.flush()
+    with database.session() as session:
+        session.execute(update(JobRow).values(dispatched_at=from_now(-90)))
+    asyncio.run(other.reconcile_once(requeue_after_s=60))
+    asyncio.run(dispatcher.reconcile_once(requeue_after_s=60))
+    assert job_messages(dispatcher.celery).queued == {job.id}
+    assert length(other.celery, Queue.TRAINING) == 0
+
+
+def test_a_cell_whose_broker_is_away_ends_what_needs_no_worker_and_takes_nothing(
+    dispatcher: JobDispatcher, other_cell: tuple[JobDispatcher, RedisServer], database: Database
+) -> None:
+    other, broker = other_cell
+    waits, lost = waiting(dispatcher), waiting(dispatcher)
+    with database.session() as session:
+        session.execute(update(JobRow).values(dispatched_at=from_now(-90)))
+    attempt = dispatcher.ledger.take(lost.id, "w1", 30)
+    assert attempt
+    with database.session() as session:
+        session.execute(
+            update(JobRow).where(JobRow.id == lost.id).values(lease_until=from_now(-1), cancel_requested=True)
+        )
+    broker.kill()
+    with pytest.raises(OperationalError):
+        asyncio.run(other.reconcile_once(requeue_after_s=60))
+    assert dispatcher.ledger.get(lost.id).state is JobState.CANCELLED
+    assert [job.id for job in dispatcher.ledger.to_requeue(60)] == [waits.id]
 
 
 def test_a_job_that_was_sent_is_accepted_although_the_database_could_not_note_it(
