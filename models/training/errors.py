@@ -5,8 +5,12 @@ ModelError
     ├── InvalidRecipe     fields of the recipe that are wrong or do not fit the network
     ├── UntrainableDataset   too few classes or images to learn from
     ├── OutOfMemory       not even one image fits at once
-    └── Diverged          the loss is no longer a number
+    ├── Diverged          the loss is no longer a number
+    └── RankLost          one of several processes that train together died or came to nothing
+SmallerParts              no error: how a rank says that its share of a batch does not fit
 """
+
+from dataclasses import dataclass
 
 from models.errors import ModelError
 
@@ -29,3 +33,27 @@ class OutOfMemory(TrainingError):
 
 class Diverged(TrainingError):
     """The loss became infinite or not a number."""
+
+
+@dataclass
+class RankLost(TrainingError):
+    """A process that trained together with others is gone or stands still.
+
+    `rank` counts from 0; `how` says what is known in a few words; `killed` is true where a SIGKILL ended it.
+    """
+
+    rank: int
+    ranks: int
+    how: str
+    killed: bool = False
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} of the {self.ranks} that trained together: {self.how}"
+
+
+class SmallerParts(Exception):
+    """A rank's share of a batch does not fit into its memory; all ranks are to begin anew with smaller parts."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__(images)
+        self.images = images

@@ -11,6 +11,7 @@ from models.export import to_onnx
 from models.training.checkpoint import Checkpoints, fingerprint_of
 from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
+from models.training.parallel import Devices
 from models.training.precision import training_device, use_threads
 from models.training.seeds import seed_everything
 from models.training.split import split_dataset
@@ -117,6 +118,7 @@ class FinetuneJob:
                 attempt=attempt.short_id,
                 is_last=lambda: attempt.lease.is_stopping,
             ),
+            devices=Devices(settings.training_devices, settings.training_silence_s),
         )
         # From here on there is a model, which a cancellation with `keep_best` must not lose.
         attempt.lease.keep_result()
