@@ -6,11 +6,10 @@ ModelError
     ├── UntrainableDataset   too few classes or images to learn from
     ├── OutOfMemory       not even one image fits at once
     ├── Diverged          the loss is no longer a number
-    └── RankLost          one of several processes that train together died or came to nothing
+    └── RankLost          one of several processes that train together died or stands still
+        └── RankKilled    by SIGKILL, most often for want of memory
 SmallerParts              no error: how a rank says that its share of a batch does not fit
 """
-
-from dataclasses import dataclass
 
 from models.errors import ModelError
 
@@ -35,20 +34,12 @@ class Diverged(TrainingError):
     """The loss became infinite or not a number."""
 
 
-@dataclass
 class RankLost(TrainingError):
-    """A process that trained together with others is gone or stands still.
+    """A process that trained together with others is gone or stands still; the text says which and how."""
 
-    `rank` counts from 0; `how` says what is known in a few words; `killed` is true where a SIGKILL ended it.
-    """
 
-    rank: int
-    ranks: int
-    how: str
-    killed: bool = False
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} of the {self.ranks} that trained together: {self.how}"
+class RankKilled(RankLost):
+    """It was killed, by the kernel or by somebody."""
 
 
 class SmallerParts(Exception):

@@ -28,7 +28,7 @@ class Group(Protocol):
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
-    def wrap(self, network: nn.Module, batch_size: int) -> nn.Module: ...
+    def wrap(self, network: nn.Module, batch_size: int, shape: tuple[int, ...]) -> nn.Module: ...
     def part(self, network: nn.Module, *, last: bool) -> AbstractContextManager[object]: ...
     def sums(self, *values: float) -> tuple[float, ...]: ...
     def rows(self, mine: NDArray[np.float32], count: int) -> NDArray[np.float32]: ...
@@ -40,7 +40,7 @@ class Alone:
 
     rank, size = 0, 1
 
-    def wrap(self, network: nn.Module, batch_size: int) -> nn.Module:  # noqa: ARG002
+    def wrap(self, network: nn.Module, batch_size: int, shape: tuple[int, ...]) -> nn.Module:  # noqa: ARG002
         return network
 
     def part(self, network: nn.Module, *, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002
@@ -72,11 +72,13 @@ class Ranks:
             timeout=timedelta(seconds=timeout_s),
         )
 
-    def wrap(self, network: nn.Module, batch_size: int) -> nn.Module:
+    def wrap(self, network: nn.Module, batch_size: int, shape: tuple[int, ...]) -> nn.Module:
         """The network, in training mode, such that its gradients are the mean of all ranks'.
 
-        `batch_size` is that of all ranks.
+        `batch_size` is that of all ranks, `shape` that of one input.
         """
+        # Looking for them in every step would cost each of them a walk through the graph.
+        some_unused = _leaves_parameters_unused(network, shape, self._device)
         learns = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
         # PyTorch shares statistics between GPUs only.
         if learns and self._device.type == "cuda" and batch_size // self.size < ENOUGH_TO_NORMALISE:
@@ -85,10 +87,9 @@ class Ranks:
             network,
             device_ids=[self._device] if self._device.type == "cuda" else None,
             # Running statistics act in evaluation alone, before which rank 0's are everybody's.
-            broadcast_buffers=False,
+            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
-            # Some networks of the zoo have layers that a step does not use.
-            find_unused_parameters=True,
+            find_unused_parameters=some_unused,
         )
 
     def part(self, network: nn.Module, *, last: bool) -> AbstractContextManager[object]:
@@ -133,3 +134,21 @@ class Ranks:
 def share_of(count: int, rank: int, size: int) -> slice:
     """Which of `count` things in a row are that rank's: every one is some rank's, and no share is larger by 2."""
     return slice(count * rank // size, count * (rank + 1) // size)
+
+
+def _leaves_parameters_unused(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> bool:
+    """Whether there are parameters that learn, but that no step of the network in training mode comes by."""
+    normalisations = [
+        m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
+    ]
+    for module in normalisations:
+        # Their running statistics must not see this.
+        module.eval()
+    output = network(torch.zeros(2, *shape, device=device))
+    outputs = [output] if isinstance(output, torch.Tensor) else [part for part in output if part is not None]
+    torch.stack([part.float().sum() for part in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+    found = any(p.requires_grad and p.grad is None for p in network.parameters())
+    network.zero_grad(set_to_none=True)
+    for module in normalisations:
+        module.train()
+    return found

@@ -83,6 +83,7 @@ class ImageTraining:
             group=group,
             memory_format=layout,
             parts=parts,
+            shape=(3, self.preprocessing.height, self.preprocessing.width),
         )
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from models.errors import DeviceUnavailable
 from models.training.checkpoint import CheckpointStore
-from models.training.errors import RankLost
+from models.training.errors import RankKilled, RankLost
 from models.training.image_training import ImageTraining
 from models.training.interruption import Interrupted
 from models.training.progress import EpochRecord, FitResult, StepRecord, Watcher
@@ -36,6 +36,7 @@ from models.training.rank_messages import (
 )
 from models.training.rank_processes import Gone, RankProcesses, Store
 from models.training.recipe import Recipe
+from system.ending import OUT_OF_MEMORY
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,9 @@ WORTH_IMAGES = 20_000
 LISTENING_S = 0.2
 # Where one rank is gone the others find out within moments, and what they say is not why.
 SETTLING_S = 2.0
-# A rank says every second where it is.
+# A rank says every second where it is, once it has started, which on a machine with much else to do takes long.
 DEAF_S = 10.0
+STARTING_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,8 @@ class _Following:
         self._processes, self._watcher, self._checkpoints = processes, watcher, checkpoints
         self._silence_s = silence_s
         self._asked: Interrupted | None = None
-        now = time.monotonic()
-        self._moved = now
-        self._heard = dict.fromkeys(range(processes.count), now)
+        self._moved = time.monotonic()
+        self._heard: dict[int, float] = {}
         self._positions = dict.fromkeys(range(processes.count), Position())
 
     def until_the_end(self) -> FitResult | TooLarge:
@@ -146,6 +147,8 @@ class _Following:
         while True:
             self._pass_on(self._watcher.check)
             for rank, message in self._processes.messages(LISTENING_S):
+                if rank not in self._heard:
+                    self._moved = time.monotonic()
                 self._heard[rank] = time.monotonic()
                 end = self._take(rank, message)
                 if end is not None:
@@ -205,7 +208,7 @@ class _Following:
                     found.append((rank, message))
         for rank, message in found:
             if isinstance(message, Gone):
-                raise RankLost(rank, count, message.how, message.killed)
+                raise _death(f"Rank {rank} of the {count} that trained together", message)
         failures = [
             (message.by_others, rank, message.error) for rank, message in found if isinstance(message, Failed)
         ]
@@ -215,17 +218,27 @@ class _Following:
         raise error
 
     def _require_movement(self) -> None:
-        now = time.monotonic()
-        if now - self._moved < self._silence_s:
+        now, ranks = time.monotonic(), range(self._processes.count)
+        patience = self._silence_s if len(self._heard) == len(ranks) else max(STARTING_S, self._silence_s)
+        if now - self._moved < patience:
             return
-        deaf = [rank for rank, heard in self._heard.items() if now - heard > DEAF_S]
+        deaf = [rank for rank in ranks if now - self._heard.get(rank, 0.0) > DEAF_S]
         last = min(self._positions.values())
         behind = [rank for rank, position in self._positions.items() if position == last]
         rank = (deaf or behind)[0]
         how = "does not answer" if deaf else "stands still"
         self._processes.ask_where_they_are()
         raise RankLost(
-            rank,
-            self._processes.count,
-            f"it {how}, and no rank came further for {self._silence_s:g} s; it was {self._positions[rank]}",
+            f"Rank {rank} of the {self._processes.count} that trained together {how}, and none came further for "
+            f"{patience:g} s. It was {self._positions[rank]}; the worker's log has the details."
         )
+
+
+def _death(who: str, gone: Gone) -> RankLost:
+    if not gone.killed:
+        return RankLost(f"{who} ended by itself ({gone.how}); the worker's log has the details.")
+    cause = "the machine ran out of memory" if gone.how == OUT_OF_MEMORY else "most often for want of memory"
+    return RankKilled(
+        f"{who} was killed (SIGKILL): {cause}. Give the training worker more, or choose a smaller batch_size or "
+        "architecture."
+    )

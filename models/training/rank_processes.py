@@ -19,7 +19,7 @@ from typing import Any
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from models.training.rank_messages import LOOPBACK, Failed, Finished, Stopped, TooLarge
-from system.ending import OUT_OF_MEMORY, ending, oom_kills
+from system.ending import ending, oom_kills
 from system.parent import dying_with_parent
 
 ENDING_S = 10.0
@@ -142,9 +142,9 @@ class RankProcesses:
         try:
             code = self._processes[rank].wait(ENDING_S)
         except subprocess.TimeoutExpired:
-            return Gone("it closed its pipe", False)
+            return Gone("it closed its pipe", killed=False)
         how = ending(code, oom_kills_before=self._oom_kills)
-        return Gone(f"it ended by {how}", code == -signal.SIGKILL or how == OUT_OF_MEMORY)
+        return Gone(how, code == -signal.SIGKILL)
 
     def _end(self) -> None:
         for process in self._processes:

@@ -29,7 +29,8 @@ class TrainingState:
     """`groups` are the optimizer's parameter groups, as `parameter_groups` makes them.
 
     `group` are those who train it: of several ranks the first alone keeps the best weights and writes checkpoints.
-    `parts` bounds how many images go through the network at once, where that is known.
+    `parts` bounds how many images go through the network at once, where that is known. Several ranks have to know
+    the `shape` of one input.
     """
 
     trainable: Trainable
@@ -44,12 +45,13 @@ class TrainingState:
     group: Group = field(default_factory=Alone)
     memory_format: torch.memory_format = torch.contiguous_format
     parts: int | None = None
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.network = self.trainable.network.to(self.device)
         self.network.to(memory_format=self.memory_format)
         self.trainable.train()
-        self._shared = self.group.wrap(self.network, self.recipe.batch_size)
+        self._shared = self.group.wrap(self.network, self.recipe.batch_size, self.shape)
         self.optimizer = make_optimizer(self.groups, self.recipe)
         self.schedule = Schedule(self.recipe, len(self.batches))
         self.precision = Precision(self.device, self.recipe.mixed_precision)
