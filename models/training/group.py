@@ -78,10 +78,8 @@ class Ranks:
         `batch_size` is that of all ranks, `shape` that of one input.
         """
         # Looking for them in every step would cost each of them a walk through the graph.
-        some_unused = _leaves_parameters_unused(network, shape, self._device)
-        learns = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
-        # PyTorch shares statistics between GPUs only.
-        if learns and self._device.type == "cuda" and batch_size // self.size < ENOUGH_TO_NORMALISE:
+        some_unused = leaves_parameters_unused(network, shape, self._device)
+        if wants_shared_statistics(network, self._device, batch_size // self.size):
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(
             network,
@@ -136,11 +134,15 @@ def share_of(count: int, rank: int, size: int) -> slice:
     return slice(count * rank // size, count * (rank + 1) // size)
 
 
-def _leaves_parameters_unused(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> bool:
+def wants_shared_statistics(network: nn.Module, device: torch.device, images: int) -> bool:
+    """Whether batch normalisation that learns sees too few images, `images`, on each device alone."""
+    # PyTorch shares statistics between GPUs only.
+    return device.type == "cuda" and images < ENOUGH_TO_NORMALISE and bool(_learning_statistics(network))
+
+
+def leaves_parameters_unused(network: nn.Module, shape: tuple[int, ...], device: torch.device) -> bool:
     """Whether there are parameters that learn, but that no step of the network in training mode comes by."""
-    normalisations = [
-        m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training
-    ]
+    normalisations = _learning_statistics(network)
     for module in normalisations:
         # Their running statistics must not see this.
         module.eval()
@@ -152,3 +154,8 @@ def _leaves_parameters_unused(network: nn.Module, shape: tuple[int, ...], device
     for module in normalisations:
         module.train()
     return found
+
+
+def _learning_statistics(network: nn.Module) -> list[nn.Module]:
+    kind = nn.modules.batchnorm._BatchNorm
+    return [module for module in network.modules() if isinstance(module, kind) and module.training]

@@ -138,6 +138,7 @@ class _Following:
         self._processes, self._watcher, self._checkpoints = processes, watcher, checkpoints
         self._silence_s = silence_s
         self._asked: Interrupted | None = None
+        self._has_stepped = False
         self._moved = time.monotonic()
         self._heard: dict[int, float] = {}
         self._positions = dict.fromkeys(range(processes.count), Position())
@@ -161,6 +162,7 @@ class _Following:
                 if message != self._positions[rank]:
                     self._positions[rank], self._moved = message, time.monotonic()
             case StepRecord():
+                self._has_stepped = True
                 self._pass_on(self._watcher.step, message)
             case EpochRecord():
                 self._pass_on(self._watcher.epoch, message)
@@ -181,14 +183,16 @@ class _Following:
     def _pass_on(self, say: Callable[..., None], *what: Any) -> None:
         """Tell the watcher. Where it wants the training to stop with something to keep, rank 0 is told so, once.
 
-        Otherwise what it raises ends all ranks at once.
+        Otherwise, and where the newest checkpoint has already what is to be kept, what it raises ends all ranks at
+        once.
         """
         if self._asked is not None and say != self._watcher.check:
             return
         try:
             say(*what)
         except Interrupted as wanted:
-            if not (wanted.keep_best or wanted.resume):
+            nothing_new = wanted.resume and not self._has_stepped
+            if nothing_new or not (wanted.keep_best or wanted.resume):
                 raise
             if self._asked is None or (wanted.keep_best, wanted.resume) != (
                 self._asked.keep_best,
@@ -208,7 +212,7 @@ class _Following:
                     found.append((rank, message))
         for rank, message in found:
             if isinstance(message, Gone):
-                raise _death(f"Rank {rank} of the {count} that trained together", message)
+                raise death_of(f"Rank {rank} of the {count} that trained together", message)
         failures = [
             (message.by_others, rank, message.error) for rank, message in found if isinstance(message, Failed)
         ]
@@ -234,7 +238,8 @@ class _Following:
         )
 
 
-def _death(who: str, gone: Gone) -> RankLost:
+def death_of(who: str, gone: Gone) -> RankLost:
+    """The end of `who` in words for the job's user."""
     if not gone.killed:
         return RankLost(f"{who} ended by itself ({gone.how}); the worker's log has the details.")
     cause = "the machine ran out of memory" if gone.how == OUT_OF_MEMORY else "most often for want of memory"

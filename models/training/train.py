@@ -60,6 +60,7 @@ class TrainedModel:
     """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features.
 
     `backbone` is the graph of what came before the head, where it was left alone and the head is one linear layer.
+    `devices` trained it together.
     """
 
     result: FitResult
@@ -68,6 +69,7 @@ class TrainedModel:
     test: EvalInputs
     head: FittedHead | None = None
     backbone: Path | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def _train_on_images(
     network.to(device).to(memory_format=torch.contiguous_format)
     normalise = Normalise(inputs.preprocessing).to(device)
     validation, test = (EvalImages(pixels, normalise, device) for pixels in (inputs.validation, inputs.test))
-    return TrainedModel(result, network, validation, test)
+    return TrainedModel(result, network, validation, test, devices=ranks)
 
 
 def _train_head(

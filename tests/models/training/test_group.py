@@ -7,12 +7,14 @@ import torch
 from support.ranks import image_training
 from support.teaching import CPU
 
+from models.errors import DeviceUnavailable
 from models.training.batches import EpochBatchSampler
-from models.training.group import Alone, share_of
+from models.training.group import Alone, leaves_parameters_unused, share_of, wants_shared_statistics
 from models.training.image_training import loader_processes
 from models.training.parallel import Devices, ranks_for
 from models.training.precision import memory_format
 from models.training.recipe import Recipe
+from models.zoo.registry import build
 
 
 class OneOf(Alone):
@@ -94,8 +96,6 @@ def test_by_itself_a_training_takes_the_gpus_that_are_worth_it(
 
 
 def test_more_gpus_than_there_are_is_an_error() -> None:
-    from models.errors import DeviceUnavailable
-
     with pytest.raises(DeviceUnavailable, match=r"FOVEA_TRAINING_DEVICES is 99, but torch sees \d+"):
         ranks_for(Devices(99), torch.device("cuda"), Recipe(), 1000)
 
@@ -111,3 +111,36 @@ def test_images_lie_in_memory_as_their_device_wants_them() -> None:
 )
 def test_ranks_share_the_cores_that_prepare_images(device: str, ranks: int, cores: int, processes: int) -> None:
     assert loader_processes(torch.device(device), ranks, cores) == processes
+
+
+def test_few_images_on_each_gpu_are_normalised_together() -> None:
+    network, gpu = build("mobilenet_v1_025", num_classes=3), torch.device("cuda")
+    assert wants_shared_statistics(network.train(), gpu, 31)
+    assert not wants_shared_statistics(network.train(), gpu, 32)
+    assert not wants_shared_statistics(network.train(), CPU, 31)
+    assert not wants_shared_statistics(network.eval(), gpu, 31)
+    assert not wants_shared_statistics(build("lenet5", num_classes=3).train(), gpu, 2)
+
+
+def test_a_network_that_shares_its_statistics_is_the_same_network() -> None:
+    """What the optimizer and a checkpoint hold stays, and so does what it answers."""
+    network = build("mobilenet_v1_025", num_classes=3).eval()
+    image = torch.rand(1, 3, 224, 224)
+    parameters, state, answer = list(network.parameters()), list(network.state_dict()), network(image)
+    shared = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert [id(p) for p in shared.parameters()] == [id(p) for p in parameters]
+    assert list(shared.state_dict()) == state
+    assert torch.allclose(shared(image), answer, atol=1e-6)
+    assert wants_shared_statistics(shared.train(), torch.device("cuda"), 2)
+
+
+def test_layers_that_no_step_uses_are_noticed_and_nothing_is_changed() -> None:
+    network = build("mobilenet_v1_025", num_classes=3).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert not leaves_parameters_unused(network, (3, 64, 64), CPU)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(module.training for module in network.modules())
+    network.spare = torch.nn.Linear(2, 2)
+    assert leaves_parameters_unused(network, (3, 64, 64), CPU)
+    network.spare.requires_grad_(False)
+    assert not leaves_parameters_unused(network, (3, 64, 64), CPU)

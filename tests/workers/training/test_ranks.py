@@ -70,6 +70,7 @@ def test_it_learns_what_one_process_learns(unbroken: Trainer, trainer: Trainer, 
     )
     for name in ("loss", "validation_loss", "accuracy", "validation_accuracy"):
         assert [line[name] for line in found] == pytest.approx([line[name] for line in expected], rel=1e-3)
+    assert unbroken.registry.resolve("digits").manifest["recipe"]["devices"] == 2
     assert "training on 2 devices" in unbroken.log()
     assert not list((unbroken.settings.data / "work").glob("*/ranks-*"))
 
