@@ -8,7 +8,7 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation teaching soak sbom audit-pins docs \
+.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation teaching gpu soak sbom audit-pins docs \
         lock clean
 
 help: ## Show this list
@@ -62,6 +62,9 @@ isolation: $(READY) ## Measure how bulk work beside them slows interactive image
 
 teaching: $(READY) ## Measure how long ants and bees take to be taught; wants FOVEA_TEST_DATA
 	@$(BIN)/python -m benchmarks.teaching
+
+gpu: $(READY) ## Measure what Fovea makes of a GPU; says so where there is none
+	@$(BIN)/python -m benchmarks.gpu $(if $(JSON),--json $(JSON))
 
 soak: $(READY) ## Half an hour of mixed load: what grows, what is left; MINUTES=5 for less
 	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)

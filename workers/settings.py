@@ -34,6 +34,14 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     training_threads: int = Field(
         0, ge=0, description="Threads of one training on the CPU; 0: one per usable core."
     )
+    training_devices: int = Field(
+        0,
+        ge=0,
+        description="Devices of one training on images; 0: all CUDA devices that are worth it, on a CPU one.",
+    )
+    training_silence_s: float = Field(
+        900.0, gt=0, description="How long a training on several devices may come no further before it has failed."
+    )
     training_cache_bytes: int = Field(
         10 * 2**30,
         gt=0,

@@ -1,7 +1,8 @@
 """Training batches, on the device and ready for the network. Knows no network.
 
 Which images a batch holds and how they are augmented depends on the seed, the epoch and the batch's number alone:
-not on how many processes prepare it, and not on whether the training was resumed in between.
+not on how many processes prepare it, and not on whether the training was resumed in between. Where ranks share a
+batch, each has its share of the same images.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.normalise import Normalise
 from models.training.augment import Mix, Transform
+from models.training.group import Alone, Group, share_of
 from models.training.pixels import Pixels
 from models.training.seeds import derive_seed
 
@@ -22,9 +24,13 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Batches(Protocol):
-    """Training batches: network inputs float32 [b, ...] and targets, int64 [b] or float32 [b, classes]."""
+    """Training batches: network inputs float32 [b, ...] and targets, int64 [b] or float32 [b, classes].
+
+    `epoch` yields this rank's share of each; `size` counts the images of all ranks in one.
+    """
 
     def __len__(self) -> int: ...
+    def size(self, step: int) -> int: ...
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]: ...
 
 
@@ -32,18 +38,26 @@ class EpochBatchSampler:
     """Which images make up each batch of an epoch, as lists of indices.
 
     Every image once, shuffled; or, with `weights`, as many draws with replacement, in proportion to them. A last
-    batch of a single image joins the one before it: batch normalisation cannot learn from one.
+    batch of a single image for one of the `ranks` that share it joins the one before it: batch normalisation
+    cannot learn from one.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, weights: Tensor | None = None) -> None:
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, weights: Tensor | None = None, ranks: int = 1
+    ) -> None:
         self.count, self.batch_size, self.seed, self.weights = count, batch_size, seed, weights
+        self.ranks = ranks
 
     def __len__(self) -> int:
         return max(1, (self.count + self.batch_size - 1) // self.batch_size - self._joined)
 
     @property
     def _joined(self) -> int:
-        return int(self.count > self.batch_size > 1 and self.count % self.batch_size == 1)
+        return int(self.count > self.batch_size > 1 and 0 < self.count % self.batch_size < 2 * self.ranks)
+
+    def size(self, step: int) -> int:
+        """How many images the batch of that number holds."""
+        return self.batch_size if step < len(self) - 1 else self.count - self.batch_size * (len(self) - 1)
 
     def epoch(self, epoch: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", epoch))
@@ -71,7 +85,10 @@ class _AugmentedImages(Dataset[tuple[Tensor, int]]):
 
 
 class ImageBatches:
-    """Augmented training images. `workers` processes prepare them; 0 prepares in this one."""
+    """Augmented training images, in the memory format that the network wants.
+
+    `workers` processes prepare them; 0 prepares in this one.
+    """
 
     def __init__(
         self,
@@ -84,17 +101,27 @@ class ImageBatches:
         device: torch.device,
         mix: Mix | None = None,
         workers: int = 0,
+        group: Group | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.data = _AugmentedImages(pixels, targets, transform, sampler.seed)
         self.sampler, self.normalise, self.mix = sampler, normalise.to(device), mix
         self.device, self.workers = device, workers
+        self.group, self.memory_format = group or Alone(), memory_format
 
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def size(self, step: int) -> int:
+        return self.sampler.size(step)
+
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The batches of epoch `epoch` from number `start` on."""
-        wanted = [[(epoch, index) for index in batch] for batch in self.sampler.epoch(epoch)[start:]]
+        """This rank's share of the batches of epoch `epoch`, from number `start` on."""
+        rank, ranks = self.group.rank, self.group.size
+        wanted = [
+            [(epoch, index) for index in batch[share_of(len(batch), rank, ranks)]]
+            for batch in self.sampler.epoch(epoch)[start:]
+        ]
         loader = DataLoader(
             self.data,
             batch_sampler=wanted,
@@ -104,9 +131,13 @@ class ImageBatches:
             # global one, and a resumed epoch would go on with other numbers.
             generator=torch.Generator().manual_seed(0),
         )
-        for images, targets in loader:
+        for step, (images, targets) in enumerate(loader, start):
             inputs = self.normalise(images.permute(0, 2, 3, 1).to(self.device, non_blocking=True))
-            labels = targets.to(self.device)
+            inputs, labels = inputs.contiguous(memory_format=self.memory_format), targets.to(self.device)
+            if ranks > 1:
+                # What is drawn for this step, in mixing and in dropout, differs between ranks, and follows from
+                # its number: a checkpoint need not hold every rank's generators.
+                torch.manual_seed(derive_seed(self.sampler.seed, "step", epoch, step, rank))
             yield self.mix(inputs, labels) if self.mix else (inputs, labels)
 
 
@@ -121,6 +152,9 @@ class FeatureBatches:
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+    def size(self, step: int) -> int:
+        return self.sampler.size(step)
 
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(derive_seed(self.sampler.seed, "view", epoch))

@@ -40,10 +40,17 @@ class Checkpoint:
 
 
 class CheckpointStore(Protocol):
-    """Where a training keeps its checkpoints and finds the newest one again."""
+    """Where a training keeps its checkpoints and finds the newest one again.
 
+    Another process may do the training and write into the folder of `local`, after `fetch` and before `copy`.
+    """
+
+    @property
+    def local(self) -> "Checkpoints": ...
     def save(self, checkpoint: Checkpoint) -> object: ...
     def newest(self) -> Checkpoint | None: ...
+    def fetch(self) -> None: ...
+    def copy(self) -> None: ...
 
 
 @dataclass
@@ -52,6 +59,16 @@ class Checkpoints:
 
     folder: Path
     fingerprint: str
+
+    @property
+    def local(self) -> "Checkpoints":
+        return self
+
+    def fetch(self) -> None:
+        """There is no other place."""
+
+    def copy(self) -> None:
+        """There is no other place."""
 
     def save(self, checkpoint: Checkpoint) -> Path:
         """Writes a checkpoint; when this returns, it survives a loss of power. Raises OSError on a full disk."""

@@ -49,6 +49,20 @@ class EvalFeatures:
 
 
 @dataclass(frozen=True)
+class EvalShare:
+    """Those of `whole` that are one rank's."""
+
+    whole: EvalInputs
+    share: slice
+
+    def __len__(self) -> int:
+        return int(self.share.stop - self.share.start)
+
+    def batch(self, start: int, stop: int) -> Tensor:
+        return self.whole.batch(self.share.start + start, self.share.start + stop)
+
+
+@dataclass(frozen=True)
 class ValidationSet:
     """What decides which epoch was best: inputs in batches, and their class indices (int64 [n])."""
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.training.checkpoint import cpu_copies
-from models.training.errors import Diverged, OutOfMemory
-from models.training.eval_inputs import EvalInputs
+from models.training.errors import Diverged, OutOfMemory, SmallerParts
+from models.training.eval_inputs import EvalInputs, EvalShare
+from models.training.group import share_of
 from models.training.interruption import Interrupted
 from models.training.precision import out_of_memory
 from models.training.progress import EpochRecord, FitResult, StepRecord, Watcher
@@ -31,7 +31,8 @@ AUXILIARY_WEIGHT = 0.3
 def fit(training: TrainingState, watcher: Watcher) -> FitResult:
     """Trains until the epochs are done or nothing improves, from the newest checkpoint if there is one.
 
-    Raises Interrupted from the watcher, after a checkpoint if it is to be resumed, OutOfMemory and Diverged.
+    Raises Interrupted from the watcher, after a checkpoint if it is to be resumed, OutOfMemory, Diverged, and in a
+    rank SmallerParts. All ranks do the same steps and have the same history.
     """
     recipe, progress = training.recipe, training.progress
     found = training.checkpoints.newest() if training.checkpoints else None
@@ -47,19 +48,18 @@ def fit(training: TrainingState, watcher: Watcher) -> FitResult:
             if progress.step == 0:
                 seed_everything(training.seed, "epoch", progress.epoch)
             rate = train_one_epoch(training, watcher)
-            logits = evaluate(training.network, training.validation.inputs, watcher)
+            logits = _evaluate_together(training, watcher)
             record = _end_epoch(training, logits, rate)
             training.save()
             watcher.epoch(record)
     except Interrupted as interruption:
-        if interruption.keep_best and training.best is not None:
+        if interruption.keep_best and progress.history:
             stopped = interruption.reason
         else:
             if interruption.resume:
                 training.save()
             raise
-    if training.best is not None:
-        training.network.load_state_dict(training.best)
+    training.go_back_to_best()
     training.network.eval()
     return FitResult(tuple(progress.history), progress.best_epoch, stopped)
 
@@ -73,11 +73,12 @@ def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
     started = time.monotonic() - progress.seconds
     for inputs, targets in training.batches.epoch(progress.epoch, progress.step):
         rate = training.schedule.apply(training.optimizer, progress.epoch * steps + progress.step)
-        loss, correct = take_step(training, inputs, targets)
+        images = training.batches.size(progress.step)
+        loss, correct = take_step(training, inputs, targets, images)
         progress.step += 1
-        progress.loss_sum += loss * len(inputs)
+        progress.loss_sum += loss * images
         progress.correct += correct
-        progress.seen += len(inputs)
+        progress.seen += images
         progress.seconds = time.monotonic() - started
         watcher.step(
             StepRecord(
@@ -85,7 +86,7 @@ def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
                 epochs=training.recipe.epochs,
                 step=progress.step,
                 steps=steps,
-                images=len(inputs),
+                images=images,
                 loss=progress.loss_sum / progress.seen,
                 accuracy=progress.correct / progress.seen,
             )
@@ -93,16 +94,19 @@ def train_one_epoch(training: TrainingState, watcher: Watcher) -> float:
     return float(rate)
 
 
-def take_step(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
+def take_step(
+    training: TrainingState, inputs: Tensor, targets: Tensor, images: int | None = None
+) -> tuple[float, int]:
     """One optimizer step over a batch; returns its mean loss and how many of it were right.
 
-    Where memory runs out, the batch goes through in parts that add up to the same gradient, but for what batch
-    normalisation makes of smaller batches.
+    `inputs` and `targets` are this rank's share of its `images`. Where memory runs out, the batch goes through in
+    parts that add up to the same gradient, but for what batch normalisation makes of smaller batches.
     """
+    images = images or len(inputs)
     random_state = torch.get_rng_state()
     while True:
         try:
-            return _accumulate(training, inputs, targets)
+            return _accumulate(training, inputs, targets, images)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -114,6 +118,9 @@ def take_step(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple
                 "choose a smaller architecture, or strategy head"
             )
         training.progress.micro_batch = (size + 1) // 2
+        if training.group.size > 1:
+            # The others may be half through adding their gradients to those that this rank no longer has.
+            raise SmallerParts(training.progress.micro_batch)
         training.optimizer.zero_grad(set_to_none=True)
         torch.set_rng_state(random_state)
         gc.collect()
@@ -121,20 +128,24 @@ def take_step(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple
             torch.cuda.empty_cache()
 
 
-def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor) -> tuple[float, int]:
-    scaler = training.precision.scaler
+def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor, images: int) -> tuple[float, int]:
+    scaler, group, learner = training.precision.scaler, training.group, training.learner
     training.optimizer.zero_grad(set_to_none=True)
-    total, correct = 0.0, 0
+    mine, right = 0.0, 0
     size = training.progress.micro_batch
-    # Even parts: a last one of a single image would be no batch to normalise by.
-    parts = math.ceil(len(inputs) / size)
-    for part, wanted in zip(torch.tensor_split(inputs, parts), torch.tensor_split(targets, parts), strict=True):
-        with training.precision.autocast():
-            output = training.network(part)
-            loss = _loss(training, output, wanted) / len(inputs)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-        correct += int((logits_of(output).argmax(1) == (wanted.argmax(1) if wanted.ndim > 1 else wanted)).sum())
+    # Even parts: a last one of a single image would be no batch to normalise by. As many in every rank.
+    parts = math.ceil(math.ceil(images / group.size) / size)
+    pairs = zip(torch.tensor_split(inputs, parts), torch.tensor_split(targets, parts), strict=True)
+    for number, (part, wanted) in enumerate(pairs, 1):
+        with group.part(learner, last=number == parts):
+            with training.precision.autocast():
+                output = learner(part)
+                # Gradients are the mean of the ranks', each of which has its share of the images.
+                loss = _loss(training, output, wanted) / (images / group.size)
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        mine += float(loss.detach()) / group.size
+        right += int((logits_of(output).argmax(1) == (wanted.argmax(1) if wanted.ndim > 1 else wanted)).sum())
+    total, correct = group.sums(mine, right)
     if not math.isfinite(total):
         raise Diverged(
             f"the loss is {total} in epoch {training.progress.epoch + 1}; lower the learning rate "
@@ -147,7 +158,7 @@ def _accumulate(training: TrainingState, inputs: Tensor, targets: Tensor) -> tup
         )
     scaler.step(training.optimizer)
     scaler.update()
-    return total, correct
+    return total, int(correct)
 
 
 def _loss(training: TrainingState, output: Any, targets: Tensor) -> Tensor:
@@ -184,10 +195,21 @@ def _end_epoch(training: TrainingState, logits: NDArray[np.float32], rate: float
     progress.history.append(record)
     if (accuracy, -loss) > progress.best_score:
         progress.best_score, progress.best_epoch = (accuracy, -loss), record.epoch
-        training.best = cpu_copies(dict(training.network.state_dict()))
+        training.keep_as_best()
     training.schedule.epoch_ended(accuracy)
     progress.next_epoch()
     return record
+
+
+def _evaluate_together(training: TrainingState, watcher: Watcher) -> NDArray[np.float32]:
+    """Logits float32 [n, classes] of every validation image, each computed by one rank."""
+    group, inputs = training.group, training.validation.inputs
+    group.agree_on_statistics(training.network)
+    share = share_of(len(inputs), group.rank, group.size)
+    # A share of none has the right shape after one that is thrown away.
+    seen = share if share.start < share.stop else slice(0, 1)
+    mine = evaluate(training.network, EvalShare(inputs, seen), watcher)
+    return group.rows(mine[: share.stop - share.start], len(inputs))
 
 
 @torch.inference_mode()

@@ -42,6 +42,15 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images lie in memory while a network learns from them.
+
+    Tensor cores compute on channels that lie side by side, and cuDNN would turn the images over for each layer.
+    Why not on a CPU: docs/decisions/0026-more-than-one-gpu.md.
+    """
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 class Precision:
     """Autocast and, for float16, the gradient's scaler.
 

@@ -39,11 +39,12 @@ class StepRecord:
 
 
 class Watcher(Protocol):
-    """Who follows a training; any of these may raise Interrupted.
+    """Who follows a training; any of these may raise Interrupted. `check` does nothing else.
 
     A phase, `extracting` or `training`, begins with `phase`. `progress` counts images or fits of the phase.
     """
 
+    def check(self) -> None: ...
     def phase(self, name: str) -> None: ...
     def progress(self, done: int, total: int) -> None: ...
     def step(self, record: StepRecord) -> None: ...

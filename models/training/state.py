@@ -1,14 +1,15 @@
 """Everything that a training is made of and everything of it that changes, as one thing to save and to restore."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from models.training.batches import Batches
-from models.training.checkpoint import Checkpoint, CheckpointStore
+from models.training.checkpoint import Checkpoint, CheckpointStore, cpu_copies
 from models.training.eval_inputs import ValidationSet
+from models.training.group import Alone, Group
 from models.training.optimizer import Schedule, make_optimizer
 from models.training.precision import Precision
 from models.training.progress import EpochRecord, Progress
@@ -25,7 +26,12 @@ class Trainable(Protocol):
 
 @dataclass
 class TrainingState:
-    """`groups` are the optimizer's parameter groups, as `parameter_groups` makes them."""
+    """`groups` are the optimizer's parameter groups, as `parameter_groups` makes them.
+
+    `group` are those who train it: of several ranks the first alone keeps the best weights and writes checkpoints.
+    `parts` bounds how many images go through the network at once, where that is known. Several ranks have to know
+    the `shape` of one input.
+    """
 
     trainable: Trainable
     groups: list[dict[str, Any]]
@@ -36,14 +42,35 @@ class TrainingState:
     device: torch.device
     class_weights: Tensor | None = None
     checkpoints: CheckpointStore | None = None
+    group: Group = field(default_factory=Alone)
+    memory_format: torch.memory_format = torch.contiguous_format
+    parts: int | None = None
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self.network = self.trainable.network.to(self.device)
+        self.network.to(memory_format=self.memory_format)
+        self.trainable.train()
+        self._shared = self.group.wrap(self.network, self.recipe.batch_size, self.shape)
         self.optimizer = make_optimizer(self.groups, self.recipe)
         self.schedule = Schedule(self.recipe, len(self.batches))
         self.precision = Precision(self.device, self.recipe.mixed_precision)
-        self.progress = Progress(micro_batch=self.recipe.batch_size + 1)
+        self.progress = Progress(micro_batch=self.parts or self.recipe.batch_size + 1)
         self.best: dict[str, Tensor] | None = None
+
+    @property
+    def learner(self) -> nn.Module:
+        """The network as a step goes through it."""
+        return self.network if self.group.size == 1 else self._shared
+
+    def keep_as_best(self) -> None:
+        if self.group.rank == 0:
+            self.best = cpu_copies(dict(self.network.state_dict()))
+
+    def go_back_to_best(self) -> None:
+        """Does nothing before the first epoch has ended."""
+        if self.best is not None:
+            self.network.load_state_dict(self.best)
 
     def checkpoint(self) -> Checkpoint:
         state: dict[str, Any] = {
@@ -77,10 +104,12 @@ class TrainingState:
         progress["history"] = [EpochRecord(**line) for line in progress["history"]]
         progress["best_score"] = tuple(progress["best_score"])
         self.progress = Progress(**progress)
+        if self.parts is not None:
+            self.progress.micro_batch = min(self.progress.micro_batch, self.parts)
         self.schedule.restore(checkpoint.record["schedule"])
         self.best = checkpoint.best
 
     def save(self) -> None:
         """Does nothing where no checkpoints are kept. Raises OSError on a full disk."""
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and self.group.rank == 0:
             self.checkpoints.save(self.checkpoint())

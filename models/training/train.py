@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from models.backbone_graph import BackboneGraphs
 from models.errors import ExportFailed
 from models.normalise import Normalise
-from models.training.augment import eval_transform, mixup_cutmix, principal_colours, train_transform
+from models.training.augment import eval_transform, principal_colours, train_transform
 from models.training.backbone import Backbone, OnnxBackbone, TorchBackbone
 from models.training.balance import class_weights, sampling_weights
-from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
+from models.training.batches import EpochBatchSampler, FeatureBatches
 from models.training.checkpoint import CheckpointStore
 from models.training.errors import InvalidRecipe
 from models.training.eval_inputs import EvalFeatures, EvalImages, EvalInputs, ValidationSet
 from models.training.features import FeatureCache, FeatureExtractor, View
+from models.training.group import Alone
 from models.training.head import (
     TrainableHead,
     fit_linear_head,
@@ -33,14 +34,15 @@ from models.training.head import (
     regression_result,
     rows_to_keep,
 )
+from models.training.image_training import ImageTraining
 from models.training.inputs import TrainingInputs
 from models.training.linear import FittedHead, is_affordable
 from models.training.loop import fit
-from models.training.optimizer import parameter_groups
+from models.training.parallel import ONE_DEVICE, Devices, ranks_for, train_on_ranks
 from models.training.progress import FitResult, OnProgress, Watcher
 from models.training.recipe import Recipe
 from models.training.state import TrainingState
-from models.training.strategy import Strategy, freeze, set_dropout
+from models.training.strategy import Strategy, set_dropout
 from models.zoo.layout import split_network
 from models.zoo.registry import built
 from system.cores import usable_cores
@@ -49,7 +51,6 @@ logger = logging.getLogger(__name__)
 
 # Features of one view of all the images; beyond it they are not kept, and the head is trained on images.
 CACHEABLE_BYTES = 2 * 2**30
-MOST_LOADER_PROCESSES = 8
 # Images that the principal colours are computed from.
 COLOUR_SAMPLE = 256
 
@@ -59,6 +60,7 @@ class TrainedModel:
     """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features.
 
     `backbone` is the graph of what came before the head, where it was left alone and the head is one linear layer.
+    `devices` trained it together.
     """
 
     result: FitResult
@@ -67,6 +69,7 @@ class TrainedModel:
     test: EvalInputs
     head: FittedHead | None = None
     backbone: Path | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,15 @@ def train(
     graphs: KeptGraphs | None = None,
     checkpoints: CheckpointStore | None = None,
     kept_labels: Sequence[str] = (),
+    devices: Devices = ONE_DEVICE,
 ) -> TrainedModel:
     """Trains `network` in place, from the newest checkpoint if there is one.
 
     `pretrained`: whether its weights are worth keeping. `graphs`: without them features are torch's. `kept_labels`
-    are those that its head knows already, which a fitted head stays near to. Raises Interrupted from the watcher,
-    OutOfMemory, Diverged, and InvalidRecipe for a regression where the head is not one linear layer,
-    or where its features cannot be kept.
+    are those that its head knows already, which a fitted head stays near to. `devices` are for a training on
+    images: features are computed once and a head on them is fitted in seconds, by one. Raises Interrupted from the
+    watcher, OutOfMemory, Diverged, RankLost, and InvalidRecipe for a regression where the head is not one linear
+    layer, or where its features cannot be kept.
     """
     if recipe.dropout is not None:
         set_dropout(network, recipe.dropout)
@@ -129,6 +134,7 @@ def train(
         device=device,
         watcher=watcher,
         checkpoints=checkpoints,
+        devices=devices,
     )
 
 
@@ -143,35 +149,34 @@ def _train_on_images(
     device: torch.device,
     watcher: Watcher,
     checkpoints: CheckpointStore | None,
+    devices: Devices,
 ) -> TrainedModel:
     watcher.phase("training")
-    targets, classes = inputs.split.train.targets, len(inputs.split.labels)
-    normalise = Normalise(inputs.preprocessing).to(device)
-    batches = ImageBatches(
+    split = inputs.split
+    training = ImageTraining(
+        network,
+        inputs.preprocessing,
+        len(split.labels),
         inputs.train,
-        targets,
-        train_transform(recipe.augmentation, inputs.preprocessing, _colours(recipe, inputs)),
-        _sampler(recipe, targets, seed),
-        normalise=normalise,
-        device=device,
-        mix=mixup_cutmix(recipe.augmentation, classes),
-        # On a CPU the network itself keeps the cores busy; a GPU waits for images unless others prepare them.
-        workers=min(MOST_LOADER_PROCESSES, usable_cores() - 1) if device.type == "cuda" else 0,
-    )
-    validation = EvalImages(inputs.validation, normalise, device)
-    state = TrainingState(
-        freeze(network, strategy, recipe, pretrained=pretrained),
-        parameter_groups(network, recipe, pretrained=pretrained),
+        split.train.targets,
+        inputs.validation,
+        split.validation.targets,
         recipe,
-        batches,
-        ValidationSet(validation, inputs.split.validation.targets),
+        strategy,
+        pretrained,
         seed,
-        device,
-        class_weights=class_weights(recipe.class_balance, targets, classes, device),
-        checkpoints=checkpoints,
+        colours=_colours(recipe, inputs),
     )
-    result = fit(state, watcher)
-    return TrainedModel(result, network, validation, EvalImages(inputs.test, normalise, device))
+    ranks = ranks_for(devices, device, recipe, len(inputs.train))
+    if ranks > 1 and checkpoints is not None:
+        result = train_on_ranks(training, ranks, device, watcher, checkpoints, silence_s=devices.silence_s)
+    else:
+        result = fit(training.state(device, Alone(), checkpoints), watcher)
+    # As the export wants it.
+    network.to(device).to(memory_format=torch.contiguous_format)
+    normalise = Normalise(inputs.preprocessing).to(device)
+    validation, test = (EvalImages(pixels, normalise, device) for pixels in (inputs.validation, inputs.test))
+    return TrainedModel(result, network, validation, test, devices=ranks)
 
 
 def _train_head(

@@ -25,7 +25,9 @@ from models.devices import resolve
 from models.predictor import Predictor
 from models.preprocess import prepare
 from models.spec import Preprocessing
-from models.training.errors import InvalidRecipe, UntrainableDataset
+from models.training.errors import InvalidRecipe, RankKilled, RankLost, UntrainableDataset
+from models.training.parallel import death_of
+from models.training.rank_processes import Gone
 from models.training.recipe import read_recipe
 from models.training.split import split_dataset
 from models.weights.importer import import_weights
@@ -332,5 +334,7 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
     model_errors.ModelQuarantined: (raised(model_errors.ModelQuarantined("SIGSEGV")),),
     ProcessKilled: (raised(ProcessKilled()),),
     ProcessCrashed: (raised(ProcessCrashed("exit code 1")),),
+    RankLost: (raised(death_of("Rank 1 of the 2 that trained together", Gone("SIGSEGV", killed=False))),),
+    RankKilled: (raised(death_of("Rank 1 of the 2 that trained together", Gone("SIGKILL", killed=True))),),
     Quarantined: (raised(Quarantined("It was killed.", "It was killed again.")),),
 }

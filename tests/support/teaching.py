@@ -63,6 +63,9 @@ class Watching:
     steps: list[tuple[int, int]] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
 
+    def check(self) -> None:
+        pass
+
     def phase(self, name: str) -> None:
         self.phases.append(name)
 

@@ -4,6 +4,7 @@ It also says whether another attempt may do better. `docs/api.md` lists the code
 """
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -36,7 +37,14 @@ from models.errors import (
     WeightsMismatch,
     WeightsNotFound,
 )
-from models.training.errors import Diverged, InvalidRecipe, OutOfMemory, UntrainableDataset
+from models.training.errors import (
+    Diverged,
+    InvalidRecipe,
+    OutOfMemory,
+    RankKilled,
+    RankLost,
+    UntrainableDataset,
+)
 from models.validation import invalid_fields
 from storage.errors import (
     BlobsUnavailable,
@@ -144,6 +152,8 @@ TABLE: tuple[FailureKind, ...] = (
     FailureKind(OutOfMemory, "out_of_memory"),
     FailureKind(MemoryError, "out_of_memory", words="The worker's memory is used up."),
     FailureKind(Diverged, "diverged"),
+    FailureKind(RankKilled, TRAINER_KILLED, True),
+    FailureKind(RankLost, TRAINER_CRASHED, True),
     FailureKind(DeviceUnavailable, "device_unavailable"),
     FailureKind(ArtifactError, "artifact_unusable"),
     FailureKind(PredictionFailed, "inference_failed"),
@@ -180,6 +190,16 @@ def failure_of(error: BaseException) -> Failure:
         if isinstance(error, row.kind):
             return Failure(row.code, row.words or str(error) or type(error).__name__, row.retry)
     return Failure(INTERNAL, f"An unexpected {type(error).__name__}; the worker's log has the details.")
+
+
+def unless_again(death: Exception, before: Mapping[str, str] | None) -> Exception:
+    """`death`, or, where the attempt before has died, too, that the job is not tried again.
+
+    `before` is the error that the job has from that attempt.
+    """
+    if before and before.get("code") in (TRAINER_KILLED, TRAINER_CRASHED):
+        return Quarantined(before["detail"], str(death))
+    return death
 
 
 def _is_torchs_shortage(error: BaseException) -> bool:

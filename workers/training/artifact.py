@@ -70,6 +70,8 @@ def describe_finetune(
             "strategy_asked": request.strategy,
             "strategy_reason": strategy.reason,
             "logistic_regression": _regression(trained.head),
+            # Sums over several of them round in another way than those of one.
+            **({"devices": trained.devices} if trained.devices > 1 else {}),
         },
         seed=request.seed,
         software=software_versions(),

@@ -9,8 +9,10 @@ from models.backbone_graph import BackboneGraphs
 from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
 from models.training.checkpoint import Checkpoints, fingerprint_of
+from models.training.errors import RankLost
 from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
+from models.training.parallel import Devices
 from models.training.precision import training_device, use_threads
 from models.training.seeds import seed_everything
 from models.training.split import Split, split_dataset
@@ -34,6 +36,7 @@ from workers.contract.jobs import (
 )
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt
+from workers.jobs.failure import unless_again
 from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights
 from workers.training.cleanup import BACKBONES, FEATURES, PIXELS
@@ -105,28 +108,32 @@ class FinetuneJob:
             split.train.content_hash,
             split.validation.content_hash,
         )
-        trained = train(
-            network,
-            inputs,
-            recipe,
-            strategy=strategy.strategy,
-            pretrained=initial.pretrained,
-            kept_labels=initial.kept_labels,
-            seed=request.seed,
-            device=device,
-            watcher=reporter,
-            cache=FeatureCache(cache_dir / FEATURES),
-            graphs=KeptGraphs(
-                BackboneGraphs(cache_dir / BACKBONES), work_dir / f"backbone-{attempt.short_id}.onnx"
-            ),
-            checkpoints=MirroredCheckpoints(
-                Checkpoints(work_dir / "checkpoints", fingerprint),
-                self.blobs,
-                f"jobs/{attempt.job.id}/checkpoints",
-                attempt=attempt.short_id,
-                is_last=lambda: attempt.lease.is_stopping,
-            ),
-        )
+        try:
+            trained = train(
+                network,
+                inputs,
+                recipe,
+                strategy=strategy.strategy,
+                pretrained=initial.pretrained,
+                kept_labels=initial.kept_labels,
+                seed=request.seed,
+                device=device,
+                watcher=reporter,
+                cache=FeatureCache(cache_dir / FEATURES),
+                graphs=KeptGraphs(
+                    BackboneGraphs(cache_dir / BACKBONES), work_dir / f"backbone-{attempt.short_id}.onnx"
+                ),
+                checkpoints=MirroredCheckpoints(
+                    Checkpoints(work_dir / "checkpoints", fingerprint),
+                    self.blobs,
+                    f"jobs/{attempt.job.id}/checkpoints",
+                    attempt=attempt.short_id,
+                    is_last=lambda: attempt.lease.is_stopping,
+                ),
+                devices=Devices(settings.training_devices, settings.training_silence_s),
+            )
+        except RankLost as lost:
+            raise unless_again(lost, attempt.job.error) from lost
         # From here on there is a model, which a cancellation with `keep_best` must not lose.
         attempt.lease.keep_result()
 

@@ -28,23 +28,25 @@ class MirroredCheckpoints:
     def __init__(
         self, local: Checkpoints, blobs: BlobStore, prefix: str, *, attempt: str, is_last: Callable[[], bool]
     ) -> None:
-        self._local, self._blobs, self._prefix = local, blobs, prefix
+        self.local, self._blobs, self._prefix = local, blobs, prefix
         self._attempt, self._is_last = attempt, is_last
         self._copied_at = 0.0
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Raises OSError on a full disk."""
-        self._local.save(checkpoint)
-        if self._is_last() or time.monotonic() - self._copied_at >= INTERVAL_S:
-            self._copy()
+        self.local.save(checkpoint)
+        self.copy()
 
     def newest(self) -> Checkpoint | None:
         """The newest of both places; what is further among the blobs is fetched."""
-        self._fetch_newer()
-        return self._local.newest()
+        self.fetch()
+        return self.local.newest()
 
-    def _copy(self) -> None:
-        folder = self._local.newest_folder()
+    def copy(self) -> None:
+        """Copies the newest of the folder, unless it is too soon after the copy before."""
+        if not self._is_last() and time.monotonic() - self._copied_at < INTERVAL_S:
+            return
+        folder = self.local.newest_folder()
         if folder is None:
             return
         try:
@@ -57,7 +59,8 @@ class MirroredCheckpoints:
             log.warning("checkpoint.not_mirrored", reason=str(error))
         self._copied_at = time.monotonic()
 
-    def _fetch_newer(self) -> None:
+    def fetch(self) -> None:
+        """Brings what is further among the blobs into the folder."""
         try:
             # Not by their numbers: another machine may have begun to count anew.
             copies = {
@@ -77,14 +80,14 @@ class MirroredCheckpoints:
             log.warning("checkpoint.not_fetched", reason=str(error))
 
     def _fetch(self, name: str) -> None:
-        with self._local.incoming() as folder:
+        with self.local.incoming() as folder:
             for key in self._blobs.list(f"{self._prefix}/{name}"):
                 with self._blobs.open(key) as source, (folder / key.rpartition("/")[2]).open("wb") as target:
                     shutil.copyfileobj(source, target)
         log.info("checkpoint.fetched", checkpoint=name)
 
     def _local_position(self) -> tuple[int, int]:
-        folder = self._local.newest_folder()
+        folder = self.local.newest_folder()
         return (-1, -1) if folder is None else _position(json.loads((folder / RECORD).read_text()))
 
 

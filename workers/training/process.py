@@ -24,14 +24,7 @@ from system.ending import ending, oom_kills
 from system.parent import dying_with_parent
 from workers.contract.queues import GIVES_WAY, TASK_OF_JOB, TaskName
 from workers.jobs.attempt import give_back_unknown, take
-from workers.jobs.failure import (
-    TRAINER_CRASHED,
-    TRAINER_KILLED,
-    ProcessCrashed,
-    ProcessKilled,
-    Quarantined,
-    failure_of,
-)
+from workers.jobs.failure import ProcessCrashed, ProcessKilled, failure_of, unless_again
 from workers.training.cleanup import delete_old_work
 from workers.training.precedence import giving_way, is_asked_for
 from workers.training.spare import SPARE_OPTION, SpareTrainer
@@ -178,11 +171,7 @@ def _explain(ledger: JobLedger, attempt: Attempt, exit_code: int, oom_kills_befo
     """
     how = ending(exit_code, oom_kills_before=oom_kills_before)
     death = ProcessKilled(how) if exit_code == -signal.SIGKILL else ProcessCrashed(how)
-    before = attempt.job.error or {}
-    if before.get("code") in (TRAINER_KILLED, TRAINER_CRASHED):
-        failure = failure_of(Quarantined(before["detail"], str(death)))
-    else:
-        failure = failure_of(death)
+    failure = failure_of(unless_again(death, attempt.job.error))
     log.error("trainer.died", job=attempt.job.id, code=failure.code, reason=failure.detail)
     _record(attempt, lambda: ledger.fail(attempt, failure.code, failure.detail, retry=failure.retry))
 

@@ -37,6 +37,9 @@ class ProgressReporter:
         self.seconds: dict[str, float] = {"starting": round(starting_s, 3)}
         self._trace("starting", starting_s)
 
+    def check(self) -> None:
+        self._attempt.check()
+
     def phase(self, name: str) -> None:
         """Ends the phase before."""
         self.end_phase()
