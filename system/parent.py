@@ -11,20 +11,24 @@ _PR_SET_PDEATHSIG = 1
 _DIE_WITH_PARENT = f"""
 import ctypes, os, sys
 ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGTERM)})
-if os.getppid() != int(sys.argv[1]):
+parent, niceness, *command = sys.argv[1:]
+if os.getppid() != int(parent):
     sys.exit(1)
+os.nice(int(niceness))
 try:
-    os.execvp(sys.argv[2], sys.argv[2:])
+    os.execvp(command[0], command)
 except OSError as error:
-    sys.exit(f"{{sys.argv[2]}} cannot be started: {{error.strerror}}")
+    sys.exit(f"{{command[0]}} cannot be started: {{error.strerror}}")
 """
 
 
-def dying_with_parent(command: Sequence[str]) -> list[str]:
+def dying_with_parent(command: Sequence[str], *, niceness: int = 0) -> list[str]:
     """The command, such that the kernel sends it SIGTERM when the *thread* that starts it is gone.
+
+    It begins with `niceness` more than that thread has, before it imports anything.
 
     Without it a child whose parent was killed would go on, alone, for hours.
     """
     if sys.platform != "linux":
         return list(command)
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(niceness), *command]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -23,10 +23,13 @@ from workers.contract.messages import (
 )
 from workers.contract.queues import TaskName
 from workers.inference.engine import BatchResult, DeadlinePassed, Engine, quarantined
-from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
+
+if TYPE_CHECKING:
+    # Brings SQLAlchemy, which whoever only classifies images does without.
+    from workers.inference.job_runner import InferenceJobs
 
 REPLY_TTL_S = 60
 LOST = ImageOutcome(
@@ -60,7 +63,7 @@ def register_batches(
             span.end(error=reply.error if reply else "expired")
 
 
-def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
+def register_jobs(app: Celery, jobs: "InferenceJobs") -> None:
     """Run the jobs that `RunJob` messages name, and give them back when the worker shuts down."""
 
     @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True, shared=False)
