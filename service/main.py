@@ -1,5 +1,8 @@
 """The gateway's process: `python -m service.main` reads the environment, builds the real parts and listens."""
 
+import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
+
+# isort: split
 import socket
 import sys
 from contextlib import suppress

@@ -3,7 +3,6 @@
 Make one `Database` in each process, after it was forked. Knows no table.
 """
 
-import functools
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from storage.database_url import EXPECTED, require_usable
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
+from storage.revision import newest_revision
 
 # How long a writer waits for another one on SQLite, which has one writer at a time.
 _BUSY_TIMEOUT_MS = 30_000
@@ -25,7 +26,6 @@ _POOL_TIMEOUT_S = 10
 # Of pages, for each connection. SQLite's own 2 MB times a pool of fifteen is memory that a process takes in hours,
 # and the system keeps the file's pages for all of them.
 _SQLITE_CACHE_KIB = 256
-_REVISIONS = Path(__file__).with_name("migrations") / "versions"
 MIGRATION_LOCK = 0xF0FEA  # any number that nothing else in the database locks
 _READ_ONLY = "fovea_read_only"
 # An UPDATE reads nothing back for the rows loaded before it: sessions here are short and write by statement.
@@ -95,12 +95,6 @@ class Database:
         self.engine.dispose()
 
 
-@functools.cache
-def newest_revision() -> str:
-    """The revision that this release migrates to: they are numbered, and the files are named by them."""
-    return max(path.name.partition("_")[0] for path in _REVISIONS.glob("[0-9]*.py"))
-
-
 def open_database(url: str) -> Database:
     """A database by its URL, `sqlite:////folder/fovea.db` or `postgresql://user:password@host/name`.
 
@@ -161,19 +155,13 @@ def _misses_tables(error: DBAPIError) -> bool:
 
 
 def _parse(url: str) -> URL:
-    expected = "expected sqlite:////folder/fovea.db or postgresql://user:password@host/name"
+    require_usable(url)
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise StorageError(f"The database URL cannot be read; {expected}") from error
-    kind = parsed.get_backend_name()
-    if kind in ("postgresql", "postgres"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if kind != "sqlite":
-        raise StorageError(f"{parsed!r} is a database that Fovea cannot use; {expected}")
-    if not parsed.database or parsed.database == ":memory:":
-        raise StorageError("SQLite in memory is lost to every other process; give it a file: " + expected)
-    return parsed.set(drivername="sqlite+pysqlite")
+    except (ArgumentError, ValueError) as error:
+        raise StorageError(f"The database URL cannot be read; {EXPECTED}") from error
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    return parsed.set(drivername="sqlite+pysqlite" if is_sqlite else "postgresql+psycopg")
 
 
 def _engine(url: URL) -> Engine:

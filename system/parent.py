@@ -10,21 +10,28 @@ _PR_SET_PDEATHSIG = 1
 # A program before the program: `preexec_fn` would run Python in a fork of a process that has threads.
 _DIE_WITH_PARENT = f"""
 import ctypes, os, sys
-ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(sys.argv[2]))
-if os.getppid() != int(sys.argv[1]):
+parent, how, niceness, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, int(how))
+if os.getppid() != int(parent):
     sys.exit(1)
+os.nice(int(niceness))
 try:
-    os.execvp(sys.argv[3], sys.argv[3:])
+    os.execvp(command[0], command)
 except OSError as error:
-    sys.exit(f"{{sys.argv[3]}} cannot be started: {{error.strerror}}")
+    sys.exit(f"{{command[0]}} cannot be started: {{error.strerror}}")
 """
 
 
-def dying_with_parent(command: Sequence[str], how: signal.Signals = signal.SIGTERM) -> list[str]:
+def dying_with_parent(
+    command: Sequence[str], how: signal.Signals = signal.SIGTERM, *, niceness: int = 0
+) -> list[str]:
     """The command, such that the kernel sends it the signal when the *thread* that starts it is gone.
+
+    It begins with `niceness` more than that thread has, before it imports anything.
 
     Without it a child whose parent was killed would go on, alone, for hours.
     """
     if sys.platform != "linux":
         return list(command)
-    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(how)), *command]
+    before = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), str(int(how)), str(niceness)]
+    return [*before, *command]

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from storage.job import Job
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Link
     from opentelemetry.trace import Span as OpenSpan
+
+    from storage.job import Job
 
 Kind = Literal["internal", "producer", "consumer"]
 Attributes = Mapping[str, str | int]
@@ -120,7 +121,7 @@ class Tracer:
         """A span that is over already."""
         self.start(name, parent=parent, links=links, at=start, attributes=attributes).end(at=end)
 
-    def start_attempt(self, job: Job, *, at: float | None = None) -> "Span | None":
+    def start_attempt(self, job: "Job", *, at: float | None = None) -> "Span | None":
         """The span of a job's attempt, and that of the wait before the first; None when the job is not traced."""
         if job.traceparent is None:
             return None

@@ -33,8 +33,12 @@ class DataFolder:
         os.pwrite(self.lock, json.dumps({"pid": os.getpid(), "url": url}).encode(), 0)
 
     @property
+    def database(self) -> Path:
+        return self.path / "fovea.db"
+
+    @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.path / 'fovea.db'}"
+        return f"sqlite:///{self.database}"
 
     @property
     def blobs_url(self) -> str:

@@ -29,9 +29,10 @@ from cli.up.readiness import parts_not_ready, read_readiness, working_children
 from cli.up.redis_server import answers_ping, require_answer
 from cli.up.starter import NAME, follow_starter, has_models, has_starter
 from cli.up.supervisor import Supervisor
+from storage.revision import is_up_to_date
 from system.loopback import is_loopback
 
-_POLL_S = 0.25
+_POLL_S = 0.05
 # make and timeout(1) send a signal to the process and to its group: that is one wish, not two.
 _ONE_SIGNAL_S = 1.0
 
@@ -130,6 +131,8 @@ class Up:
             self._supervisor.mark_ready(server.name)
 
     async def _prepare_database(self, environment: Mapping[str, str]) -> None:
+        if not self._needs_key and await asyncio.to_thread(is_up_to_date, self._folder.database):
+            return
         child = database_child(environment, with_keys=self._needs_key)
         lines = await self._supervisor.run_once(child)
         if self._needs_key:

@@ -2,8 +2,6 @@
 
 import base64
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -299,16 +297,3 @@ def test_the_request_id_reaches_the_workers_log(client: httpx.Client, stack: Sta
     assert broken.status_code == 422
     stack.wait_until(lambda: "find-me-17" in stack.log("inference"), "the worker's log line", 5)
     stack.wait_until(lambda: "find-me-17" in stack.log("gateway"), "the gateway's log line", 5)
-
-
-@pytest.mark.parametrize(
-    ("module", "absent"),
-    [
-        ("service.main", ["torch", "onnxruntime", "numpy", "PIL"]),
-        ("workers.inference.main", ["torch", "torchvision", "timm"]),
-    ],
-)
-def test_neither_the_gateway_nor_the_inference_worker_imports_torch(module: str, absent: list[str]) -> None:
-    code = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

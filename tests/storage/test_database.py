@@ -15,9 +15,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, DateTime, MetaData, String, Text, select, text
 
 from storage.clock import from_now, now
-from storage.database import MIGRATION_LOCK, Database, migrate, newest_revision, open_database
+from storage.database import MIGRATION_LOCK, Database, migrate, open_database
+from storage.database_url import require_usable
 from storage.errors import DatabaseUnavailable, SchemaMismatch, StorageError
 from storage.job_ledger import JobLedger
+from storage.revision import newest_revision
 from storage.tables import Base
 
 
@@ -211,12 +213,31 @@ def test_the_newest_revision_is_the_one_that_is_migrated_to(empty_url: str) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["", "fovea.db", "mysql://u:secret@h/x", "sqlite://", "sqlite:///:memory:", "http://x"]
-)
+    "url",
+    [
+        "", "fovea.db", "mysql://u:secret@h/x", "sqlite://", "sqlite:///:memory:", "http://x",
+        "postgresql://u:secret@h:port/x",
+    ],
+)  # fmt: skip
 def test_a_url_that_names_no_usable_database_is_refused(url: str) -> None:
     with pytest.raises(StorageError, match="expected sqlite:") as caught:
         open_database(url)
     assert "secret" not in str(caught.value)
+    with pytest.raises(StorageError) as checked:
+        require_usable(url)
+    assert str(checked.value) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////folder/fovea.db", "sqlite:///fovea.db", "postgres://h/x",
+        "postgresql+psycopg://h:5432/x?sslmode=require", "postgresql://u:a:b/c?d#e@h/x",
+        "postgresql://[::1]:5432/x", "postgresql:///x?host=/run/postgresql",
+    ],
+)  # fmt: skip
+def test_a_url_that_names_a_usable_database_passes(url: str) -> None:
+    require_usable(url)
 
 
 # SQLite

@@ -1,5 +1,6 @@
 """A child is told to end when its parent is killed without a word."""
 
+import os
 import subprocess
 import sys
 import time
@@ -42,3 +43,10 @@ def test_a_command_that_is_not_there_says_so() -> None:
     done = subprocess.run(dying_with_parent(["/nowhere/program"]), check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert "/nowhere/program cannot be started" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="off Linux the command is not wrapped")
+def test_a_command_stands_back_from_its_first_moment() -> None:
+    command = dying_with_parent([sys.executable, "-c", "import os; print(os.nice(0))"], niceness=3)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout) == os.nice(0) + 3

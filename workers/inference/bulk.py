@@ -3,6 +3,9 @@
 Ingests and asynchronous classifies, at low priority. The worker that started it speaks for it in its heartbeat.
 """
 
+import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
+
+# isort: split
 import sys
 
 import structlog
@@ -55,7 +58,7 @@ def main(worker: str) -> int:
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))
     log.info("bulk.starting", worker=worker)
-    # Not before: on a machine that is full, imports at a low priority take minutes. Its threads inherit it.
+    # From here on less than what it was started with. Its threads inherit it.
     stand_back(BULK_NICENESS)
     try:
         return run_consumer(app, f"bulk-{worker}", QUEUES, SLOTS)

@@ -13,6 +13,7 @@ from types import TracebackType
 import structlog
 
 from system.parent import dying_with_parent
+from system.priority import TRAINER_NICENESS
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 30.0
@@ -24,10 +25,14 @@ log = structlog.get_logger()
 
 
 class BulkProcess:
-    """Runs from entering to leaving its block. `stop` may be called from a signal handler, and from any thread."""
+    """Runs from `start` to the end of its block. `stop` may be called in a signal handler, and in any thread."""
 
     def __init__(self, worker: str, *, first_delay_s: float = FIRST_DELAY_S) -> None:
-        self._command = dying_with_parent([sys.executable, "-m", "workers.inference.bulk", worker])
+        # What else is starting has the cores first. With a bulk job's own niceness it would take minutes on a
+        # full machine to import what it needs.
+        self._command = dying_with_parent(
+            [sys.executable, "-m", "workers.inference.bulk", worker], niceness=TRAINER_NICENESS
+        )
         self._first_delay_s = first_delay_s
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
@@ -40,13 +45,19 @@ class BulkProcess:
         return self._process.pid if self._process else None
 
     def __enter__(self) -> "BulkProcess":
-        self._thread.start()
         return self
+
+    def start(self) -> None:
+        """Keep the process running from now on. Once; after that, and after `stop`, nothing happens."""
+        if self._thread.ident is None and not self._stopping.is_set():
+            self._thread.start()
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._thread.ident is None:
+            return
         self._thread.join(GRACE_S)
         if self._thread.is_alive() and self._process:
             log.warning("bulk.killed", after_s=GRACE_S)

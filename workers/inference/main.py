@@ -3,6 +3,9 @@
 It classifies the images that somebody waits for; jobs are done in a process of their own beside it.
 """
 
+import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
+
+# isort: split
 import os
 import socket
 import sys
@@ -10,7 +13,7 @@ import time
 from uuid import uuid4
 
 import structlog
-from celery.signals import worker_shutting_down
+from celery.signals import worker_ready, worker_shutting_down
 
 from models.devices import resolve
 from models.errors import DeviceUnavailable
@@ -98,6 +101,8 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     log.info("worker.starting", worker=worker, provider=provider, slots=slots)
     try:
         with BulkProcess(worker) as bulk:
+            # It imports for half a second: on few cores the worker and what starts beside it come first.
+            worker_ready.connect(lambda **_: bulk.start(), weak=False)
             # Celery's warm shutdown waits for the batches at hand; the jobs can be given back meanwhile.
             worker_shutting_down.connect(lambda **_: bulk.stop(), weak=False)
             return run_consumer(app, worker, OWN_QUEUES, slots + 1, lambda: batches.is_finished)

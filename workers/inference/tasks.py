@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
@@ -24,11 +24,14 @@ from workers.contract.messages import (
 )
 from workers.contract.queues import TaskName
 from workers.inference.engine import BatchResult, DeadlinePassed, Engine, quarantined
-from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
 from workers.transit import ABSENT, Transit
+
+if TYPE_CHECKING:
+    # Brings SQLAlchemy, which whoever only classifies images does without.
+    from workers.inference.job_runner import InferenceJobs
 
 REPLY_TTL_S = 60
 LOST = ImageOutcome(
@@ -65,7 +68,7 @@ def register_batches(
     return answer_batch
 
 
-def register_jobs(app: Celery, jobs: InferenceJobs) -> None:
+def register_jobs(app: Celery, jobs: "InferenceJobs") -> None:
     """Run the jobs that `RunJob` messages name, and give them back when the worker shuts down."""
 
     @app.task(name=TaskName.RUN_BULK_JOB.value, ignore_result=True, shared=False)

@@ -1,5 +1,8 @@
 """The training worker's process: `python -m workers.training.main`. Training itself runs in a child of it."""
 
+import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
+
+# isort: split
 import contextlib
 import os
 import socket

@@ -5,6 +5,9 @@ job's row says what happened; anything else is for the worker that started this 
 it is started before there is a job, and imports everything while it waits for one.
 """
 
+import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
+
+# isort: split
 import contextlib
 import json
 import logging
