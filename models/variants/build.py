@@ -55,7 +55,7 @@ def build(
         if precision == "fp16":
             _try_float16(attempts, model, watcher)
         else:
-            search(attempts, model, calibration, deadline, watcher)
+            search(attempts, model, Path(folder), calibration, deadline, watcher)
         if attempts.passed is not None:
             with written_whole(target) as part:
                 shutil.copyfile(attempts.passed, part)
