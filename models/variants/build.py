@@ -19,8 +19,8 @@ from models.variants.search import search
 from system.files import written_whole
 
 Watcher = Callable[[int, int], None]
-# Ranges settle with a few hundred images; more would only take longer.
-MOST_CALIBRATION_IMAGES = 256
+# What is seen of the activations settles with about so many; more would only take longer.
+MOST_CALIBRATION_IMAGES = 128
 
 
 def build(

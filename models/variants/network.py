@@ -71,9 +71,9 @@ class Network:
             found += node.op_type == "Conv"
         return tuple(names)
 
-    def weighing_nodes(self) -> list[tuple[str, ...]]:
+    def weighing_nodes(self, recipe: Recipe) -> list[tuple[str, ...]]:
         """Each node with weights, with what cuts its output."""
-        nodes = self._graph(False, False).model.graph.node
+        nodes = self._graph(FOLDED in recipe.folded, recipe.equalised).model.graph.node
         return [
             (node.name, *(n.name for n in nodes if n.op_type in ("Relu", "Clip") and n.input[0] == node.output[0]))
             for node in nodes

@@ -44,7 +44,11 @@ class Rounding:
             source, entry = producers.get(node.input[1]), producers.get(node.input[0])
             if source is None or entry is None or {source.op_type, entry.op_type} != {"DequantizeLinear"}:
                 continue
-            rounded, lost = self._rounded(layer, seen, numpy_helper.to_array(constants[source.input[1]]))
+            try:
+                rounded, lost = self._rounded(layer, seen, numpy_helper.to_array(constants[source.input[1]]))
+            except np.linalg.LinAlgError:
+                # Of inputs that say too little of it the weights stay at their nearest levels.
+                continue
             constants[source.input[0]].CopyFrom(numpy_helper.from_array(rounded, source.input[0]))
             _correct_bias(node, producers, constants, lost)
 

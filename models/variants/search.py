@@ -24,8 +24,10 @@ PREFIXES = (1, 2, 3)
 EXCEPTIONS = (1, 2, 3, 4, 6, 8)
 # Images that tell which nodes these are. They calibrated: those that judge must not choose.
 PROBES = 32
-# To measure the entries, and all that follows, with what is left of the budget.
-STEPS = 1 + 4 + len(EXCEPTIONS)
+# The entries, three recipes for the whole network, and the exceptions.
+STEPS = 1 + 3 + len(EXCEPTIONS)
+# Ranges that are only to tell how fast a graph is.
+ENTRY_IMAGES = 2
 
 
 def search(
@@ -42,7 +44,7 @@ def search(
     """
     network = Network(model, calibration)
     tell = watcher or (lambda _done, _total: None)
-    entry = _fastest_entry(network, folder)
+    entry = _fastest_entry(Network(model, calibration[:ENTRY_IMAGES]), network.probes(PROBES), folder)
     tell(1, STEPS)
     for number, recipe in enumerate(_recipes(network, entry, folder, deadline)):
         if number and time.monotonic() > deadline:
@@ -58,15 +60,11 @@ def search(
 
 
 def _recipes(network: Network, entry: Recipe, folder: Path, deadline: float) -> Iterator[Recipe]:
-    yield entry
-    yield (rounded := dataclasses.replace(entry, rounded=True))
+    rounded = dataclasses.replace(entry, rounded=True)
     equalised = dataclasses.replace(rounded, equalised=True)
-    yield equalised
-    yield dataclasses.replace(equalised, calibrator="mse")
-    base = min(
-        (rounded, equalised, dataclasses.replace(equalised, calibrator="mse")),
-        key=lambda recipe: _noise(network, recipe, folder),
-    )
+    narrowed = dataclasses.replace(equalised, calibrator="mse")
+    yield from (rounded, equalised, narrowed)
+    base = min((rounded, equalised, narrowed), key=lambda recipe: _noise(network, recipe, folder))
     costly = _costly_nodes(network, base, folder, deadline)
     for count in EXCEPTIONS:
         chosen = tuple(name for names in costly[:count] for name in names)
@@ -75,25 +73,25 @@ def _recipes(network: Network, entry: Recipe, folder: Path, deadline: float) -> 
             return
 
 
-def _fastest_entry(network: Network, folder: Path) -> Recipe:
+def _fastest_entry(network: Network, images: NDArray[np.uint8], folder: Path) -> Recipe:
     """How the pixels enter: straight into an INT8 convolution, or by a few convolutions that stay in float32.
 
     Which is faster depends on the network and on the machine, so that it is measured.
     """
     plain = Recipe("minmax", per_channel=True)
-    entries = [dataclasses.replace(plain, folded=(FOLDED,))] if network.folds else []
-    prefixes = (network.first_nodes(count) for count in ((0, *PREFIXES) if not entries else PREFIXES))
-    entries += [dataclasses.replace(plain, float_nodes=nodes) for nodes in prefixes]
     files: list[Path] = []
     try:
+        entries = [dataclasses.replace(plain, folded=(FOLDED,))] if network.folds else []
+        prefixes = (network.first_nodes(count) for count in ((0, *PREFIXES) if not entries else PREFIXES))
+        entries += [dataclasses.replace(plain, float_nodes=nodes) for nodes in prefixes]
         for number, recipe in enumerate(entries):
             files.append(folder / f"entry{number}.onnx")
             onnx.save(network.made(recipe), files[-1])
-        seconds = interleaved_seconds(files, network.probes(PROBES))
+        seconds = interleaved_seconds(files, images)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 the first attempt will say what is wrong with the model
-        return entries[0]
+        return plain
     finally:
         for file in files:
             file.unlink(missing_ok=True)
@@ -108,7 +106,7 @@ def _costly_nodes(network: Network, base: Recipe, folder: Path, deadline: float)
     until = time.monotonic() + (deadline - time.monotonic()) / 2
     whole = _noise(network, base, folder)
     gains = []
-    for names in network.weighing_nodes():
+    for names in network.weighing_nodes(base):
         if set(names) <= set(base.float_nodes):
             continue
         if time.monotonic() > until:
@@ -121,7 +119,12 @@ def _costly_nodes(network: Network, base: Recipe, folder: Path, deadline: float)
 def _noise(network: Network, recipe: Recipe, folder: Path) -> float:
     """How far the logits are from float32's, of their own spread, on images that calibrated."""
     file = folder / "probe.onnx"
-    onnx.save(network.made(recipe), file)
-    found = network.noise(file, PROBES)
-    file.unlink()
-    return found
+    try:
+        onnx.save(network.made(recipe), file)
+        return network.noise(file, PROBES)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 the attempt by this recipe says what is wrong with it
+        return np.inf
+    finally:
+        file.unlink(missing_ok=True)
