@@ -10,7 +10,7 @@ from benchmarks.figure import Figure
 
 LIMIT = "limit"
 FOVEA_LOOP = "fovea-loop"
-FOVEA = "fovea"
+FOVEA, FOVEA_INT8 = "fovea", "fovea-int8"
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class Case:
 
 def _place(step: str) -> tuple[int, str, int]:
     name, _, concurrency = step.partition("@")
-    first = (LIMIT, FOVEA_LOOP, FOVEA)
+    first = (LIMIT, FOVEA_LOOP, FOVEA, FOVEA_INT8)
     return (first.index(name) if name in first else len(first), name, int(concurrency or 0))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.artifacts import FOVEA
 from benchmarks.case import FOVEA_LOOP, LIMIT
 from benchmarks.plain import PlainClassifier
+from models.artifact import FLOAT32, Precision
 from models.predictor import Predictor
 from models.preprocess import prepare
 
@@ -30,8 +31,8 @@ class Classifier(Protocol):
 class FoveaClassifier:
     """The very code and session settings of the inference worker, one image at a time."""
 
-    def __init__(self, artifacts: Path) -> None:
-        self._predictor = Predictor(artifacts / FOVEA, device="cpu", intra_threads=1)
+    def __init__(self, artifacts: Path, precision: Precision = FLOAT32) -> None:
+        self._predictor = Predictor(artifacts / FOVEA, precision=precision, device="cpu", intra_threads=1)
 
     def prepare(self, data: bytes) -> NDArray[np.uint8]:
         """uint8 `[1, height, width, 3]`."""

@@ -24,14 +24,14 @@ import redis
 
 from benchmarks.answers import Expected, await_answer, check_answers
 from benchmarks.artifacts import Artifacts
-from benchmarks.case import FOVEA
+from benchmarks.case import FOVEA, FOVEA_INT8
 from benchmarks.load import Target
 from benchmarks.plain import Classes
 from benchmarks.ports import free_port
 from benchmarks.server import Running, ServerFailed
 from cli.up.launch import GATEWAY_ENVIRONMENT
 from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
-from models.artifact import read_manifest
+from models.artifact import FLOAT32, Precision, read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
 from storage.registry import ModelRegistry
@@ -53,8 +53,11 @@ class Service:
     Its block begins when it is ready or, with `wait=False`, when its processes have been started.
     """
 
-    def __init__(self, artifacts: Artifacts, *, training: bool = False, wait: bool = True) -> None:
+    def __init__(
+        self, artifacts: Artifacts, *, precision: Precision = FLOAT32, training: bool = False, wait: bool = True
+    ) -> None:
         self.artifacts = artifacts
+        self._precision = precision
         self.began = 0.0
         self._waits = wait
         self._modules = {**MODULES, **(TRAINING if training else {})}
@@ -120,6 +123,7 @@ class Service:
             "FOVEA_TRANSIT_URL": redis_url(sockets["transit"]),
             # The limit it is compared with runs on the processor.
             "FOVEA_DEVICE": "cpu",
+            "FOVEA_PRECISION": self._precision,
             "PYTHONSAFEPATH": "1",
         }
         migrate(environment["FOVEA_DATABASE_URL"])
@@ -188,15 +192,19 @@ class Service:
 
 @dataclass(frozen=True)
 class FoveaServer:
-    """Fovea as it is installed, as a server of the bench. `expected` is what the predictor alone answers."""
+    """Fovea in one precision, as a server of the bench. `expected` is what the predictor alone answers in it."""
 
     artifacts: Artifacts
     expected: Expected
-    name: str = FOVEA
+    precision: Precision = FLOAT32
+
+    @property
+    def name(self) -> str:
+        return FOVEA if self.precision == FLOAT32 else FOVEA_INT8
 
     @contextmanager
     def start(self) -> Iterator[Running]:
-        with Service(self.artifacts, wait=False) as service:
+        with Service(self.artifacts, precision=self.precision, wait=False) as service:
             target = service.target
             await_answer(target, read, self.expected, within_s=START_S, alive=service.require_alive)
             cold_start_s = time.monotonic() - service.began

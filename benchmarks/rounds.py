@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.answers import expect
 from benchmarks.artifacts import Artifacts
-from benchmarks.case import FOVEA, FOVEA_LOOP, LIMIT, Case, Entrant
+from benchmarks.case import FOVEA_LOOP, LIMIT, Case, Entrant
 from benchmarks.figure import Figure
 from benchmarks.limit import FoveaClassifier
 from benchmarks.load import Target, measure_load
@@ -23,6 +26,7 @@ from benchmarks.plain import PlainClassifier, softmax
 from benchmarks.processes import come_to_rest
 from benchmarks.rest import FoveaServer, mean_stages
 from benchmarks.server import Running, Server, Settings
+from models.artifact import FLOAT32, Precision
 
 LOOPS = (LIMIT, FOVEA_LOOP)
 RAMP_S = 1.0
@@ -50,12 +54,13 @@ class Installed:
 
 @dataclass(frozen=True)
 class Plan:
-    """How often, how long and at how many requests under way everything is measured."""
+    """How often, how long and at how many requests under way everything is measured, Fovea in each precision."""
 
     rounds: int
     seconds: float
     concurrency: Sequence[int]
     cores: int
+    precisions: Sequence[Precision] = (FLOAT32,)
 
 
 def measure_case(
@@ -96,10 +101,15 @@ def _choose(
 ) -> list[Server]:
     """Fovea as it is, and each peer with the best of its settings."""
     checked = photographs.paths[:CHECKED]
-    fovea = FoveaClassifier(artifacts.folder)
-    servers: list[Server] = [
-        FoveaServer(artifacts, expect(checked, lambda data: fovea.infer(fovea.prepare(data))[0]))
-    ]
+    servers: list[Server] = []
+    for precision in plan.precisions:
+        fovea = FoveaClassifier(artifacts.folder, precision)
+
+        def alone(data: bytes, fovea: FoveaClassifier = fovea) -> NDArray[np.float32]:
+            answer: NDArray[np.float32] = fovea.infer(fovea.prepare(data))[0]
+            return answer
+
+        servers.append(FoveaServer(artifacts, expect(checked, alone), precision))
     plain = PlainClassifier(artifacts.folder)
     expected = expect(checked, lambda data: softmax(plain.infer(plain.prepare(data)))[0])
 
@@ -137,7 +147,7 @@ def _measure(server: Server, photographs: Photographs, plan: Plan, number: int, 
                 come_to_rest(running.target.pids, MOST_PAUSE_S)
                 figures[step] = _step(step, running, photographs, concurrency, plan.seconds)
     except FAULTS as error:
-        if server.name == FOVEA:
+        if isinstance(server, FoveaServer):
             raise
         case.left_out[server.name] = f"in round {number + 1}: {error}"
     return figures

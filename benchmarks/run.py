@@ -24,9 +24,11 @@ from benchmarks.photographs import Photographs, large_photographs, small_photogr
 from benchmarks.report import print_case, print_memory, print_notes, print_peers, write_json
 from benchmarks.rounds import Installed, Plan, measure_case
 from benchmarks.server import ServerFailed
+from models.artifact import Precision
 
 MODELS = ("mobilenet_v2", "mobilenet_v1_025")
 SETS = ("small", "large")
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 # The peer that needs nothing which Fovea does not bring.
 ALWAYS = ("bare-fastapi",)
 # Where the output goes to a file there is no terminal to ask.
@@ -40,6 +42,7 @@ class Options:
     concurrency: tuple[int, ...]
     rounds: int
     seconds: float
+    precisions: tuple[Precision, ...]
     peers: tuple[str, ...]
     cache: Path
     json: Path | None
@@ -69,6 +72,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--models", type=_words, default=MODELS, help="of the zoo (%(default)s)")
     parser.add_argument("--sets", type=_words, default=SETS, help="small, large or both (%(default)s)")
     parser.add_argument("--concurrency", type=_numbers, default=(1, 8, 32), help="(%(default)s)")
+    parser.add_argument("--precisions", type=_words, default=PRECISIONS, help="Fovea's, of %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each step (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="two rounds of two seconds: does it work at all")
@@ -85,6 +89,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
         parser.error(f"--sets knows {' and '.join(SETS)}, not {', '.join(sorted(unknown))}")
     if given.rounds < 1 or given.seconds <= 0:
         parser.error(f"--rounds {given.rounds} and --seconds {given.seconds} must be more than 0")
+    if unknown := set(given.precisions) - set(PRECISIONS):
+        parser.error(f"--precisions knows {' and '.join(PRECISIONS)}, not {', '.join(sorted(unknown))}")
     peers = {("all",): tuple(PEERS), ("none",): ()}.get(given.peers, given.peers)
     if unknown := set(peers) - set(PEERS):
         parser.error(f"--peers knows all, none, {', '.join(PEERS)}, not {', '.join(sorted(unknown))}")
@@ -95,6 +101,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
         given.concurrency,
         rounds,
         seconds,
+        given.precisions,
         peers,
         given.cache.expanduser().absolute(),
         given.json,
@@ -116,7 +123,7 @@ def bench(options: Options, console: Console, repeated_by: str) -> int:
     machine = this_machine()
     console.print(f"{machine.processor}, {machine.cores} cores, load {machine.load:.1f}", highlight=False)
     peers, unavailable = install_peers(options, console)
-    plan = Plan(options.rounds, options.seconds, options.concurrency, machine.cores)
+    plan = Plan(options.rounds, options.seconds, options.concurrency, machine.cores, options.precisions)
     cases: list[Case] = []
     with tempfile.TemporaryDirectory(prefix="fovea-bench-") as name:
         folder = Path(name)

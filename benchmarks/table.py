@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import FOVEA, LIMIT
+from benchmarks.case import FOVEA, FOVEA_INT8, LIMIT
 from benchmarks.peers.sweep import shown
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -70,7 +70,7 @@ def _case(case: Mapping[str, Any], concurrency: Sequence[int]) -> Iterator[str]:
 def _servers(steps: Steps) -> list[str]:
     """Fovea first, then in the order of the steps."""
     names = list(dict.fromkeys(step.partition("@")[0] for step in steps if "@" in step))
-    return sorted(names, key=lambda name: name != FOVEA)
+    return sorted(names, key=lambda name: (name != FOVEA, name != FOVEA_INT8))
 
 
 def _row(name: str, steps: Sequence[Mapping[str, Any] | None]) -> str:

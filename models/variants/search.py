@@ -44,7 +44,7 @@ def search(
     """
     network = Network(model, calibration)
     tell = watcher or (lambda _done, _total: None)
-    entry = _fastest_entry(Network(model, calibration[:ENTRY_IMAGES]), network.probes(PROBES), folder)
+    entry = fastest_entry(Network(model, calibration[:ENTRY_IMAGES]), network.probes(PROBES), folder)
     tell(1, STEPS)
     for number, recipe in enumerate(_recipes(network, entry, folder, deadline)):
         if number and time.monotonic() > deadline:
@@ -73,7 +73,7 @@ def _recipes(network: Network, entry: Recipe, folder: Path, deadline: float) -> 
             return
 
 
-def _fastest_entry(network: Network, images: NDArray[np.uint8], folder: Path) -> Recipe:
+def fastest_entry(network: Network, images: NDArray[np.uint8], folder: Path) -> Recipe:
     """How the pixels enter: straight into an INT8 convolution, or by a few convolutions that stay in float32.
 
     Which is faster depends on the network and on the machine, so that it is measured.
