@@ -5,15 +5,16 @@ all cores end at the same time. But one with large dense layers reads all of the
 an image cost 23 ms alone and 11 among four.
 """
 
-import time
-
 from models.devices import CPU
 from models.predictor import Predictor
+from workers.inference.speed import Run, shortest
 
 LARGER = 4
 # What a larger run has to cost for each image, of what it costs alone.
 WORTH_WAITING = 0.85
 GPU_WARM_UP = (1, 2, 8)
+# Somebody waits for the model.
+ROUNDS = 2
 
 
 def warmed_up(predictor: Predictor) -> int | None:
@@ -24,19 +25,11 @@ def warmed_up(predictor: Predictor) -> int | None:
     if predictor.provider != CPU:
         predictor.warm_up(GPU_WARM_UP)
         return None
-    alone, among_others = _seconds(predictor, 1), _seconds(predictor, LARGER)
-    return LARGER if among_others < WORTH_WAITING * alone else 1
+    alone, together = shortest([Run(predictor, 1), Run(predictor, LARGER)], ROUNDS)
+    return LARGER if together / LARGER < WORTH_WAITING * alone else 1
 
 
 def split(images: int, size: int | None, cores: int) -> list[range]:
     """The places of a batch as parts of at most `size`, no larger than keeps all cores busy."""
     most = max(1, images if size is None else min(size, -(-images // cores)))
     return [range(start, min(start + most, images)) for start in range(0, images, most)]
-
-
-def _seconds(predictor: Predictor, images: int) -> float:
-    """For each image of a run of so many, that is not the first one."""
-    predictor.warm_up([images])
-    began = time.perf_counter()
-    predictor.warm_up([images])
-    return (time.perf_counter() - began) / images

@@ -1,6 +1,5 @@
 """In which precision a worker serves a model: the one that is fastest here, of those that passed their gate."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -9,6 +8,7 @@ import structlog
 from models.artifact import FLOAT32
 from models.devices import CPU
 from models.predictor import Predictor
+from workers.inference.speed import Run, shortest
 
 AUTO: Final = "auto"
 
@@ -16,7 +16,6 @@ AUTO: Final = "auto"
 VARIANT_OF_CPU, VARIANT_OF_GPU = "int8", "fp16"
 IMAGES = {CPU: 1}
 IMAGES_ON_GPU = 8
-ROUNDS = 5
 # A variant that is hardly faster is not worth answers that differ.
 WORTH_ANOTHER_ANSWER = 0.95
 
@@ -33,7 +32,8 @@ def load_fastest(precisions: Sequence[str], load: Callable[[str], Predictor]) ->
     if variant not in precisions:
         return exact
     other = load(variant)
-    seconds = _seconds([exact, other])
+    images = IMAGES.get(exact.provider, IMAGES_ON_GPU)
+    seconds = shortest([Run(exact, images), Run(other, images)])
     ratio = seconds[1] / seconds[0]
     is_faster = ratio <= WORTH_ANOTHER_ANSWER
     log.info(
@@ -47,17 +47,3 @@ def load_fastest(precisions: Sequence[str], load: Callable[[str], Predictor]) ->
     chosen, left = (other, exact) if is_faster else (exact, other)
     left.close()
     return chosen
-
-
-def _seconds(predictors: Sequence[Predictor]) -> list[float]:
-    """The shortest run of each: whatever else the machine does makes runs longer, and never shorter."""
-    images = IMAGES.get(predictors[0].provider, IMAGES_ON_GPU)
-    best = [float("inf")] * len(predictors)
-    for predictor in predictors:
-        predictor.warm_up([images])
-    for _ in range(ROUNDS):
-        for place, predictor in enumerate(predictors):
-            began = time.perf_counter()
-            predictor.warm_up([images])
-            best[place] = min(best[place], time.perf_counter() - began)
-    return best
