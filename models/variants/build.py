@@ -19,8 +19,8 @@ from models.variants.search import search
 from system.files import written_whole
 
 Watcher = Callable[[int, int], None]
-# Ranges settle with a few hundred images; more would only take longer.
-MOST_CALIBRATION_IMAGES = 256
+# What is seen of the activations settles with about so many; more would only take longer.
+MOST_CALIBRATION_IMAGES = 128
 
 
 def build(
@@ -55,7 +55,7 @@ def build(
         if precision == "fp16":
             _try_float16(attempts, model, watcher)
         else:
-            search(attempts, model, calibration, deadline, watcher)
+            search(attempts, model, Path(folder), calibration, deadline, watcher)
         if attempts.passed is not None:
             with written_whole(target) as part:
                 shutil.copyfile(attempts.passed, part)

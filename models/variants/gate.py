@@ -5,6 +5,7 @@ Both graphs run on the CPU with one thread. Knows no onnx and not how the varian
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from models.training.metrics import Z_95, expected_calibration_error, reliabilit
 
 # DESIGN section 6.
 MOST_POINTS_LOST = 0.5
+# Of fewer than 200 images one is more than half a point, and float16 loses one about as often as it gains one.
+MOST_IMAGES_LOST = 1
 LEAST_AGREEMENT = 0.98
 MOST_CALIBRATION_ERROR_ADDED = 0.01
 # The best of interleaved runs repeats within 3 % here. Less than a tenth is not worth a second file to ship, to
@@ -150,17 +153,20 @@ def agreement(one: Answers, other: Answers) -> float:
     return float((one.logits.argmax(axis=1) == other.logits.argmax(axis=1)).mean())
 
 
-def seconds_an_image(
-    reference: Path, variant: Path, images: NDArray[np.uint8], *, threads: int = 1, device: Any = "cpu"
-) -> tuple[float, float]:
-    """The best of interleaved runs of one image each, as `(reference, variant)`.
+def seconds_an_image(reference: Path, variant: Path, images: NDArray[np.uint8]) -> tuple[float, float]:
+    """The best of interleaved runs of one image each, as `(reference, variant)`; raises as `answers` does."""
+    first, second = interleaved_seconds([reference, variant], images)
+    return first, second
 
-    Each run of one follows a run of the other, so that what else the machine does meets both. Raises what
-    `open_session` does, and PredictionFailed.
+
+def interleaved_seconds(models: Sequence[Path], images: NDArray[np.uint8]) -> list[float]:
+    """For each ONNX file the best of its runs of one image, on one thread of the CPU.
+
+    The models take turns, so that what else the machine does meets all of them. Raises ArtifactCorrupt or
+    PredictionFailed.
     """
-    models = (reference, variant)
-    sessions = [open_session(model, device=device, intra_threads=threads).session for model in models]
-    best = [math.inf, math.inf]
+    sessions = [open_session(model, device="cpu").session for model in models]
+    best = [math.inf] * len(models)
     begun = time.monotonic()
     for number in range(MOST_ROUNDS + 1):
         image = images[number % len(images)][None]
@@ -172,7 +178,7 @@ def seconds_an_image(
                 best[which] = min(best[which], time.perf_counter() - before)
         if number >= FEWEST_ROUNDS and time.monotonic() - begun > LONGEST_S:
             break
-    return best[0], best[1]
+    return best
 
 
 def paired_interval(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
@@ -199,12 +205,13 @@ def _run(session: Any, model: Path, images: NDArray[np.uint8]) -> list[NDArray[n
 def _objections(verdict: Verdict) -> list[str]:
     found = []
     low, high = verdict.difference_interval
-    # A difference of exactly the bar must not fail by the last bit of a float.
-    if verdict.difference < -MOST_POINTS_LOST - 1e-9:
+    # What is exactly at a bar must not fail by the last bit of a float.
+    allowed = max(MOST_POINTS_LOST, 100 * MOST_IMAGES_LOST / verdict.images)
+    if verdict.difference < -allowed - 1e-9:
         found.append(
             f"its accuracy is {-verdict.difference:.2f} points below float32's ({verdict.accuracy:.2%} against "
             f"{verdict.accuracy_float32:.2%} of {verdict.images} images, 95 % between {low:+.2f} and "
-            f"{high:+.2f}), where at most {MOST_POINTS_LOST:g} is allowed"
+            f"{high:+.2f}), where at most {allowed:.2g} is allowed"
         )
     if verdict.agreement < LEAST_AGREEMENT - 1e-12:
         found.append(

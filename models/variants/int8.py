@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -72,7 +73,45 @@ def quantised(
         )
         result = onnx.load(found)
     read_images(result, entry)
+    _keep_in_float(result, model, float_nodes)
     return result
+
+
+def _keep_in_float(made: onnx.ModelProto, original: onnx.ModelProto, names: Collection[str]) -> None:
+    """Have ONNX Runtime leave the nodes alone that were left in float32.
+
+    One that reads dequantised numbers and whose output is quantised it turns into an INT8 one when it loads the
+    graph, with one scale for all of its weights (its WeightBiasQuantization). It does not where the scale of what
+    the node reads is given channel by channel, which says the same.
+    """
+    constants = {tensor.name: tensor for tensor in made.graph.initializer}
+    weights = {tensor.name: tensor for tensor in original.graph.initializer}
+    producers = {name: node for node in made.graph.node for name in node.output}
+    for at, node in reversed(list(enumerate(made.graph.node))):
+        source = producers.get(node.input[0]) if node.input else None
+        if node.name not in names or node.op_type not in ("Conv", "Gemm") or node.input[1] not in weights:
+            continue
+        if source is None or source.op_type != "DequantizeLinear":
+            continue
+        channels = _channels(node, weights[node.input[1]])
+        copies = []
+        for name in source.input[1:]:
+            values = np.broadcast_to(numpy_helper.to_array(constants[name]).reshape(-1), (channels,))
+            made.graph.initializer.append(numpy_helper.from_array(values.copy(), f"{node.name}.{name}"))
+            copies.append(f"{node.name}.{name}")
+        own = f"{node.name}.{node.input[0]}"
+        made.graph.node.insert(
+            at, helper.make_node("DequantizeLinear", [source.input[0], *copies], [own], name=own, axis=1)
+        )
+        node.input[0] = own
+
+
+def _channels(node: onnx.NodeProto, weight: onnx.TensorProto) -> int:
+    """How many channels, or columns, the node reads."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if node.op_type == "Conv":
+        return int(weight.dims[1]) * int(attributes.get("group", 1))
+    return int(weight.dims[1] if attributes.get("transB", 0) else weight.dims[0])
 
 
 def _last_is_gemm(model: onnx.ModelProto) -> bool:

@@ -34,12 +34,18 @@ class Seen:
     low: NDArray[np.float32]
     high: NDArray[np.float32]
     total: NDArray[np.float64]
+    squares: NDArray[np.float64]
     count: int
     histogram: NDArray[np.int64] | None = None
 
     @property
     def mean(self) -> NDArray[np.float64]:
         return self.total / max(self.count, 1)
+
+    @property
+    def square(self) -> NDArray[np.float64]:
+        """The mean of the squares."""
+        return self.squares / max(self.count, 1)
 
     @property
     def whole(self) -> Range:
@@ -79,7 +85,8 @@ class Observer:
             _extend(seen, name, value)
         if histograms:
             for name, value in self._values(feeds, watcher):
-                _count(seen[name], value)
+                if name in seen:
+                    _count(seen[name], value)
         return seen
 
     def _values(
@@ -111,12 +118,14 @@ def _extend(seen: dict[str, Seen], name: str, value: NDArray[Any]) -> None:
         return
     rows = _channels(value)
     low, high, total = rows.min(axis=1), rows.max(axis=1), rows.sum(axis=1, dtype=np.float64)
+    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     known = seen.get(name)
     if known is None:
-        seen[name] = Seen(low, high, total, rows.shape[1])
+        seen[name] = Seen(low, high, total, squares, rows.shape[1])
         return
     known.low, known.high = np.minimum(known.low, low), np.maximum(known.high, high)
-    known.total, known.count = known.total + total, known.count + rows.shape[1]
+    known.total, known.squares = known.total + total, known.squares + squares
+    known.count += rows.shape[1]
 
 
 def _count(seen: Seen, value: NDArray[Any]) -> None:

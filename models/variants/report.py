@@ -17,15 +17,16 @@ class Recipe:
     """How a variant was made.
 
     `folded` names what went into other operators ("normalisation": into the first convolution, which then reads
-    the pixels themselves). `equalised`: the scales of neighbouring layers were balanced (Nagel et al. 2019).
-    `bias_corrected`: the mean error that rounding the weights leaves was taken from the biases. `float_nodes`
-    stay in float32. `calibrator` is None where nothing was calibrated.
+    the pixels themselves). `equalised`: the ranges of an activation's channels were balanced (Nagel et al. 2019).
+    `rounded`: weights were rounded by what they do on calibration images (GPTQ, Frantar et al. 2022), and biases
+    take the mean error that stays. `float_nodes` stay in float32. `calibrator` is None where nothing was
+    calibrated.
     """
 
     calibrator: Calibrator | None = None
     per_channel: bool = False
     equalised: bool = False
-    bias_corrected: bool = False
+    rounded: bool = False
     folded: tuple[str, ...] = ()
     float_nodes: tuple[str, ...] = ()
 
@@ -41,7 +42,7 @@ class Recipe:
             return "float16"
         parts = [self.calibrator, "per channel" if self.per_channel else "per tensor"]
         parts += ["equalised"] if self.equalised else []
-        parts += ["biases corrected"] if self.bias_corrected else []
+        parts += ["rounded by data"] if self.rounded else []
         parts += [f"{name} folded" for name in self.folded]
         parts += [f"{len(self.float_nodes)} nodes in float32"] if self.float_nodes else []
         return ", ".join(parts)

@@ -1,73 +1,130 @@
-"""The recipes of an INT8 variant, in the order in which they are tried."""
+"""The recipes of an INT8 variant, in the order in which they are tried, and what tells which is next."""
 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from models.variants.attempts import Attempts, with_facts_of
-from models.variants.int8 import prepared, quantised
-from models.variants.pixels import FOLDED, Entry, fold_normalisation
-from models.variants.ranges import Feed, Observer, Seen
+from models.variants.attempts import Attempts
+from models.variants.gate import LEAST_SPEEDUP, interleaved_seconds
+from models.variants.network import Network
+from models.variants.pixels import FOLDED
 from models.variants.report import Recipe
 
 Watcher = Callable[[int, int], None]
 
+# How many of the first convolutions are tried in float32: they read few channels, which integers gain little by.
+PREFIXES = (1, 2, 3)
+# How many of the nodes that cost the most are left in float32, one attempt after the other.
+EXCEPTIONS = (1, 2, 3, 4, 6, 8)
+# Images that tell which nodes these are. They calibrated: those that judge must not choose.
+PROBES = 32
+# The entries, three recipes for the whole network, and the exceptions.
+STEPS = 1 + 3 + len(EXCEPTIONS)
+# Ranges that are only to tell how fast a graph is.
+ENTRY_IMAGES = 2
+
 
 def search(
-    attempts: Attempts, model: Path, calibration: NDArray[np.uint8], deadline: float, watcher: Watcher | None
+    attempts: Attempts,
+    model: Path,
+    folder: Path,
+    calibration: NDArray[np.uint8],
+    deadline: float,
+    watcher: Watcher | None,
 ) -> None:
-    """Try one recipe after the other until one passes or the time is up."""
-    network = _Network(model, calibration)
-    recipes = network.recipes()
-    for number, recipe in enumerate(recipes):
+    """Try one recipe after the other until one passes, until none can, or until the time is up.
+
+    `folder` is for files that nobody needs afterwards.
+    """
+    network = Network(model, calibration)
+    tell = watcher or (lambda _done, _total: None)
+    entry = _fastest_entry(Network(model, calibration[:ENTRY_IMAGES]), network.probes(PROBES), folder)
+    tell(1, STEPS)
+    for number, recipe in enumerate(_recipes(network, entry, folder, deadline)):
         if number and time.monotonic() > deadline:
             return
         verdict = attempts.attempt(recipe, functools.partial(network.made, recipe))
-        if watcher is not None:
-            watcher(number + 1, len(recipes))
+        tell(min(number + 2, STEPS), STEPS)
         if verdict is not None and verdict.passed:
+            return
+        too_slow = verdict is not None and verdict.speedup is not None and verdict.speedup < LEAST_SPEEDUP
+        if too_slow and (number >= STEPS - len(EXCEPTIONS) - 1 or number == 0):
+            # What follows has as much work to do, or more.
             return
 
 
-class _Network:
-    """The float32 graph, prepared, and what its activations are like; both are found when first asked for."""
+def _recipes(network: Network, entry: Recipe, folder: Path, deadline: float) -> Iterator[Recipe]:
+    rounded = dataclasses.replace(entry, rounded=True)
+    equalised = dataclasses.replace(rounded, equalised=True)
+    narrowed = dataclasses.replace(equalised, calibrator="mse")
+    yield from (rounded, equalised, narrowed)
+    base = min((rounded, equalised, narrowed), key=lambda recipe: _noise(network, recipe, folder))
+    costly = _costly_nodes(network, base, folder, deadline)
+    for count in EXCEPTIONS:
+        chosen = tuple(name for names in costly[:count] for name in names)
+        yield dataclasses.replace(base, float_nodes=(*base.float_nodes, *chosen))
+        if count >= len(costly):
+            return
 
-    def __init__(self, model: Path, calibration: NDArray[np.uint8]) -> None:
-        self.original = onnx.load(model)
-        graph = onnx.ModelProto()
-        graph.CopyFrom(self.original)
-        self.entry: Entry = fold_normalisation(graph)
-        self._folded = graph
-        self._calibration = calibration
-        self._ready: tuple[onnx.ModelProto, dict[str, Seen]] | None = None
 
-    def recipes(self) -> list[Recipe]:
-        folded = () if self.entry.zero_point is None else (FOLDED,)
-        plain = Recipe("minmax", per_channel=True, folded=folded)
-        return [
-            plain,
-            dataclasses.replace(plain, calibrator="mse"),
-            dataclasses.replace(plain, calibrator="percentile"),
-            dataclasses.replace(plain, per_channel=False),
-        ]
+def _fastest_entry(network: Network, images: NDArray[np.uint8], folder: Path) -> Recipe:
+    """How the pixels enter: straight into an INT8 convolution, or by a few convolutions that stay in float32.
 
-    def made(self, recipe: Recipe) -> onnx.ModelProto:
-        graph, seen = self._observed()
-        ranges = {name: activation.range_by(recipe.calibrator or "minmax") for name, activation in seen.items()}
-        made = quantised(graph, self.entry, ranges, per_channel=recipe.per_channel, float_nodes=recipe.float_nodes)
-        return with_facts_of(self.original, made)
+    Which is faster depends on the network and on the machine, so that it is measured.
+    """
+    plain = Recipe("minmax", per_channel=True)
+    files: list[Path] = []
+    try:
+        entries = [dataclasses.replace(plain, folded=(FOLDED,))] if network.folds else []
+        prefixes = (network.first_nodes(count) for count in ((0, *PREFIXES) if not entries else PREFIXES))
+        entries += [dataclasses.replace(plain, float_nodes=nodes) for nodes in prefixes]
+        for number, recipe in enumerate(entries):
+            files.append(folder / f"entry{number}.onnx")
+            onnx.save(network.made(recipe), files[-1])
+        seconds = interleaved_seconds(files, images)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 the first attempt will say what is wrong with the model
+        return plain
+    finally:
+        for file in files:
+            file.unlink(missing_ok=True)
+    return entries[int(np.argmin(seconds))]
 
-    def _observed(self) -> tuple[onnx.ModelProto, dict[str, Seen]]:
-        if self._ready is None:
-            graph = prepared(self._folded)
-            self._ready = graph, Observer(graph).observe(self._feeds, histograms=True)
-        return self._ready
 
-    def _feeds(self) -> Iterable[Feed]:
-        return (self.entry.feed(self._calibration[at : at + 1]) for at in range(len(self._calibration)))
+def _costly_nodes(network: Network, base: Recipe, folder: Path, deadline: float) -> list[tuple[str, ...]]:
+    """Convolutions with what follows them, those first that in float32 take away the most noise.
+
+    Those that could not be measured before half of what is left of the time are not among them.
+    """
+    until = time.monotonic() + (deadline - time.monotonic()) / 2
+    whole = _noise(network, base, folder)
+    gains = []
+    for names in network.weighing_nodes(base):
+        if set(names) <= set(base.float_nodes):
+            continue
+        if time.monotonic() > until:
+            break
+        changed = dataclasses.replace(base, float_nodes=(*base.float_nodes, *names))
+        gains.append((whole - _noise(network, changed, folder), names))
+    return [names for gain, names in sorted(gains, key=lambda pair: -pair[0]) if gain > 0]
+
+
+def _noise(network: Network, recipe: Recipe, folder: Path) -> float:
+    """How far the logits are from float32's, of their own spread, on images that calibrated."""
+    file = folder / "probe.onnx"
+    try:
+        onnx.save(network.made(recipe), file)
+        return network.noise(file, PROBES)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 the attempt by this recipe says what is wrong with it
+        return np.inf
+    finally:
+        file.unlink(missing_ok=True)
