@@ -27,6 +27,7 @@ LITTLE_TO_LEARN: dict[str, Any] = {
     "architecture": "lenet5",
     "weights": "none",
     "recipe": {"preset": "digits", "epochs": 1},
+    "variants": "none",
 }
 # Full is not wrong: a client is told to come again.
 BUSY = (429, 503)

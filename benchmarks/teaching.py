@@ -184,7 +184,14 @@ def _round(folder: Path, dataset: str, seed: int, plain_s: float) -> list[FineTu
 
 def _finetune(client: ApiClient, situation: str, dataset: str, seed: int, plain_s: float) -> FineTune:
     began = time.monotonic()
-    request = {"model": "ants-bees", "dataset": dataset, "architecture": ARCHITECTURE, "seed": seed}
+    request = {
+        "model": "ants-bees",
+        "dataset": dataset,
+        "architecture": ARCHITECTURE,
+        "seed": seed,
+        # The next fine-tune follows at once, and would begin with variants that give way to it.
+        "variants": "none",
+    }
     accepted = client.finetune(request)
     *_, job = client.follow_job(accepted["id"])
     ended = time.monotonic()

@@ -52,6 +52,8 @@ QUICK = {
     "fovea models promote mine 1": "mine@production is version 1",
     "fovea models promote mine 2": "mine@production is version 2",
     "fovea models rollback mine": "version 1",
+    "fovea models variants mine": "No variant of mine:1 was tried yet",
+    "fovea models variants mine:1 --dataset ds_... --no-wait": r"job_\w+ is queued",
     "fovea models alias mine production": r"production.*\b2\b",
     "fovea models alias mine canary 2": "mine@canary is version 2",
     "fovea models alias mine canary --delete": "canary",

@@ -12,7 +12,38 @@ from models.graph import check_graph
 from models.variants.gate import Gate, Verdict
 from models.variants.report import Attempt, Precision, Recipe, VariantReport
 
+Watcher = Callable[[int, int], None]
+
 logger = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """What a watcher raised, on its way past whatever takes the errors of ONNX Runtime's tools for a refusal."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Steps:
+    """How far the work is, for its watcher: told at each step, and again and again in between."""
+
+    def __init__(self, watcher: Watcher | None, total: int) -> None:
+        self._watcher = watcher
+        self._total = total
+        self._done = 0
+
+    def reach(self, done: int) -> None:
+        self._done = min(done, self._total)
+        self.pulse()
+
+    def pulse(self) -> None:
+        if self._watcher is None:
+            return
+        try:
+            self._watcher(self._done, self._total)
+        except Exception as exc:
+            raise Stopped(exc) from exc
 
 
 class Attempts:

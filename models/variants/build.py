@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,13 @@ import onnx
 from numpy.typing import NDArray
 
 from models.errors import InvalidBatch
-from models.variants.attempts import Attempts, with_facts_of
+from models.variants.attempts import Attempts, Stopped, Watcher, with_facts_of
 from models.variants.float16 import float16
 from models.variants.gate import FEWEST_IMAGES, Gate
 from models.variants.report import PRECISIONS, Precision, Recipe, VariantReport
 from models.variants.search import search
 from system.files import written_whole
 
-Watcher = Callable[[int, int], None]
 # What is seen of the activations settles with about so many; more would only take longer.
 MOST_CALIBRATION_IMAGES = 128
 
@@ -38,7 +36,8 @@ def build(
 
     `calibration` and `images` are uint8 `[n, height, width, 3]`, as `models.preprocess.prepare` makes them, and
     hold no image in common; `labels` are int64 `[n]`, of `images`. Past `budget_s` seconds no further recipe is
-    begun. `watcher` is told how many steps are done, and of how many at most; what it raises ends the work.
+    begun. `watcher` is told how many steps are done, and of how many at most, and again for each image that is
+    looked at; what it raises ends the work.
 
     Whatever ONNX Runtime's tools cannot do with the model is a report that says so. Raises InvalidBatch for arrays
     that are not as said, ArtifactCorrupt where `model` cannot be loaded, OSError where `target` cannot be written.
@@ -55,7 +54,10 @@ def build(
         if precision == "fp16":
             _try_float16(attempts, model, watcher)
         else:
-            search(attempts, model, Path(folder), calibration, deadline, watcher)
+            try:
+                search(attempts, model, Path(folder), calibration, deadline, watcher)
+            except Stopped as stopped:
+                raise stopped.cause from None
         if attempts.passed is not None:
             with written_whole(target) as part:
                 shutil.copyfile(attempts.passed, part)

@@ -1,7 +1,7 @@
 """A float32 model as recipes need it: its graph prepared, and what calibration images show of it."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,15 @@ class Graph:
 
 
 class Network:
-    """`calibration` are uint8 `[n, height, width, 3]`. What ONNX Runtime's tools raise, its methods raise."""
+    """`calibration` are uint8 `[n, height, width, 3]`; `pulse` is called for each that is looked at.
 
-    def __init__(self, model: Path, calibration: NDArray[np.uint8]) -> None:
+    What ONNX Runtime's tools raise, its methods raise.
+    """
+
+    def __init__(
+        self, model: Path, calibration: NDArray[np.uint8], pulse: Callable[[], None] = lambda: None
+    ) -> None:
+        self._pulse = pulse
         self._file = model
         self._original = onnx.load(model)
         self._calibration = calibration
@@ -85,6 +91,7 @@ class Network:
 
     def noise(self, variant: Path, count: int) -> float:
         """The logits' root mean squared error over their standard deviation, on `count` calibration images."""
+        self._pulse()
         expected = self._expected(count)
         difference = answers(variant, self.probes(count)).logits - expected
         return float(np.sqrt((difference.astype(np.float64) ** 2).mean()) / max(float(expected.std()), 1e-12))
@@ -118,7 +125,9 @@ class Network:
         return Rounding(graph.model, layers, read_patches(graph.model, layers, lambda: self._feeds(graph)))
 
     def _feeds(self, graph: Graph) -> Iterable[Feed]:
-        return (graph.entry.feed(self._calibration[at : at + 1]) for at in range(len(self._calibration)))
+        for at in range(len(self._calibration)):
+            self._pulse()
+            yield graph.entry.feed(self._calibration[at : at + 1])
 
 
 def _maker(nodes: Iterable[onnx.NodeProto], node: onnx.NodeProto) -> str | None:

@@ -84,7 +84,6 @@ def read_patches(
     model: onnx.ModelProto,
     wanted: Iterable[Convolution],
     feeds: Callable[[], Iterable[Feed]],
-    watcher: Callable[[], None] | None = None,
 ) -> dict[str, Moments]:
     """Moments by the convolution's node, from at most `SAMPLES` patches of each image, drawn by a fixed seed."""
     layers = list(wanted)
@@ -97,8 +96,6 @@ def read_patches(
         with threadpool_limits(1):
             for layer in layers:
                 _extend(found, layer, _patches(layer, values[layer.input], draw))
-        if watcher is not None:
-            watcher()
     return found
 
 

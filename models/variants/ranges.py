@@ -76,27 +76,21 @@ class Observer:
             exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def observe(
-        self, feeds: Callable[[], Iterable[Feed]], *, histograms: bool, watcher: Callable[[], None] | None = None
-    ) -> dict[str, Seen]:
+    def observe(self, feeds: Callable[[], Iterable[Feed]], *, histograms: bool) -> dict[str, Seen]:
         """Ranges and means of all activations; with `histograms`, a second run over the same images for those."""
         seen: dict[str, Seen] = {}
-        for name, value in self._values(feeds, watcher):
+        for name, value in self._values(feeds):
             _extend(seen, name, value)
         if histograms:
-            for name, value in self._values(feeds, watcher):
+            for name, value in self._values(feeds):
                 if name in seen:
                     _count(seen[name], value)
         return seen
 
-    def _values(
-        self, feeds: Callable[[], Iterable[Feed]], watcher: Callable[[], None] | None
-    ) -> Iterable[tuple[str, NDArray[np.float32]]]:
+    def _values(self, feeds: Callable[[], Iterable[Feed]]) -> Iterable[tuple[str, NDArray[np.float32]]]:
         for feed in feeds():
             yield from zip(self.names, self._session.run(self.names, dict(feed)), strict=True)
             yield from feed.items()
-            if watcher is not None:
-                watcher()
 
 
 def activations(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

@@ -73,7 +73,8 @@ class VariantReport:
     `accuracy` and `agreement` (answers with the same first class as float32) are fractions of the `images` that
     were judged; `difference` is accuracy minus that of float32 in points, and `difference_interval` where it lies
     with a confidence of 95 % over all such images. `calibration_error` is the expected calibration error. Seconds
-    are for one image, on one thread, the best of interleaved runs; None where they could not be measured here.
+    are processor time of one image, on one thread, the least of interleaved runs; None where they could not be
+    measured here.
     """
 
     precision: Precision

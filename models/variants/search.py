@@ -3,20 +3,18 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from models.variants.attempts import Attempts
+from models.variants.attempts import Attempts, Steps, Watcher
 from models.variants.gate import LEAST_SPEEDUP, interleaved_seconds
 from models.variants.network import Network
 from models.variants.pixels import FOLDED
 from models.variants.report import Recipe
-
-Watcher = Callable[[int, int], None]
 
 # How many of the first convolutions are tried in float32: they read few channels, which integers gain little by.
 PREFIXES = (1, 2, 3)
@@ -42,15 +40,16 @@ def search(
 
     `folder` is for files that nobody needs afterwards.
     """
-    network = Network(model, calibration)
-    tell = watcher or (lambda _done, _total: None)
-    entry = fastest_entry(Network(model, calibration[:ENTRY_IMAGES]), network.probes(PROBES), folder)
-    tell(1, STEPS)
+    steps = Steps(watcher, STEPS)
+    network = Network(model, calibration, steps.pulse)
+    sketch = Network(model, calibration[:ENTRY_IMAGES], steps.pulse)
+    entry = fastest_entry(sketch, network.probes(PROBES), folder)
+    steps.reach(1)
     for number, recipe in enumerate(_recipes(network, entry, folder, deadline)):
         if number and time.monotonic() > deadline:
             return
         verdict = attempts.attempt(recipe, functools.partial(network.made, recipe))
-        tell(min(number + 2, STEPS), STEPS)
+        steps.reach(number + 2)
         if verdict is not None and verdict.passed:
             return
         too_slow = verdict is not None and verdict.speedup is not None and verdict.speedup < LEAST_SPEEDUP

@@ -86,6 +86,10 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda _: ("/v1/models/new/versions", {"json": {"architecture": "resnet18", "weights": "imagenet"}}),
         [("job.create", "job")],
     ),
+    ("POST", "/v1/models/{name}/versions/{number}/variants"): (
+        lambda _: ("/v1/models/audited/versions/1/variants", {"json": {"dataset": "builtin:digits"}}),
+        [("job.create", "job")],
+    ),
     ("POST", "/v1/finetunes"): (
         lambda house: ("/v1/finetunes", {"json": {**FINETUNE, "dataset": house.dataset}}),
         [("job.create", "job")],

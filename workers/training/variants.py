@@ -2,6 +2,9 @@
 
 import dataclasses
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +57,16 @@ class VariantsJob:
         dataset = open_dataset(request.dataset, self.datasets, self.folder_cache, self.settings.cache)
         images = choose_images(manifest, dataset)
 
+        # An earlier attempt has left nothing to go on with.
+        shutil.rmtree(work_dir, ignore_errors=True)
         folder = work_dir / f"artifact-{attempt.short_id}"
         folder.mkdir(parents=True)
         reports: dict[str, VariantReport]
         if len(images.judging) < FEWEST_IMAGES or not len(images.calibrating):
             reports = {precision: _too_few(precision, images) for precision in precisions_of(request)}
         else:
-            reports = self._try(precisions_of(request), artifact, folder, manifest, images, reporter)
+            with temporary_files_in(work_dir / "tmp"):
+                reports = self._try(precisions_of(request), artifact, folder, manifest, images, reporter)
 
         reporter.phase("publishing")
         copy_files(artifact, folder, manifest, leave_out={model_file(precision) for precision in reports})
@@ -123,6 +129,17 @@ class VariantsJob:
                 watcher=reporter.progress,
             )
         return reports
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """What libraries write to files of their own, and leave when the process is killed, goes with the folder."""
+    folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def precisions_of(request: VariantsRequest) -> tuple[Precision, ...]:

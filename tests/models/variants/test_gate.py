@@ -73,11 +73,14 @@ def test_a_graph_that_does_more_is_measured_to_be_slower(model, judged, tmp_path
     nodes = graph.graph.node
     softmax = nodes[-1]
     last = softmax.input[0]
-    ones = numpy_helper.from_array(np.eye(6, 2000, dtype=np.float32), "wide")
+    ones = numpy_helper.from_array(np.eye(6, 2000, dtype=np.float32), "spread")
     back = numpy_helper.from_array(np.eye(2000, 6, dtype=np.float32), "back")
     square = numpy_helper.from_array(np.eye(2000, dtype=np.float32), "square")
     graph.graph.initializer.extend([ones, back, square])
-    extra = [helper.make_node("MatMul", [last, "wide"], ["w"]), helper.make_node("MatMul", ["w", "square"], ["s"])]
+    extra = [
+        helper.make_node("MatMul", [last, "spread"], ["w"]),
+        helper.make_node("MatMul", ["w", "square"], ["s"]),
+    ]
     extra.append(helper.make_node("MatMul", ["s", "back"], ["b"]))
     softmax.input[0] = "b"
     del nodes[-1]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def building(monkeypatch: pytest.MonkeyPatch, *, passes: bool) -> list[str]:
         tried.append(precision)
         assert len(how["calibration"]) > 0
         assert how["calibration"].dtype == np.uint8
+        assert target.parent.parent == Path(tempfile.gettempdir()).parent
         how["watcher"](1, 2)
         verdict = Gate(model, images, labels).judge(model, measure_speed=False)
         if passes:
@@ -266,9 +268,12 @@ def test_killed_before_its_commit_it_leaves_the_old_files_and_is_done_again(
         with pytest.raises(SystemExit):
             trainer.run_here(job)
     assert trainer.registry.resolve("colours:1") == version
+    work = trainer.settings.data / "work" / job.id
+    (left,) = work.glob("artifact-*")
     with trainer.database.session() as session:
         session.execute(update(JobRow).values(lease_until=from_now(-1)))
     assert trainer.run_here(job).state == JobState.SUCCEEDED
+    assert not left.exists()
     now = trainer.registry.resolve("colours:1")
     folders = {key.split("/")[3] for key in trainer.blobs.list(f"models/colours/{job.id}")}
     assert folders == {now.artifact.rpartition("/")[2]}
