@@ -1,7 +1,7 @@
 """The version of a card, which only the registry knows: the gateway writes it in while it serves the page.
 
-A card is written before its version has a number and before there are variants, and aliases move. So the file leaves
-a place empty, which a browser does not show. Knows no template and no registry.
+A card is written before its version has a number and variants, and aliases move. So the file leaves a place empty,
+which a browser does not show. Knows no template and no registry.
 """
 
 import html
