@@ -133,6 +133,8 @@ def _words(job: Json, *, brief: bool = False) -> list[str]:
         return [state]
     progress = job.get("progress") or {}
     words = [str(progress.get("phase") or state)]
+    if words == ["trying"] and progress.get("precision"):
+        words = [f"trying {progress['precision']}"]
     if progress.get("done") is not None:
         of_all = f" of {progress['total']}" if progress.get("total") else ""
         words.append(f"{progress['done']}{of_all}")

@@ -140,6 +140,32 @@ def test_promoting_and_rolling_back_under_half_the_machines_load_drops_and_mixes
             assert scored["probability"] == pytest.approx(probability, abs=1e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_variant_of_it_passes_the_gate_or_is_refused_with_the_numbers(
+    service: Stack, ants_and_bees: str, learnt: list[dict[str, Any]]
+) -> None:
+    """Last, for what answers from then on may be the variant."""
+    version = learnt[0]["result"]["version"]
+    path = f"/v1/models/ants-bees/versions/{version}"
+    before = httpx.get(service.url + path).json()
+    job = ended(service, post(service, f"{path}/variants", dataset=ants_and_bees, precisions=["int8"]), 700)
+    report = httpx.get(f"{service.url}{path}/variants").json()["variants"]["int8"]
+    assert report == job["result"]["variants"]["int8"]
+    assert (job["result"]["calibrated_on"], report["images"]) == (128, 153)
+    assert report["passed"] == (report["reason"] is None)
+    assert None not in (report["accuracy"], report["difference_interval"], report["agreement"])
+    after = httpx.get(service.url + path).json()
+    assert after["metrics"] == before["metrics"]
+    files = after["manifest"]["files"]
+    assert files["model.onnx"] == before["manifest"]["files"]["model.onnx"]
+    assert ("model.int8.onnx" in files) == report["passed"]
+    if report["passed"]:
+        assert report["difference"] >= -0.5
+        assert report["agreement"] >= 0.98
+        assert report["speedup"] > 1
+
+
 def bees_and_ants(archive: Path, count: int) -> list[bytes]:
     with zipfile.ZipFile(archive) as members:
         names = [name for name in sorted(members.namelist()) if name.startswith("val/") and name.endswith(".jpg")]
@@ -159,7 +185,8 @@ def promote(service: Stack, version: int) -> None:
 
 
 def finetuned(service: Stack, dataset: str, **fields: Any) -> dict[str, Any]:
-    request = {"model": "ants-bees", "dataset": dataset, "architecture": ARCHITECTURE, **fields}
+    what = {"architecture": ARCHITECTURE, "variants": "none"}
+    request = {"model": "ants-bees", "dataset": dataset, **what, **fields}
     return ended(service, post(service, "/v1/finetunes", **request))
 
 
@@ -170,10 +197,10 @@ def post(service: Stack, path: str, **fields: Any) -> dict[str, Any]:
     return job
 
 
-def ended(service: Stack, job: dict[str, Any]) -> dict[str, Any]:
+def ended(service: Stack, job: dict[str, Any], within_s: float = 180) -> dict[str, Any]:
     """The job as it is in the end, which has to be success."""
     url = f"{service.url}/v1/jobs/{job['id']}"
-    service.wait_until(lambda: httpx.get(url).json()["state"] not in ("queued", "running"), "the job", 180)
+    service.wait_until(lambda: httpx.get(url).json()["state"] not in ("queued", "running"), "the job", within_s)
     found: dict[str, Any] = httpx.get(url).json()
     assert found["state"] == "succeeded", found
     return found

@@ -92,6 +92,16 @@ def test_a_dataset_is_learnt_and_served_by_hosts_that_share_three_urls(fleet: Fl
     answer = fleet.post("/v1/models/colours/classify", **body)
     assert answer["predictions"][0]["classes"][0]["label"] == "blue"
 
+    # Variants of it: the version has other files then, and nobody notices.
+    asked = fleet.post("/v1/models/colours/versions/1/variants", json={"dataset": dataset, "precisions": ["int8"]})
+    tried = fleet.ended(asked)["result"]["variants"]["int8"]
+    assert "at least 50" in tried["reason"]
+    listed = httpx.get(f"{fleet.url}/v1/models/colours/versions/1/variants", timeout=30).json()
+    assert listed["variants"]["int8"] == tried
+    again = fleet.post("/v1/models/colours/classify", **body)
+    assert again["predictions"][0]["classes"] == answer["predictions"][0]["classes"]
+    assert list((training.folder / "data" / "work").glob("*")) == []
+
 
 def test_a_training_whose_host_is_lost_goes_on_from_its_checkpoint_on_another(fleet: Fleet) -> None:
     fleet.add("gateway")

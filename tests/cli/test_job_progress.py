@@ -33,6 +33,11 @@ TRAINING: dict[str, Any] = {
             {**TRAINING, "progress": {**TRAINING["progress"], "validation_accuracy": 0.9}},
             "training, epoch 3 of 20, loss 0.123, accuracy 97.8 %, validation 90.0 %, 1:05 left",
         ),
+        (
+            {"state": "running", "progress": {"phase": "trying", "precision": "int8", "done": 2, "total": 6}},
+            "trying int8, 2 of 6",
+        ),
+        ({"state": "running", "progress": {"phase": "publishing", "precision": "int8"}}, "publishing"),
         ({"state": "succeeded", "progress": {"phase": "publishing"}}, "succeeded"),
     ],
 )

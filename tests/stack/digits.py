@@ -51,7 +51,8 @@ class Digits:
 
 def finetune(project: Project, dataset: str, **fields: Any) -> str:
     """The id of a new job."""
-    request = {"model": MODEL, "dataset": dataset, "architecture": "lenet5", "weights": "none", **fields}
+    what = {"architecture": "lenet5", "weights": "none", "variants": "none"}
+    request = {"model": MODEL, "dataset": dataset, **what, **fields}
     with project.client() as client:
         return str(client.finetune(request)["id"])
 

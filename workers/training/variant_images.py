@@ -13,10 +13,11 @@ from models.training.errors import UntrainableDataset
 from models.training.seeds import derive_seed
 from models.training.split import ImageList, Split, split_again, split_dataset
 from models.validation import shortened
+from models.variants.build import MOST_CALIBRATION_IMAGES
 from workers.jobs.failure import InvalidRequest
 
 # So many bound the time on a large dataset: with 2,000 the accuracy's interval is about a point wide.
-MOST_CALIBRATING, MOST_JUDGING = 200, 2000
+MOST_CALIBRATING, MOST_JUDGING = MOST_CALIBRATION_IMAGES, 2000
 # Where there is no split, as many of the images calibrate.
 CALIBRATING_SHARE = 0.2
 MOST_LABELS_TOLD = 20

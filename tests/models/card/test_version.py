@@ -47,3 +47,12 @@ def test_the_gateway_needs_no_template_and_no_array_for_it() -> None:
         "print([m for m in ('numpy', 'PIL', 'jinja2', 'matplotlib', 'torch') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_variants_that_came_later_stand_beside_the_number() -> None:
+    page = f"<title>x</title>{PLACE}".encode()
+    assert b'<span class="badge">also as int8, fp16</span>' in insert_version(
+        page, "html", 1, (), ("int8", "fp16")
+    )
+    markdown = insert_version(PLACE.encode(), "md", 1, ("production",), ("int8",))
+    assert markdown == b"**Version 1 (production), also as int8**"

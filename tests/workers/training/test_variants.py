@@ -305,7 +305,7 @@ def test_a_version_learnt_from_the_dataset_is_judged_by_what_did_not_train_it(
     job = trainer.ledger.get(taught["variants_job"])
     assert job.request == {"model": "colours", "version": 1, "dataset": dataset, "precisions": "auto"}
     told = result_of(trainer.run_here(job))
-    assert (told["judged_on"], told["calibrated_on"]) == (90, 200)
+    assert (told["judged_on"], told["calibrated_on"]) == (90, 128)
     assert trainer.registry.resolve("colours:1").job_id != job.id
 
 
