@@ -85,8 +85,8 @@ def uncopied_values() -> PythonRespSerializer:
     return PythonRespSerializer(SMALL_VALUE_BYTES, _encoded)
 
 
-def _encoded(value: bytes | str | int) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _encoded(value: bytes | bytearray | str | int) -> bytes | bytearray:
+    return value if isinstance(value, (bytes, bytearray)) else str(value).encode()
 
 
 @dataclass
@@ -114,7 +114,7 @@ class CeleryExchange:
             image.key if isinstance(image, StoredImage) else f"{stem}{n}" for n, image in enumerate(images)
         )
 
-    async def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    async def append(self, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
         await asyncio.get_running_loop().run_in_executor(self._senders, self._append, key, data, size, keep)
 
@@ -143,7 +143,7 @@ class CeleryExchange:
         finally:
             del self._pending[batch.batch]
 
-    def _append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def _append(self, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         try:
             with self.transit.pipeline(transaction=False) as pipe:
                 pipe.append(key, data)
