@@ -2,8 +2,9 @@
 
 In each round it is started on a folder with a model, once with the packages compiled and once as after an
 installation that compiles none, and sent a photograph as soon as it is ready. The last one is then kept busy
-with small and with large photographs. It ends with 0 where a start takes at most 3 s and gateway and worker hold no
-more memory than they may.
+with small and with large photographs.
+
+It ends with 0 where a start takes at most 3 s and neither gateway nor worker holds more memory than it may.
 """
 
 import argparse
