@@ -8,8 +8,8 @@ PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench isolation teaching gpu soak sbom audit-pins docs \
-        lock clean
+.PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench start-bench isolation \
+        teaching gpu soak sbom audit-pins docs lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ chaos: $(READY) ## Faults of every kind under load, by a printed seed; SEEDS=20 
 bench: $(READY) ## Measure against this machine's limit; PEERS=all installs and drives the peers too, JSON=FILE
 	@$(BIN)/python -m benchmarks.run $(if $(PEERS),--peers $(PEERS)) $(if $(JSON),--json $(JSON))
 
+start-bench: $(READY) ## Measure how long a start takes, and what each process holds in memory
+	@$(BIN)/python -m benchmarks.start
+
 isolation: $(READY) ## Measure how bulk work beside them slows interactive images
 	@$(BIN)/python -m benchmarks.isolation
 
@@ -93,13 +96,14 @@ clean: ## Remove everything that set-up and tools made (never the data folder)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Compiled here, for otherwise the first start of each process does it, and every one where Python may not write.
 # Names no index: the user's own pip and uv settings decide where packages come from.
 $(READY): $(PINS)
 	@echo "Setting up $(VENV) (once; several GB, a few minutes) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fovea needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another with PYTHON=...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.txt requirements/uv.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt requirements/uv.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 	@echo "Ready."

@@ -1,5 +1,6 @@
 """What `fovea doctor` looks at. Each check is a function without arguments it could fail on: it reports."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -28,6 +29,8 @@ _NEEDED = (
     "pillow", "typer", "rich", "httpx", "psutil",
 )  # fmt: skip
 _ALSO = ("psycopg", "s3fs", "onnx", "torchvision", "timm", "scikit-learn")
+# Large ones, of which the first is in every process and the last in trainers.
+_COMPILED = ("celery", "sqlalchemy", "fastapi", "torch")
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 
 
@@ -53,6 +56,7 @@ def run_checks(data: Path, weights: Path) -> list[CheckResult]:
     checks: list[Callable[[], CheckResult]] = [
         check_python,
         check_packages,
+        check_bytecode,
         check_runtimes,
         check_onnxruntime,
         check_torch,
@@ -81,6 +85,25 @@ def check_packages() -> CheckResult:
         fix = "install what is missing: pip install 'fovea[all]'"
         return CheckResult("packages", Level.PROBLEM, f"{', '.join(missing)} not installed; {detail}", fix, found)
     return CheckResult("packages", Level.OK, detail, facts=found)
+
+
+def check_bytecode(
+    names: tuple[str, ...] = _COMPILED, *, may_write: bool = not sys.dont_write_bytecode
+) -> CheckResult:
+    """Some installers leave compiling to the first start; where that may not write, every start does it again."""
+    found = {name: spec.origin for name in names if (spec := importlib.util.find_spec(name)) and spec.origin}
+    bare = {name: origin for name, origin in found.items() if not _is_compiled(origin)}
+    if not bare:
+        return CheckResult("bytecode", Level.OK, "packages are compiled")
+    detail = f"not compiled: {', '.join(bare)}"
+    folder = Path(next(iter(bare.values()))).parents[1]
+    if may_write and os.access(folder, os.W_OK):
+        return CheckResult("bytecode", Level.OK, f"{detail}; the first start does it, and takes longer")
+    why = "Python may not write there" if may_write else "PYTHONDONTWRITEBYTECODE is set"
+    fix = f"compile them once: {sys.executable} -m compileall -q {folder}"
+    return CheckResult(
+        "bytecode", Level.WARNING, f"{detail}, and {why}: every start takes three times as long", fix
+    )
 
 
 def check_runtimes(names: tuple[str, ...] = _RUNTIMES) -> CheckResult:
@@ -190,6 +213,10 @@ def _installed(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _is_compiled(source: str) -> bool:
+    return Path(importlib.util.cache_from_source(source)).is_file()
 
 
 def _probe(subject: str) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class CeleryExchange:
         )
         return Place(server, self.lines[server].reply_to, names)
 
-    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    async def append(self, server: str, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
         line = self.lines[server]
         try:

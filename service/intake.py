@@ -21,8 +21,9 @@ from storage.keys import Key
 from workers.contract.queues import IMAGE_PREFIX
 from workers.transit import place
 
-# Most photographs as classifiers like them are smaller, and travel with their batch in one round trip.
-PIECE_BYTES = 256 * 2**10
+# Most photographs as classifiers like them are smaller, and travel with their batch in one round trip. Less than
+# the 256 KiB that one read of a socket brings: of a large one, each read is passed on by itself and as it came.
+PIECE_BYTES = 240 * 2**10
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ImageStore(Protocol):
         """The names of those that can be used now, one at least."""
         ...
 
-    async def append(self, server: str, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    async def append(self, server: str, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises BrokerUnavailable."""
         ...
 
@@ -162,7 +163,7 @@ class Reception:
         self.keys.append(f"{self.stem}{len(self.keys)}")
         return self.keys[-1]
 
-    async def store(self, key: str, data: bytes, size: int) -> None:
+    async def store(self, key: str, data: bytes | bytearray, size: int) -> None:
         """Add to an image, which has `size` bytes then. Raises BrokerUnavailable."""
         self.intake.store_on(self, len(data))
         await self.intake.store.append(self.server, key, data, size, self.keys)
@@ -199,16 +200,19 @@ class IncomingImage:
             self._refuse(Problem(413, "too_large", ""))
             return
         self.reception.hold(len(data))
-        self._gathered += data
+        piece: bytes | bytearray = data
+        if self._gathered or len(data) <= PIECE_BYTES:
+            self._gathered += data
+            piece = self._gathered
         if not self._is_begun and self.size >= BEGIN_BYTES:
-            self._check_begin()
-        if len(self._gathered) > PIECE_BYTES:
-            await self._pass_on()
+            self._check_begin(piece)
+        if len(piece) > PIECE_BYTES and not self._problem:
+            await self._pass_on(piece)
 
     async def finish(self) -> SentImage:
         """The whole image. Raises BrokerUnavailable."""
         if not self._is_begun and not self._problem:
-            self._check_begin()
+            self._check_begin(self._gathered)
         if self._problem:
             if self._problem.code == "too_large":
                 most = self.reception.limits.max_image_bytes
@@ -217,12 +221,12 @@ class IncomingImage:
         if self._key is None:
             return SentImage(self.name, bytes(self._gathered))
         if self._gathered:
-            await self._pass_on()
+            await self._pass_on(self._gathered)
         return SentImage(self.name, StoredImage(self._key, self.size, self._cost, self.reception.server))
 
-    def _check_begin(self) -> None:
+    def _check_begin(self, content: bytes | bytearray) -> None:
         self._is_begun = True
-        begin = bytes(self._gathered[:BEGIN_BYTES])
+        begin = bytes(content[:BEGIN_BYTES])
         if image_format(begin) is None:
             reason = no_image(begin)
             self._refuse(Problem(400, "not_an_image", f"{reason[0].upper()}{reason[1:]}."))
@@ -231,13 +235,13 @@ class IncomingImage:
         self._problem = problem
         self._gathered.clear()
 
-    async def _pass_on(self) -> None:
-        data = bytes(self._gathered)
-        self._gathered.clear()
+    async def _pass_on(self, piece: bytes | bytearray) -> None:
+        # Not copied: with many on their way, while a few threads send, copies are half of what a gateway holds.
+        self._gathered = bytearray()
         if self._key is None:
             self._key = self.reception.new_key()
-            self._cost = decoding_cost(data)
-        await self.reception.store(self._key, data, self.size)
+            self._cost = decoding_cost(bytes(piece))
+        await self.reception.store(self._key, piece, self.size)
 
 
 def _too_many(what: str) -> Problem:

@@ -45,8 +45,8 @@ def uncopied_values() -> PythonRespSerializer:
     return PythonRespSerializer(SMALL_VALUE_BYTES, _encoded)
 
 
-def _encoded(value: bytes | str | int) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+def _encoded(value: bytes | bytearray | str | int) -> bytes | bytearray:
+    return value if isinstance(value, (bytes, bytearray)) else str(value).encode()
 
 
 def open_lines(servers: Sequence[TransitServer]) -> dict[str, "Line"]:
@@ -114,7 +114,7 @@ class Line:
             self.note_away()
             raise TransitAway(str(error)) from error
 
-    def append(self, key: str, data: bytes, size: int, keep: Sequence[str]) -> None:
+    def append(self, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises TransitAway."""
         try:
             with self.transit.pipeline(transaction=False) as pipe:

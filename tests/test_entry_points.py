@@ -7,7 +7,7 @@ import pytest
 
 TRAINING = ("torch", "torchvision", "timm", "sklearn", "matplotlib", "onnx")
 # What is optional to libraries that every process has, and used by none (`workers/lean.py`).
-UNUSED = ("rich", "pygments", "opentelemetry.sdk", "psutil")
+UNUSED = ("rich", "pygments", "opentelemetry.sdk", "psutil", "yaml")
 MIGRATION = ("alembic", "mako")
 INFERENCE = ("onnxruntime", "numpy", "PIL")
 ABSENT = {

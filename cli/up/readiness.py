@@ -39,11 +39,11 @@ def read_readiness(client: ApiClient) -> Json | None:
         return None
 
 
-def await_ready(client: ApiClient, require_alive: Callable[[], None]) -> None:
+def await_ready(client: ApiClient, require_alive: Callable[[], None], *, poll_s: float = 0.2) -> None:
     """Wait until all parts are ready. Raises StartFailed after `START_S`, and what `require_alive` raises."""
     deadline = time.monotonic() + START_S
     while waiting := parts_not_ready(read_readiness(client)):
         require_alive()
         if time.monotonic() > deadline:
             raise StartFailed(f"Fovea at {client.url} is not ready after {START_S:.0f} s: {', '.join(waiting)}")
-        time.sleep(0.2)
+        time.sleep(poll_s)

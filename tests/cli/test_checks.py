@@ -1,5 +1,6 @@
 """Each of the doctor's checks finds the fault it is there for."""
 
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,17 @@ def test_a_runtime_that_cannot_be_loaded_is_a_problem(tmp_path: Path, monkeypatc
     assert finding.level is Level.PROBLEM
     assert "libcudart.so.13 is missing" in finding.detail
     assert "another processor" in checks.check_torch().detail
+
+
+def test_packages_that_every_start_compiles_anew_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site" / "bare"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(package.parent))
+    finding = checks.check_bytecode(("bare", "not-installed"), may_write=False)
+    assert finding.level is Level.WARNING
+    assert "not compiled: bare, and PYTHONDONTWRITEBYTECODE is set" in finding.detail
+    assert finding.fix.endswith(f"-m compileall -q {package.parent}")
+    assert "the first start" in checks.check_bytecode(("bare",), may_write=True).detail
+    py_compile.compile(str(package / "__init__.py"))
+    assert checks.check_bytecode(("bare",), may_write=False).detail == "packages are compiled"
