@@ -12,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import statistics
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import psutil
+import structlog
 
 from benchmarks.scale import BATCH, Image, Meter, private_redis
 from service.background import Background
@@ -149,7 +151,7 @@ def answer(broker: str, transit: str) -> None:
 def table(rounds: Sequence[Sequence[Spread]]) -> str:
     """The medians of all rounds; rates as ratios to one server within each round."""
     lines = [
-        "| servers | rate, of one server's | Redis, all | Redis, the busiest | gateway | worker | share of each server |",
+        "| servers | rate, of one's | Redis, all | Redis, the busiest | gateway | worker | share of each server |",
         "|---" * 7 + "|",
     ]
     for servers in sorted(spread.servers for spread in rounds[0]):
@@ -178,14 +180,14 @@ def main(arguments: list[str]) -> int:
     if options.answer:
         answer(*options.answer)
         return 0
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rounds = []
     for number in range(options.rounds):
         order = options.servers if number % 2 == 0 else options.servers[::-1]
         rounds.append([measure(servers, options.batches, options.image_bytes) for servers in order])
         print(f"round {number + 1}: {', '.join(f'{s.servers}: {s.rate:,.0f} images/s' for s in rounds[-1])}")
-    print(
-        f"\nmicroseconds of a core for one image of {options.image_bytes:,} bytes; medians of {options.rounds} rounds\n"
-    )
+    what = f"one image of {options.image_bytes:,} bytes; medians of {options.rounds} rounds"
+    print(f"\nmicroseconds of a core for {what}\n")
     print(table(rounds))
     return 0
 
