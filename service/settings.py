@@ -66,7 +66,7 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     max_waiting_bytes: int = Field(
         512 * 2**20,
         gt=0,
-        description="Bytes of those, and of those being received, before 429; of several transit servers, on each.",
+        description="Bytes of those, and of those being received, before 429; on each transit server.",
     )
     classify_timeout_s: float = Field(30.0, gt=0, description="Deadline of a classify request.")
     version_cache_s: float = Field(1.0, ge=0, description="How long a model reference may be remembered.")
