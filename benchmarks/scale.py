@@ -83,20 +83,31 @@ class Fleet:
 
 
 def reckon(
-    workers: int, costs: Costs, image: Image, *, cores: int = 4, beat_s: float = 0.3, look_s: float = 0.25
+    workers: int,
+    costs: Costs,
+    image: Image,
+    *,
+    cores: int = 4,
+    servers: int = 1,
+    beat_s: float = 0.3,
+    look_s: float = 0.25,
 ) -> Fleet:
-    """The fleet at the rate that its workers can do; with as many gateways as that rate needs."""
+    """The fleet at the rate that its workers can do; with as many gateways as that rate needs.
+
+    Images are spread over the transit `servers`; each of them has all heartbeats and is looked at by every
+    gateway. What is told of a transit server is told of any one of them.
+    """
     rate = FULL * workers * cores * 1e3 / image.worker_ms
-    looks_of_gateway = costs.look_gateway_us * workers / look_s / 1e6
+    looks_of_gateway = servers * costs.look_gateway_us * workers / look_s / 1e6
     gateways = max(1, math.ceil(rate * image.gateway_ms / 1e3 / max(0.1, FULL - looks_of_gateway)))
     looks = gateways / look_s
     # A link carries as much each way: images go in once and out once, looks come out.
-    link = rate * costs.transit_bytes / 2 + looks * costs.look_bytes * workers
+    link = rate / servers * costs.transit_bytes / 2 + looks * costs.look_bytes * workers
     return Fleet(
         workers,
         rate,
         gateways,
-        rate * costs.transit_us / 1e6,
+        rate / servers * costs.transit_us / 1e6,
         link / LINK_BYTES,
         (rate / BATCH * costs.broker_us + workers * costs.idle_us) / 1e6,
         (workers / beat_s * costs.beat_us + looks * workers * costs.look_redis_us) / 1e6,
@@ -104,12 +115,12 @@ def reckon(
     )
 
 
-def most_workers(costs: Costs, image: Image, *, cores: int) -> tuple[int, str]:
-    """How many workers one pair of Redis servers carries, and what is full with one more."""
+def most_workers(costs: Costs, image: Image, *, cores: int, servers: int = 1) -> tuple[int, str]:
+    """How many workers one broker and so many transit servers carry, and what is full with one more."""
     workers = 1
-    while max(reckon(workers + 1, costs, image, cores=cores).full.values()) <= FULL:
+    while max(reckon(workers + 1, costs, image, cores=cores, servers=servers).full.values()) <= FULL:
         workers += 1
-    shares = reckon(workers + 1, costs, image, cores=cores).full
+    shares = reckon(workers + 1, costs, image, cores=cores, servers=servers).full
     return workers, max(shares, key=lambda name: shares[name])
 
 
@@ -140,7 +151,7 @@ def private_redis() -> Iterator[str]:
             process.wait(10)
 
 
-class _Meter:
+class Meter:
     """What a Redis server has used since the meter was made."""
 
     def __init__(self, url: str) -> None:
@@ -164,7 +175,7 @@ class _Meter:
 def _transit(url: str, size: int, images: int) -> tuple[float, float]:
     """Of one image: in, out, its part of the reply and of what frees it; in the commands that Fovea sends."""
     data = bytes(size)
-    meter = _Meter(url)
+    meter = Meter(url)
     with connect(url) as gateway, connect(url) as worker:
         for batch in range(images // BATCH):
             keys = [f"image:{batch}:{number}" for number in range(BATCH)]
@@ -194,7 +205,7 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
         for number in range(IN_TRANSIT):
             pipe.set(f"image:{number}", b"x")
         pipe.execute()
-    meter = _Meter(url)
+    meter = Meter(url)
     with connect(url) as client:
         for _ in range(rounds):
             for beat in beats:
@@ -213,7 +224,7 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
             return (time.process_time() - began) * 1e6 / times / workers
 
     looks = 60
-    meter = _Meter(url)
+    meter = Meter(url)
     gateway_us = asyncio.run(look(looks - 1))
     used = meter.used()
     return beat_us, used["us"] / looks / workers, gateway_us, used["bytes"] / looks / workers
@@ -222,7 +233,7 @@ def _signs(url: str, workers: int) -> tuple[float, float, float, float]:
 def _broker(url: str, messages: int, idle_s: float) -> tuple[float, float, float]:
     """Of one message through Celery, sent to acknowledged; commands and time of an idle worker each second."""
     app = make_celery(url)
-    meter = _Meter(url)
+    meter = Meter(url)
     time.sleep(idle_s)
     # What the server does for itself.
     alone_us = meter.used()["us"] / idle_s
@@ -231,10 +242,10 @@ def _broker(url: str, messages: int, idle_s: float) -> tuple[float, float, float
         try:
             _send(app, 1)
             _await(client, "consumed", 1)
-            meter = _Meter(url)
+            meter = Meter(url)
             time.sleep(idle_s)
             idle = meter.used()
-            meter = _Meter(url)
+            meter = Meter(url)
             began = time.monotonic()
             _send(app, messages)
             _await(client, "consumed", 1 + messages)
@@ -286,6 +297,7 @@ def table(fleets: Sequence[Fleet]) -> str:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.partition("\n")[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--transit", type=int, nargs="+", default=[1, 2, 4], help="numbers of transit servers")
     parser.add_argument("--cores", type=int, default=4, help="cores of a worker")
     parser.add_argument("--worker-ms", type=float, default=Image.worker_ms, help="CPU of one image in a worker")
     parser.add_argument("--image-bytes", type=int, default=Image.size)
@@ -299,8 +311,10 @@ def main(arguments: list[str]) -> int:
     print("\n".join(f"{name:16} {value:12,.1f}" for name, value in asdict(costs).items()))
     print(f"worker core      {1e3 / image.worker_ms:12,.1f} images/s")
     print(f"gateway cores    {image.gateway_ms:12,.1f} for 1,000 images/s\n")
-    most, full = most_workers(costs, image, cores=options.cores)
-    print(f"one pair of Redis servers carries {most} workers of {options.cores} cores; then full: {full}\n")
+    for servers in options.transit:
+        most, full = most_workers(costs, image, cores=options.cores, servers=servers)
+        print(f"{servers} transit: {most} workers of {options.cores} cores; then full: {full}")
+    print()
     print(table([reckon(workers, costs, image, cores=options.cores) for workers in options.workers]))
     return 0
 

@@ -62,6 +62,7 @@ def open_lines(servers: Sequence[TransitServer]) -> dict[str, "Line"]:
             connect(server.url, **options, command_packer=uncopied_values()),
             connect_async(server.url, **(options if is_one else {**options, "retry": AsyncRetry(NoBackoff(), 1)})),
             reply_to,
+            is_one_of_several=not is_one,
         )
         for server in servers
     }
@@ -75,7 +76,9 @@ def new_reply_list() -> str:
 class Line:
     """To the server called `name`, number `number` of this gateway's; replies come by the list `reply_to` there.
 
-    It has threads of its own, so that a server that does not answer keeps nothing waiting that is for another one.
+    It has threads of its own, so that a server that does not answer keeps nothing waiting that is for another
+    one. Where it `is_one_of_several` nothing new is begun while it is away, so that what waits for a thread need
+    not wait.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Line:
     transit: Redis
     replies: AsyncRedis
     reply_to: str
+    is_one_of_several: bool = False
     _away_until: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +106,8 @@ class Line:
 
     def put(self, images: Mapping[str, bytes | None], expires_ms: int) -> None:
         """Images by their keys; None for one that is there, which goes on being kept. Raises TransitAway."""
+        if None not in images.values():
+            self._require_there()
         try:
             with self.transit.pipeline(transaction=False) as pipe:
                 for key, image in images.items():
@@ -116,6 +122,7 @@ class Line:
 
     def append(self, key: str, data: bytes | bytearray, size: int, keep: Sequence[str]) -> None:
         """Add to an image, which has `size` bytes then; none of `keep` expires. Raises TransitAway."""
+        self._require_there()
         try:
             with self.transit.pipeline(transaction=False) as pipe:
                 pipe.append(key, data)
@@ -137,6 +144,10 @@ class Line:
         if not isinstance(data, bytes) or len(data) != size:
             raise TransitAway(f"{key} is gone.")
         return data
+
+    def _require_there(self) -> None:
+        if self.is_one_of_several and self.is_away:
+            raise TransitAway("It was away a moment ago.")
 
     async def drop(self, keys: Sequence[str]) -> None:
         """Forget images, as far as they are there. While Redis is away nothing happens: they expire."""

@@ -64,7 +64,9 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     max_batch_bytes: int = Field(64 * 2**20, gt=0, description="A batch closes when its images reach this size.")
     max_waiting: int = Field(256, gt=0, description="Images waiting or in flight before 429.")
     max_waiting_bytes: int = Field(
-        512 * 2**20, gt=0, description="Bytes of those, and of those being received, before 429."
+        512 * 2**20,
+        gt=0,
+        description="Bytes of those, and of those being received, before 429; on each transit server.",
     )
     classify_timeout_s: float = Field(30.0, gt=0, description="Deadline of a classify request.")
     version_cache_s: float = Field(1.0, ge=0, description="How long a model reference may be remembered.")
