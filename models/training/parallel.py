@@ -119,7 +119,7 @@ def train_on_ranks(
             file = Path(name) / "task.pickle"
             file.write_bytes(pickle.dumps(task))
             with RankProcesses(file, ranks) as processes:
-                end = _Following(processes, watcher, checkpoints, silence_s).until_the_end()
+                end = Following(processes, watcher, checkpoints, silence_s).until_the_end()
             if isinstance(end, FitResult):
                 break
             logger.warning("a rank's memory is used up; all begin anew with %d images at once", end.images)
@@ -129,7 +129,7 @@ def train_on_ranks(
     return end
 
 
-class _Following:
+class Following:
     """Stays with the ranks of one start until one of them has said its last word, or dies, or all stand still."""
 
     def __init__(
@@ -202,7 +202,7 @@ class _Following:
                 self._processes.tell(0, Stop(wanted.reason, wanted.keep_best, wanted.resume))
 
     def _raise_why(self, first: tuple[int, Failed | Gone]) -> None:
-        """Of everything that has gone wrong, raise what was not because of another rank."""
+        """Of everything that has gone wrong, raise the first that was not because of another rank."""
         found = [first]
         count = self._processes.count
         until = time.monotonic() + SETTLING_S
@@ -210,16 +210,12 @@ class _Following:
             for rank, message in self._processes.messages(left):
                 if isinstance(message, Failed | Gone):
                     found.append((rank, message))
-        for rank, message in found:
-            if isinstance(message, Gone):
-                raise death_of(f"Rank {rank} of the {count} that trained together", message)
-        failures = [
-            (message.by_others, rank, message.error) for rank, message in found if isinstance(message, Failed)
-        ]
-        _, rank, error = min(failures, key=lambda failure: failure[0])
-        logger.error("rank %d of %d failed: %r", rank, count, error)
-        error.add_note(f"rank {rank} of the {count} that trained together")
-        raise error
+        rank, why = next(((rank, why) for rank, why in found if isinstance(why, Gone) or not why.by_others), first)
+        if isinstance(why, Gone):
+            raise death_of(f"Rank {rank} of the {count} that trained together", why)
+        logger.error("rank %d of %d failed: %r", rank, count, why.error)
+        why.error.add_note(f"rank {rank} of the {count} that trained together")
+        raise why.error
 
     def _require_movement(self) -> None:
         now, ranks = time.monotonic(), range(self._processes.count)

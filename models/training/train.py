@@ -167,8 +167,9 @@ def _train_on_images(
         seed,
         colours=_colours(recipe, inputs),
     )
-    ranks = ranks_for(devices, device, recipe, len(inputs.train))
-    if ranks > 1 and checkpoints is not None:
+    # Ranks need a folder beside that of the checkpoints.
+    ranks = 1 if checkpoints is None else ranks_for(devices, device, recipe, len(inputs.train))
+    if checkpoints is not None and ranks > 1:
         result = train_on_ranks(training, ranks, device, watcher, checkpoints, silence_s=devices.silence_s)
     else:
         result = fit(training.state(device, Alone(), checkpoints), watcher)
