@@ -118,6 +118,13 @@ class Transit:
             return server
         if self.is_one or not server:
             return self.names[0]
+        self.require_known(server)
+        return server
+
+    def require_known(self, server: str) -> None:
+        """Raises UnknownServer for a name that is not in the list, though it has one server only."""
+        if not server or server in self.clients:
+            return
         raise UnknownServer(
             f"The transit server {server} is not in this process's FOVEA_TRANSIT_URL. "
             "Every process needs the same list, with each server spelt alike."

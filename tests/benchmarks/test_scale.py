@@ -55,6 +55,18 @@ def test_the_first_thing_that_is_full_is_named() -> None:
     assert (more > most, full) == (True, "transit Redis, core")
 
 
+def test_images_are_shared_by_the_transit_servers_and_heartbeats_are_not() -> None:
+    one, four = (reckon(100, COSTS, Image(), servers=servers) for servers in (1, 4))
+    assert four.transit_core == pytest.approx(one.transit_core / 4)
+    assert one.transit_link / 4 < four.transit_link < one.transit_link / 3
+    assert (four.beats_core, four.broker_core) == pytest.approx((one.beats_core, one.broker_core), rel=0.1)
+    assert four.looks_of_gateway == pytest.approx(4 * one.looks_of_gateway)
+    most = [most_workers(COSTS, Image(), cores=4, servers=servers) for servers in (1, 4, 64)]
+    assert most[1][0] > 3 * most[0][0]
+    # More and more of them move the limit to what they do not share.
+    assert most[2][1] == "broker Redis, core"
+
+
 @pytest.mark.timeout(90)
 def test_every_cost_can_be_measured() -> None:
     costs = measure(Image(size=50_000), workers=40, images=200, messages=40, idle_s=1.0)

@@ -225,7 +225,7 @@ def test_a_worker_that_was_not_told_of_a_server_keeps_it_from_being_used(service
             service.wait_until(lambda: all(sent(service, 30).values()), "every server to be used again")
     finally:
         service.environment["FOVEA_TRANSIT_URL"] = listed
-    assert {reply.status for reply in load.replies} == {200}
+    assert [reply.body for reply in load.replies if reply.status != 200] == []
     assert all(is_right(reply) for reply in load.replies)
 
 

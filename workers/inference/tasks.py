@@ -93,6 +93,9 @@ def answer(
     taken = time.time()
     try:
         stored, are_there_suspects = quarantine.take(batch)
+        if None in stored:
+            # With one server any name is taken for its own; that it was another one shows now.
+            quarantine.transit.require_known(batch.server)
         fetched = time.time()
         known, present = _sorted_out(quarantine, batch.server, stored, are_there_suspects)
         result = engine.classify(

@@ -81,6 +81,21 @@ def test_an_image_whose_bytes_are_gone_is_lost_and_its_neighbours_are_not(transi
     assert [outcome.error for outcome in outcomes] == ["image_lost", None]
 
 
+def test_images_of_a_server_that_a_worker_with_one_was_not_told_of_are_not_lost(
+    transit: Redis, engine: Engine
+) -> None:
+    """The gateway has them, and sends them by one that every worker knows. With one server any name is its own."""
+    quarantine = Quarantine(Transit({"one": transit}), "w1")
+    asked = replace(batch("i1", "i2"), server="another")
+    reply = answer(engine, quarantine, asked, "w1")
+    assert (reply.error, reply.outcomes) == ("broker_unavailable", ())
+    transit.mset({"i1": picture("blue"), "i2": picture("red")})
+    outcomes = answer(engine, quarantine, asked, "w1").outcomes
+    assert [outcome.classes[0].label for outcome in outcomes] == ["blue", "red"]
+    # One that is gone from the server that is meant is gone.
+    assert answer(engine, quarantine, replace(batch("i3"), server="one"), "w1").outcomes[0].error == "image_lost"
+
+
 def test_a_batch_without_images_loads_the_model(transit: Redis, engine: Engine) -> None:
     assert answer(engine, Quarantine(Transit({"one": transit}), "w1"), batch(), "w1").error is None
     assert engine.models.artifacts() == ("colours",)
