@@ -71,7 +71,8 @@ def test_a_float16_variant_loads_as_the_model_of_its_artifact(tmp_path, model, c
     write_manifest(tmp_path, Manifest("small", tuple(labels_of_model), preprocessing, "small"))
     found = Predictor(tmp_path, device="cpu").predict(judged)
     assert found.logits.dtype == np.float32
-    assert np.abs(found.logits - gate.answers(model, judged).logits).max() < 0.1
+    expected = gate.answers(model, judged).logits
+    assert np.abs(found.logits - expected).max() < 0.05 * expected.std()
 
 
 def test_what_fails_the_gate_leaves_no_file_and_says_what_was_tried(

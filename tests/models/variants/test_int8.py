@@ -51,7 +51,8 @@ def test_equalised_it_answers_as_before(int8_network, tmp_path, model, judged):
     recipe = Recipe("minmax", per_channel=True, folded=("normalisation",), equalised=True, rounded=True)
     onnx.save(int8_network.made(recipe), tmp_path / "made.onnx")
     found, expected = answers(tmp_path / "made.onnx", judged).logits, answers(model, judged).logits
-    assert np.abs(found - expected).max() < 0.2 * expected.std()
+    # What exceeds the range that calibration saw of its channel is cut, so that single logits may be far off.
+    assert np.sqrt(((found - expected) ** 2).mean()) < 0.1 * expected.std()
 
 
 @pytest.mark.parametrize("calibrator", ["minmax", "percentile", "mse"])
