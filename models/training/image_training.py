@@ -54,7 +54,7 @@ class ImageTraining:
         """What the loop trains; the network itself learns. The arguments are those of TrainingState."""
         recipe = self.recipe
         normalise = Normalise(self.preprocessing).to(device)
-        layout = memory_format(device)
+        layout = memory_format(device, self.network)
         weights = sampling_weights(recipe.class_balance, self.targets)
         batches = ImageBatches(
             self.images,

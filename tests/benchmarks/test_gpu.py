@@ -75,9 +75,10 @@ def test_tables_show_medians_and_ratios() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_it_runs_in_small_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.json"
-    small = "--device cpu --model mobilenet_v3_small --batches 1 4 --seconds 0.1 --rounds 1 --images 32 --epochs 1"
+    small = "--device cpu --model mobilenet_v3_small --batches 1 4 --seconds 0.1 --rounds 1 --images 16 --epochs 1"
     code = main([*small.split(), "--batch-size", "8", "--devices", "2", "--json", str(report)])
     printed = capsys.readouterr()
     assert code == 0, printed.err

@@ -1,19 +1,25 @@
 """How a batch, the validation images and the devices are shared out."""
 
+import dataclasses
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 from support.ranks import image_training
-from support.teaching import CPU
+from support.teaching import CPU, Watching
 
 from models.errors import DeviceUnavailable
 from models.training.batches import EpochBatchSampler
+from models.training.checkpoint import Checkpoints, weights_sha256
 from models.training.group import Alone, leaves_parameters_unused, share_of, wants_shared_statistics
-from models.training.image_training import loader_processes
+from models.training.image_training import ImageTraining, loader_processes
+from models.training.interruption import Interrupted
+from models.training.loop import fit
 from models.training.parallel import Devices, ranks_for
 from models.training.precision import memory_format
 from models.training.recipe import Recipe
+from models.training.seeds import seed_everything
 from models.zoo.registry import build
 
 
@@ -100,9 +106,31 @@ def test_more_gpus_than_there_are_is_an_error() -> None:
         ranks_for(Devices(99), torch.device("cuda"), Recipe(), 1000)
 
 
-def test_images_lie_in_memory_as_their_device_wants_them() -> None:
-    assert memory_format(CPU) == torch.contiguous_format
-    assert memory_format(torch.device("cuda")) == torch.channels_last
+def test_images_lie_in_memory_as_device_and_network_want_them() -> None:
+    dense, depthwise = build("lenet5", num_classes=3), build("mobilenet_v1_025", num_classes=3)
+    assert memory_format(CPU, dense) == torch.contiguous_format
+    assert memory_format(CPU, depthwise) == torch.channels_last
+    assert memory_format(torch.device("cuda"), dense) == torch.channels_last
+
+
+def test_with_channels_last_a_resumed_training_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    def training() -> ImageTraining:
+        seed_everything(5, "network")
+        small = image_training(batch_size=32, epochs=2)
+        return dataclasses.replace(small, network=build("mobilenet_v1_025", num_classes=10))
+
+    unbroken, stopped, resumed = training(), training(), training()
+    fit(unbroken.state(CPU, Alone(), None), Watching())
+    assert unbroken.network.get_parameter("features.0.conv.weight").is_contiguous(
+        memory_format=torch.channels_last
+    )
+    checkpoints = Checkpoints(tmp_path, "this one")
+    with pytest.raises(Interrupted):
+        fit(stopped.state(CPU, Alone(), checkpoints), Watching(stop_at=(1, 3)))
+    fit(resumed.state(CPU, Alone(), checkpoints), Watching())
+    assert weights_sha256(dict(resumed.network.state_dict())) == weights_sha256(
+        dict(unbroken.network.state_dict())
+    )
 
 
 @pytest.mark.parametrize(
