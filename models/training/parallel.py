@@ -112,7 +112,7 @@ def train_on_ranks(
             local.fingerprint,
             Path(name) / "weights.safetensors",
             # What follows them is to be the first to lose patience: it knows whom to blame.
-            timeout_s=2 * silence_s,
+            timeout_s=2 * max(STARTING_S, silence_s),
         )
         while True:
             logger.info("training on %d devices (%s)", ranks, device.type)

@@ -89,6 +89,7 @@ class Trainer:
     def _beat(self) -> None:
         pause = threading.Event()
         try:
+            self.tell(self._position)
             while not pause.wait(BEAT_S):
                 self.tell(self._position)
         except OSError:
