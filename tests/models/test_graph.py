@@ -38,7 +38,7 @@ def test_a_graph_that_no_export_writes_is_refused(tmp_path: Path, graph: bytes, 
 
 def test_a_graph_that_answers_for_fewer_images_than_it_was_given_fails(tmp_path: Path) -> None:
     predictor = Predictor(write_graph(tmp_path, GRAPHS["fewer answers than images"]()), device="cpu")
-    with pytest.raises(PredictionFailed, match=r"answered \[\(1, 3\)\] for 2 images"):
+    with pytest.raises(PredictionFailed, match=r"answered logits \[\(1, 3\)\] for 2 images"):
         predictor.predict(np.zeros((2, 32, 32, 3), np.uint8))
 
 

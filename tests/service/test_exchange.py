@@ -24,6 +24,7 @@ from service.line import open_lines
 from workers.celery_app import KEY_PREFIX, make_celery
 from workers.contract.messages import ClassifyBatch, ClassifyReply, decode
 from workers.inference.engine import Engine
+from workers.inference.loaded import LoadedModels
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import answer, send_reply
 from workers.transit import Transit, transit_servers
@@ -35,7 +36,8 @@ Scenario = Callable[[CeleryExchange], Coroutine[Any, Any, None]]
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder: Path = tmp_path_factory.mktemp("artifacts")
     make_colour_artifact(folder / "colours")
-    made = Engine(lambda name: Predictor(folder / name), concurrency=1, memory_budget=2**30, max_pixels=10_000)
+    models = LoadedModels(lambda name, _: Predictor(folder / name), memory_budget=2**30)
+    made = Engine(models, concurrency=1, max_pixels=10_000)
     yield made
     made.close()
 
