@@ -7,10 +7,11 @@ from pathlib import Path
 
 import onnx
 
+from models.artifact import Precision
 from models.errors import ModelError
 from models.graph import check_graph
 from models.variants.gate import Gate, Verdict
-from models.variants.report import Attempt, Precision, Recipe, VariantReport
+from models.variants.report import Attempt, Recipe, VariantReport
 
 Watcher = Callable[[int, int], None]
 

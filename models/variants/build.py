@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from models.artifact import Precision
 from models.errors import InvalidBatch
 from models.variants.attempts import Attempts, Stopped, Watcher, with_facts_of
 from models.variants.float16 import float16
 from models.variants.gate import FEWEST_IMAGES, Gate
-from models.variants.report import PRECISIONS, Precision, Recipe, VariantReport
+from models.variants.report import PRECISIONS, Recipe, VariantReport
 from models.variants.search import search
 from system.files import written_whole
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
-Precision = Literal["float32", "int8", "fp16"]
+from models.artifact import Precision
+
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 # How the range of an activation is taken from what calibration saw: all of it, or what leaves the least error.

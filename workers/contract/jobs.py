@@ -19,7 +19,7 @@ from workers.contract.queues import JobKind
 # Small letters, as the names of weights and of models are.
 WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 
-Precision = Literal["int8", "fp16"]
+Variant = Literal["int8", "fp16"]
 
 
 class JobRequest(BaseModel):
@@ -171,7 +171,7 @@ class VariantsOptions(BaseModel):
         description="A dataset's id, or `builtin:digits`. A few of its images calibrate, others judge; those "
         "count whose labels the version has.",
     )
-    precisions: Literal["auto"] | Annotated[tuple[Precision, ...], Field(min_length=1)] = Field(
+    precisions: Literal["auto"] | Annotated[tuple[Variant, ...], Field(min_length=1)] = Field(
         "auto", description="`auto`: `int8`, and `fp16` where the training worker has a GPU."
     )
 

@@ -20,7 +20,7 @@ from storage.cache import FolderCache
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry
 from system.cores import usable_cores
-from workers.contract.jobs import Precision, VariantsRequest, VariantsResult
+from workers.contract.jobs import Variant, VariantsRequest, VariantsResult
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
 from workers.training.cleanup import PIXELS
@@ -92,7 +92,7 @@ class VariantsJob:
 
     def _try(
         self,
-        precisions: tuple[Precision, ...],
+        precisions: tuple[Variant, ...],
         artifact: Path,
         folder: Path,
         manifest: Manifest,
@@ -142,7 +142,7 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def precisions_of(request: VariantsRequest) -> tuple[Precision, ...]:
+def precisions_of(request: VariantsRequest) -> tuple[Variant, ...]:
     """Those to try. Asks for the GPU only where nobody said which."""
     if request.precisions != "auto":
         return tuple(dict.fromkeys(request.precisions))
@@ -157,7 +157,7 @@ def copy_files(artifact: Path, folder: Path, manifest: Manifest, *, leave_out: s
             shutil.copyfile(artifact / name, folder / name)
 
 
-def _too_few(precision: Precision, images: VariantImages) -> VariantReport:
+def _too_few(precision: Variant, images: VariantImages) -> VariantReport:
     calibrating, judging = len(images.calibrating), len(images.judging)
     return VariantReport(
         precision=precision,
