@@ -55,7 +55,7 @@ def up(
     host: Annotated[str, typer.Option(envvar="FOVEA_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="FOVEA_PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(envvar="FOVEA_DEVICE", help="What computes.")
+        Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(envvar="FOVEA_DEVICE", help="What computes.")
     ] = "auto",
     redis_url: Annotated[
         str | None,

@@ -103,10 +103,9 @@ def model_file(precision: str) -> str:
     return MODEL if precision == FLOAT32 else f"model.{precision}.onnx"
 
 
-def served_precisions(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a version can be asked for: float32, and the variants that passed. `manifest` is one as JSON."""
-    variants: Mapping[str, Any] = manifest.get("variants") or {}
-    return (FLOAT32, *(precision for precision, report in variants.items() if report.get("passed")))
+def served_precisions(variants: Mapping[str, Mapping[str, Any]] | None) -> tuple[str, ...]:
+    """What a version can be asked for, by the `variants` of its manifest: float32, and those that passed."""
+    return (FLOAT32, *(precision for precision, report in (variants or {}).items() if report.get("passed")))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -154,7 +154,7 @@ class Predictor:
 
 
 def _file_of(manifest: Manifest, precision: str) -> str:
-    precisions = served_precisions({"variants": manifest.variants})
+    precisions = served_precisions(manifest.variants)
     if precision not in precisions:
         raise PrecisionUnavailable(
             f"{manifest.model} can be served in {', '.join(precisions)}; not in {precision}"

@@ -70,10 +70,11 @@ def _fault(error: Mapping[str, Any], model: type[BaseModel] | None, root: str) -
         return InvalidField(field, "it is missing, and has no default")
     if error["type"] == "extra_forbidden":
         return InvalidField(field, f"there is no such field{_nearest(path, model)}")
-    message = str(error["msg"])
+    # JSON has no tuples.
+    message = worded = re.sub("^Tuple ", "List ", str(error["msg"]))
     for begin in ("Input should be ", "Value error, "):
         message = message.removeprefix(begin)
-    if message == error["msg"]:
+    if message == worded:
         return InvalidField(field, message[:1].lower() + message[1:])
     expected = re.sub("^a valid dictionary or instance of .*", "an object of fields", message)
     expected = re.sub("^(?=greater|less)", "a value ", expected)

@@ -8,7 +8,6 @@ a message, so this file, not the worker, decides what an image costs.
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,18 +15,17 @@ from uuid import uuid4
 
 import structlog
 
-from models.cost import COSTLY_PIXELS, decoding_cost
-from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, StoredImage, WorkerLost
+from models.cost import COSTLY_PIXELS
+from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, WorkerLost
+from service.lane import Answer, Lane, PendingImage
 from service.metrics import GatewayMetrics
-from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
+from workers.contract.messages import ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()
 
 # Pixels, as `models.cost` counts them. What a request has beyond the first goes the way of costly images.
 MOST_OF_A_REQUEST = 4 * COSTLY_PIXELS
-MOST_OF_A_BATCH = 4 * COSTLY_PIXELS
-MOST_OF_A_COSTLY_BATCH = 2 * COSTLY_PIXELS
 
 
 class TooManyWaiting(Exception):
@@ -54,47 +52,6 @@ class VersionKey:
     version: int
     artifact: str
     precision: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One image's outcome and how it came about; times in milliseconds."""
-
-    outcome: ImageOutcome
-    provider: str
-    precision: str
-    timings: BatchTimings
-    waited_ms: float
-    batch_size: int
-
-
-@dataclass(eq=False)
-class PendingImage:
-    """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
-
-    content: ImageContent
-    top_k: int
-    deadline: float
-    request_id: str
-    traceparent: str | None
-    answered: asyncio.Future[Answer]
-    since: float
-    cost: int = 0
-    sendings: int = 0
-    after_death: bool = False
-
-
-@dataclass
-class Lane:
-    """What waits for one version and how many messages of it are under way.
-
-    What is `costly` waits apart from the rest, with one message under way for all versions together: however much
-    of it there is, the others pass.
-    """
-
-    costly: bool
-    waiting: deque[PendingImage] = field(default_factory=deque)
-    in_flight: int = 0
 
 
 @dataclass
@@ -155,7 +112,6 @@ class Batcher:
             waiting.answered.add_done_callback(partial(self._remove, waiting))
         cost = 0
         for waiting in mine:
-            waiting.cost = _cost_of(waiting.content)
             cost += waiting.cost
             self._lane(version, waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST).waiting.append(waiting)
         for costly in (False, True):
@@ -190,7 +146,7 @@ class Batcher:
             await asyncio.sleep(0.1)
             if self._under_way and not self._anybody_lives() and self.is_finished():
                 for waiting in list(self._under_way):
-                    _fail(waiting, NoLiveWorker("The last inference worker fell silent."))
+                    waiting.fail(NoLiveWorker("The last inference worker fell silent."))
             for key, lane in list(self._lanes.items()):
                 self._pump(key[0], lane)
                 if not lane.waiting and not lane.in_flight:
@@ -229,37 +185,13 @@ class Batcher:
 
     def _pump(self, version: VersionKey, lane: Lane) -> None:
         while lane.waiting and self._has_slot(lane):
-            batch = self._next_batch(lane)
+            batch = lane.next_batch(self.max_batch, self.max_batch_bytes)
             if not batch:
                 return
             lane.in_flight += 1
             task = asyncio.create_task(self._send_batch(version, lane, batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _next_batch(self, lane: Lane) -> list[PendingImage]:
-        """From the front. An image on another transit server than an earlier one keeps its place."""
-        batch: list[PendingImage] = []
-        elsewhere: list[PendingImage] = []
-        server = ""
-        size = cost = 0
-        most = MOST_OF_A_COSTLY_BATCH if lane.costly else MOST_OF_A_BATCH
-        while lane.waiting and len(batch) < self.max_batch:
-            waiting = lane.waiting[0]
-            if not waiting.answered.done():
-                stored = _server_of(waiting.content)
-                if stored and server and stored != server:
-                    elsewhere.append(lane.waiting.popleft())
-                    continue
-                size += len(waiting.content)
-                cost += waiting.cost
-                if batch and (size > self.max_batch_bytes or cost > most):
-                    break
-                server = server or stored
-                batch.append(waiting)
-            lane.waiting.popleft()
-        lane.waiting.extendleft(reversed(elsewhere))
-        return batch
 
     async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
         """Send a batch and hand out its reply; holds one of the lane's slots for at most `slot_timeout_s`."""
@@ -291,7 +223,7 @@ class Batcher:
             if not isinstance(error, BrokerUnavailable):
                 log.error("batch.failed", exc_info=error)
             for waiting in batch:
-                _fail(waiting, error)
+                waiting.fail(error)
         finally:
             asking.cancel()
             if span:
@@ -380,25 +312,12 @@ class Batcher:
         """
         for waiting in reversed(batch):
             waiting.sendings += 1
-            if waiting.sendings > (1 if _server_of(waiting.content) else times):
-                _fail(waiting, given_up)
+            if waiting.sendings > (1 if waiting.server else times):
+                waiting.fail(given_up)
             elif not waiting.answered.done():
                 lane.waiting.appendleft(waiting)
         self._lanes[version, lane.costly] = lane
         self._pump(version, lane)
-
-
-def _cost_of(content: ImageContent) -> int:
-    return content.cost if isinstance(content, StoredImage) else decoding_cost(content)
-
-
-def _server_of(content: ImageContent) -> str:
-    return content.server if isinstance(content, StoredImage) else ""
-
-
-def _fail(waiting: PendingImage, error: Exception) -> None:
-    if not waiting.answered.done():
-        waiting.answered.set_exception(error)
 
 
 def _failure_of(asking: "asyncio.Future[ClassifyReply]") -> str | None:

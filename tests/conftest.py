@@ -10,7 +10,7 @@ from support.gateways import Gateways, running_gateways
 from support.postgres import PostgresServer, running_postgres
 from support.redis import RedisServer
 from support.s3 import S3Server, running_s3
-from support.stack import Stack
+from support.stack import Stack, running_stack
 
 from storage.audit import Actor, acting
 
@@ -78,11 +78,5 @@ def gateways() -> Iterator[Gateways]:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Gateway and inference worker with the model `colours`, shared by a file's tests."""
-    service = Stack(tmp_path_factory.mktemp("stack"))
-    try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+    with running_stack(tmp_path_factory.mktemp("stack")) as service:
         yield service
-    finally:
-        service.stop()

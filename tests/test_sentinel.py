@@ -7,7 +7,7 @@ import httpx
 import pytest
 from support.colours import picture
 from support.sentinel import SentinelledRedis
-from support.stack import Stack
+from support.stack import Stack, running_stack
 
 
 @pytest.fixture
@@ -21,14 +21,8 @@ def sentinels() -> Iterator[SentinelledRedis]:
 
 @pytest.fixture
 def service(tmp_path: Path, sentinels: SentinelledRedis) -> Iterator[Stack]:
-    service = Stack(tmp_path, {"FOVEA_BROKER_URL": sentinels.url})
-    try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+    with running_stack(tmp_path, {"FOVEA_BROKER_URL": sentinels.url}) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def classified(service: Stack, colour: str) -> bool:

@@ -27,6 +27,11 @@ class UpOptions:
     starter: bool = True
     log_format: str = "text"
 
+    @property
+    def training_device(self) -> str:
+        """TensorRT infers only; what trains beside it is CUDA."""
+        return "cuda" if self.device == "tensorrt" else self.device
+
 
 @dataclass(frozen=True)
 class Brokers:
@@ -68,7 +73,7 @@ def child_environment(options: UpOptions, folder: DataFolder, brokers: Brokers) 
         "FOVEA_TRANSIT_URL": brokers.transit_url,
         "FOVEA_WEIGHTS_DIR": os.environ.get("FOVEA_WEIGHTS_DIR") or str(folder.weights),
         "FOVEA_DEVICE": options.device,
-        "FOVEA_TRAINING_DEVICE": os.environ.get("FOVEA_TRAINING_DEVICE") or options.device,
+        "FOVEA_TRAINING_DEVICE": os.environ.get("FOVEA_TRAINING_DEVICE") or options.training_device,
         "FOVEA_LOG_FORMAT": options.log_format,
         "PYTHONUNBUFFERED": "1",
         # Their lines are read as UTF-8. Whatever this terminal shows, a name that it lacks must stop no worker.

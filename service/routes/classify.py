@@ -14,13 +14,14 @@ from starlette.types import Scope
 
 from models.artifact import PrecisionChoice, served_precisions
 from service.auth import key_of, requires
-from service.batcher import Answer, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.batcher import DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.direct_route import DirectRoute
 from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
 from service.exchange import StoredImage
 from service.idempotency import idempotency_key_of, idempotency_of
 from service.images import read_images
 from service.intake import SentImage
+from service.lane import Answer
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import NO_PREFERENCES, Preferences, preferences
 from service.routes.jobs import accepted, create_job
@@ -115,7 +116,7 @@ def _asked_precision(version: Version, precision: str) -> str:
     """Empty where the worker is to choose. Raises Problem where the version has no such variant."""
     if precision == "auto":
         return ""
-    served = served_precisions(version.manifest)
+    served = served_precisions(version.manifest.get("variants"))
     if precision not in served:
         tried = (version.manifest.get("variants") or {}).get(precision, {})
         why = f"its gate refused that: {tried['reason']}" if tried.get("reason") else "that was not tried"

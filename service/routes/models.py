@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-from models.artifact import FLOAT32, served_precisions
+from models.artifact import served_precisions
 from models.card.version import insert_version
 from service.archives import zipped
 from service.auth import requires
@@ -137,7 +137,7 @@ async def card(
     except NotFound as missing:
         detail = f"Version {number} of model {name!r} was published without a card; publish it again to get one."
         raise Problem(404, "unknown_card", detail) from missing
-    variants = [precision for precision in served_precisions(version.manifest) if precision != FLOAT32]
+    _, *variants = served_precisions(version.manifest.get("variants"))
     text = insert_version(written, form, version.number, version.aliases, variants)
     if form == "md":
         return Response(text, media_type="text/markdown")

@@ -33,7 +33,7 @@ async def get_variants(request: Request, name: str, number: int) -> VariantsOut:
     return VariantsOut(
         model=version.model,
         version=version.number,
-        precisions=list(served_precisions(version.manifest)),
+        precisions=list(served_precisions(version.manifest.get("variants"))),
         variants=version.manifest.get("variants") or {},
     )
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from models.cost import COSTLY_PIXELS
-from service.batcher import Answer, Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.batcher import Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.exchange import BrokerUnavailable, ImageContent, Place, ReplyInterrupted, StoredImage, WorkerLost
+from service.lane import Answer
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -330,7 +331,7 @@ def test_a_batch_asks_for_the_largest_top_k_and_the_last_deadline_of_its_request
 
 def test_what_is_costly_waits_apart_and_takes_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images of a capital letter are costly here; however many there are, the others pass."""
-    monkeypatch.setattr("service.batcher.decoding_cost", lambda data: COSTLY_PIXELS * (2 if data.isupper() else 0))
+    monkeypatch.setattr("service.lane.decoding_cost", lambda data: COSTLY_PIXELS * (2 if data.isupper() else 0))
 
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange, slots=2)
@@ -347,7 +348,7 @@ def test_what_is_costly_waits_apart_and_takes_one_slot(monkeypatch: pytest.Monke
 
 
 def test_what_a_request_has_beyond_its_share_waits_as_what_is_costly_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batcher.decoding_cost", lambda _: COSTLY_PIXELS)
+    monkeypatch.setattr("service.lane.decoding_cost", lambda _: COSTLY_PIXELS)
 
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange, slots=2)

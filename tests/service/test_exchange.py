@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 from support.colours import make_colour_artifact, picture
-from support.redis import RedisServer
+from support.redis import RedisServer, running_transit_servers
 
 from models.predictor import Predictor
 from service.background import Background
@@ -44,10 +44,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture
 def servers() -> Iterator[list[RedisServer]]:
-    started = [RedisServer(durable=False).start() for _ in range(2)]
-    yield started
-    for server in started:
-        server.remove()
+    with running_transit_servers(2) as started:
+        yield started
 
 
 def urls(servers: list[RedisServer]) -> str:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from support.collector import Collector, ReceivedSpan
 from support.colours import picture
-from support.stack import Stack
+from support.stack import Stack, running_stack
 
 PATH = "/v1/models/colours/classify"
 PNG = {"content-type": "image/png"}
@@ -30,14 +30,8 @@ def collector() -> Iterator[Collector]:
 def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Gateway and inference worker that send their traces to the collector."""
     environment = {"FOVEA_TRACES_URL": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
-    service = Stack(tmp_path_factory.mktemp("traced"), environment)
-    try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+    with running_stack(tmp_path_factory.mktemp("traced"), environment) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def classify(stack: Stack, traceparent: str | None = None) -> httpx.Response:

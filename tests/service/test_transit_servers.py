@@ -14,7 +14,7 @@ from support.colours import LABELS, picture
 from support.load import Load, Reply, send_all
 from support.proxy import Proxy
 from support.redis import RedisServer
-from support.stack import Stack
+from support.stack import Stack, running_stack
 
 from service.intake import PIECE_BYTES
 
@@ -51,14 +51,10 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Iterator[Stack]:
-    service = Stack(tmp_path_factory.mktemp("transit"), {"FOVEA_TRANSIT_URL": ",".join(servers.urls)})
-    try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+    with running_stack(
+        tmp_path_factory.mktemp("transit"), {"FOVEA_TRANSIT_URL": ",".join(servers.urls)}
+    ) as service:
         yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture

@@ -62,9 +62,19 @@ def test_a_repeated_request_returns_the_same_job(stack: Stack) -> None:
         ({**GOOD, "dataset": "ds_checking"}, 409, "dataset_not_ready", "still being checked"),
         ({**GOOD, "dataset": "ds_refused"}, 409, "dataset_refused", "was refused"),
         ({**GOOD, "dataset": "ds_letters"}, 422, "invalid_request", "none of its labels (a, b, c, ...) is one of"),
-        ({**GOOD, "precisions": []}, 422, "invalid_request", "body.precisions"),
-        ({**GOOD, "precisions": "int8"}, 422, "invalid_request", "body.precisions"),
-        ({**GOOD, "precisions": ["int4"]}, 422, "invalid_request", "body.precisions"),
+        ({**GOOD, "precisions": []}, 422, "invalid_request", "body.precisions: list should have at least 1 item"),
+        (
+            {**GOOD, "precisions": "int8"},
+            422,
+            "invalid_request",
+            "body.precisions: got 'int8', expected 'auto' or a list of 'int8' and 'fp16'",
+        ),
+        (
+            {**GOOD, "precisions": ["int4"]},
+            422,
+            "invalid_request",
+            "body.precisions.0: got 'int4', expected 'int8' or 'fp16'",
+        ),
         ({**GOOD, "precision": "int8"}, 422, "invalid_request", "body.precision"),
     ],
 )

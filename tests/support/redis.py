@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,3 +63,13 @@ class RedisServer:
     def remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def running_transit_servers(count: int) -> Iterator[list[RedisServer]]:
+    started = [RedisServer(durable=False).start() for _ in range(count)]
+    try:
+        yield started
+    finally:
+        for server in started:
+            server.remove()

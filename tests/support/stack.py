@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 from support.colours import LABELS, NONE, make_colour_artifact
@@ -165,6 +166,19 @@ class Stack:
             return token
         finally:
             database.close()
+
+
+@contextmanager
+def running_stack(folder: Path, environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[Stack]:
+    """Gateway and inference worker with the model `colours`, stopped at the block's end."""
+    service = Stack(folder, dict(environment))
+    try:
+        service.start()
+        service.publish()
+        service.wait_until(lambda: service.workers() == 1, "a worker")
+        yield service
+    finally:
+        service.stop()
 
 
 def free_port() -> int:

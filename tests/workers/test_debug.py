@@ -8,21 +8,15 @@ from typing import Any
 import httpx
 import pytest
 from support.colours import picture
-from support.stack import Stack
+from support.stack import Stack, running_stack
 
 from workers.celery_app import make_celery
 
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Stack]:
-    service = Stack(tmp_path, {"FOVEA_TASK_EVENTS": "true"})
-    try:
-        service.start()
-        service.publish()
-        service.wait_until(lambda: service.workers() == 1, "a worker")
+    with running_stack(tmp_path, {"FOVEA_TASK_EVENTS": "true"}) as service:
         yield service
-    finally:
-        service.stop()
 
 
 def test_a_task_is_seen_and_a_worker_answers(watched: Stack) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from support.redis import RedisServer
+from support.redis import RedisServer, running_transit_servers
 
 from workers.inference.quarantine import Quarantine, image
 from workers.redis_url import InvalidRedisUrl, check, connect, server_of
@@ -88,10 +88,8 @@ def test_keys_are_spread_evenly_and_stay_where_they_are_when_a_server_comes_or_g
 
 @pytest.fixture
 def servers() -> Iterator[list[RedisServer]]:
-    started = [RedisServer(durable=False).start() for _ in range(2)]
-    yield started
-    for server in started:
-        server.remove()
+    with running_transit_servers(2) as started:
+        yield started
 
 
 def test_a_worker_knows_its_servers_and_leaves_one_alone_that_was_away(servers: list[RedisServer]) -> None:

@@ -8,10 +8,20 @@ clients ask for by JSON is validated by the same models.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, field_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_serializer,
+)
 
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe, whole
+from models.validation import BRANCH
 from storage.reference import MODEL_NAME
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
@@ -157,6 +167,23 @@ class PublishRequest(PublishOptions, JobRequest):
     model: str
 
 
+def _branch(value: object) -> str | None:
+    if isinstance(value, list | tuple):
+        return f"{BRANCH}list"
+    return f"{BRANCH}auto" if value == "auto" else None
+
+
+VariantsChoice = Annotated[
+    Annotated[Literal["auto"], Tag(f"{BRANCH}auto")]
+    | Annotated[tuple[Variant, ...], Field(min_length=1), Tag(f"{BRANCH}list")],
+    Discriminator(
+        _branch,
+        custom_error_type="precisions",
+        custom_error_message="Input should be 'auto' or a list of 'int8' and 'fp16'",
+    ),
+]
+
+
 class VariantsOptions(BaseModel):
     """Faster forms of a version, each kept only where it is as good and really faster."""
 
@@ -171,7 +198,7 @@ class VariantsOptions(BaseModel):
         description="A dataset's id, or `builtin:digits`. A few of its images calibrate, others judge; those "
         "count whose labels the version has.",
     )
-    precisions: Literal["auto"] | Annotated[tuple[Variant, ...], Field(min_length=1)] = Field(
+    precisions: VariantsChoice = Field(
         "auto", description="`auto`: `int8`, and `fp16` where the training worker has a GPU."
     )
 

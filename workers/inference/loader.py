@@ -45,7 +45,7 @@ class PredictorLoader:
             raise ArtifactNotFound("the version's files are gone from the store") from error
         try:
             asked = precision or self.precision
-            precisions = served_precisions({"variants": read_manifest(held.path).variants})
+            precisions = served_precisions(read_manifest(held.path).variants)
             if self.quarantine is not None and is_suspected:
                 self._try_first(artifact, held.path, precisions, self.quarantine)
             if asked == AUTO:

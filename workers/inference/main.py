@@ -76,23 +76,25 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     if not settings.task_events:
         batches.install(app)
     started_at = time.time()
+
+    def beat() -> Heartbeat | None:
+        if not batches.is_connected:
+            return None
+        return Heartbeat(
+            worker,
+            QUEUES,
+            slots,
+            settings.device,
+            engine.models.providers() or (provider,),
+            engine.models.artifacts(),
+            started_at,
+            free_bytes(settings.data),
+        )
+
     install_heartbeat(
         app,
         [server.url for server in transit_servers(settings.transit)],
-        lambda: (
-            Heartbeat(
-                worker,
-                QUEUES,
-                slots,
-                settings.device,
-                engine.models.providers() or (provider,),
-                engine.models.artifacts(),
-                started_at,
-                free_bytes(settings.data),
-            )
-            if batches.is_connected
-            else None
-        ),
+        beat,
         interval_s=settings.heartbeat_interval_s,
         ttl_s=settings.heartbeat_ttl_s,
         late_s=settings.heartbeat_late_s,

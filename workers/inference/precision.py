@@ -14,8 +14,7 @@ AUTO: Final = "auto"
 
 # A processor computes in eight bits and only stores sixteen; with a GPU's provider it is the other way round.
 VARIANT_OF_CPU, VARIANT_OF_GPU = "int8", "fp16"
-IMAGES = {CPU: 1}
-IMAGES_ON_GPU = 8
+IMAGES_ON_CPU, IMAGES_ON_GPU = 1, 8
 # A variant that is hardly faster is not worth answers that differ.
 WORTH_ANOTHER_ANSWER = 0.95
 
@@ -28,20 +27,20 @@ def load_fastest(precisions: Sequence[str], load: Callable[[str], Predictor]) ->
     Each is timed on this machine, in turns. Raises what `load` raises, and PredictionFailed.
     """
     exact = load(FLOAT32)
-    variant = VARIANT_OF_CPU if exact.provider == CPU else VARIANT_OF_GPU
+    is_cpu = exact.provider == CPU
+    variant = VARIANT_OF_CPU if is_cpu else VARIANT_OF_GPU
     if variant not in precisions:
         return exact
     other = load(variant)
-    images = IMAGES.get(exact.provider, IMAGES_ON_GPU)
-    seconds = shortest([Run(exact, images), Run(other, images)])
-    ratio = seconds[1] / seconds[0]
-    is_faster = ratio <= WORTH_ANOTHER_ANSWER
+    images = IMAGES_ON_CPU if is_cpu else IMAGES_ON_GPU
+    exact_s, other_s = shortest([Run(exact, images), Run(other, images)])
+    is_faster = other_s <= WORTH_ANOTHER_ANSWER * exact_s
     log.info(
         "model.precision_chosen",
         model=exact.manifest.model,
         precision=variant if is_faster else FLOAT32,
-        float32_ms=round(seconds[0] * 1e3, 2),
-        variant_ms=round(seconds[1] * 1e3, 2),
+        float32_ms=round(exact_s * 1e3, 2),
+        variant_ms=round(other_s * 1e3, 2),
         provider=exact.provider,
     )
     chosen, left = (other, exact) if is_faster else (exact, other)

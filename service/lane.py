@@ -1,0 +1,91 @@
+"""The images that wait for one version, and which of them leave together. Knows no queue and no worker."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+
+from models.cost import COSTLY_PIXELS, decoding_cost
+from service.exchange import ImageContent, StoredImage
+from workers.contract.messages import BatchTimings, ImageOutcome
+
+# Pixels, as `models.cost` counts them.
+MOST_OF_A_BATCH = 4 * COSTLY_PIXELS
+MOST_OF_A_COSTLY_BATCH = 2 * COSTLY_PIXELS
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image's outcome and how it came about; times in milliseconds."""
+
+    outcome: ImageOutcome
+    provider: str
+    precision: str
+    timings: BatchTimings
+    waited_ms: float
+    batch_size: int
+
+
+@dataclass(eq=False)
+class PendingImage:
+    """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
+
+    content: ImageContent
+    top_k: int
+    deadline: float
+    request_id: str
+    traceparent: str | None
+    answered: asyncio.Future[Answer]
+    since: float
+    sendings: int = 0
+    after_death: bool = False
+    cost: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        content = self.content
+        self.cost = content.cost if isinstance(content, StoredImage) else decoding_cost(content)
+
+    @property
+    def server(self) -> str:
+        """The transit server that has it already; empty where any will do."""
+        return self.content.server if isinstance(self.content, StoredImage) else ""
+
+    def fail(self, error: Exception) -> None:
+        """Does nothing where it is answered."""
+        if not self.answered.done():
+            self.answered.set_exception(error)
+
+
+@dataclass
+class Lane:
+    """What waits for one version and how many messages of it are under way.
+
+    What is `costly` waits apart from the rest, with one message under way for all versions together: however much
+    of it there is, the others pass.
+    """
+
+    costly: bool
+    waiting: deque[PendingImage] = field(default_factory=deque)
+    in_flight: int = 0
+
+    def next_batch(self, most_images: int, most_bytes: int) -> list[PendingImage]:
+        """From the front. An image on another transit server than an earlier one keeps its place."""
+        batch: list[PendingImage] = []
+        elsewhere: list[PendingImage] = []
+        server = ""
+        size = cost = 0
+        most_cost = MOST_OF_A_COSTLY_BATCH if self.costly else MOST_OF_A_BATCH
+        while self.waiting and len(batch) < most_images:
+            image = self.waiting[0]
+            if not image.answered.done():
+                if image.server and server and image.server != server:
+                    elsewhere.append(self.waiting.popleft())
+                    continue
+                size += len(image.content)
+                cost += image.cost
+                if batch and (size > most_bytes or cost > most_cost):
+                    break
+                server = server or image.server
+                batch.append(image)
+            self.waiting.popleft()
+        self.waiting.extendleft(reversed(elsewhere))
+        return batch
