@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from models.artifact import read_manifest
 
@@ -37,13 +38,15 @@ class ExportProcessFailed(Exception):
     """The exporting process ended with an error; the text is its last lines."""
 
 
-def make_artifacts(model: str, folder: Path, photographs: Path) -> Artifacts:
-    """Export `model` twice into `folder`. Raises ExportProcessFailed.
+def make_artifacts(
+    model: str, folder: Path, photographs: Path, variant: Literal["int8", "fp16"] = "int8"
+) -> Artifacts:
+    """Export `model` twice into `folder`, and a variant that nobody has judged. Raises ExportProcessFailed.
 
     `photographs` is a folder of images for the parity gate and, without published weights, for the statistics.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.exporter", model, str(folder), str(photographs)]
+    command = [sys.executable, "-m", "benchmarks.exporter", model, str(folder), str(photographs), variant]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ExportProcessFailed("\n".join(done.stderr.strip().splitlines()[-12:]))

@@ -1,4 +1,4 @@
-"""Exports a network of the zoo twice: `python -m benchmarks.exporter MODEL FOLDER PHOTOGRAPHS`.
+"""Exports a network of the zoo twice: `python -m benchmarks.exporter MODEL FOLDER PHOTOGRAPHS VARIANT`.
 
 The only part of the bench that needs torch, so it is a process that ends before anything is measured.
 """
@@ -23,6 +23,7 @@ from models.export import export
 from models.normalise import Normalise
 from models.preprocess import prepare
 from models.spec import Preprocessing
+from models.variants.float16 import float16
 from models.variants.network import Network
 from models.variants.search import PROBES, fastest_entry
 from models.weights.loading import LoadedWeights, build_with_weights
@@ -31,11 +32,11 @@ from models.weights.store import WeightsStore
 
 SEED = 0
 PARITY_IMAGES = 16
-INT8 = "int8"
+INT8, FP16 = "int8", "fp16"
 UNJUDGED = "made by the bench, which has no labels to judge it by"
 
 
-def main(model: str, folder: Path, photographs: Path) -> None:
+def main(model: str, folder: Path, photographs: Path, variant: str) -> None:
     network, weights = _build(model)
     network.eval()
     paths = sorted(photographs.iterdir())[:PARITY_IMAGES]
@@ -43,7 +44,7 @@ def main(model: str, folder: Path, photographs: Path) -> None:
     if weights.provenance["origin"] == NONE:
         _fit_statistics(network, images, weights.preprocessing)
     _export_plain(network, weights, folder)
-    _export_fovea(model, network, weights, images, folder / FOVEA)
+    _export_fovea(model, network, weights, images, variant, folder / FOVEA)
 
 
 def _build(model: str) -> tuple[nn.Module, LoadedWeights]:
@@ -91,12 +92,20 @@ def _labels(weights: LoadedWeights) -> tuple[str, ...]:
 
 
 def _export_fovea(
-    model: str, network: nn.Module, weights: LoadedWeights, images: NDArray[np.uint8], folder: Path
+    model: str,
+    network: nn.Module,
+    weights: LoadedWeights,
+    images: NDArray[np.uint8],
+    variant: str,
+    folder: Path,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     labels = _labels(weights)
     report = export(network, folder, preprocessing=weights.preprocessing, labels=labels, images=images)
-    _write_int8(folder, images)
+    if variant == INT8:
+        _write_int8(folder, images)
+    else:
+        onnx.save(float16(onnx.load(folder / MODEL)), folder / model_file(FP16))
     write_manifest(
         folder,
         Manifest(
@@ -108,7 +117,7 @@ def _export_fovea(
             seed=SEED,
             software=software_versions(),
             parity=report.to_dict(),
-            variants={INT8: {"precision": INT8, "passed": True, "reason": UNJUDGED}},
+            variants={variant: {"precision": variant, "passed": True, "reason": UNJUDGED}},
         ),
     )
 
@@ -122,4 +131,4 @@ def _write_int8(folder: Path, images: NDArray[np.uint8]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])

@@ -1,19 +1,21 @@
 """`python -m benchmarks.gpu`: what Fovea makes of a GPU, as ratios within one run on that GPU.
 
-*serving*: the predictor's images a second at each batch beside raw ONNX Runtime with the same graph and IO
-binding, with the pixels copied for each run, and with them on the GPU from the start. *finetune*: a training of
-all layers beside PyTorch's tutorial of transfer learning, each in a process of its own. *devices*: the same
-training on all GPUs beside one. Without a GPU it says so and ends with 2; `--device cpu` runs all of it in
-small, which shows that the script works and nothing else.
+*serving*: the predictor's images a second at each batch, in float32, TF32 and fp16, beside raw ONNX Runtime with
+the same graph, numbers and IO binding, with the pixels copied for each run, and with them on the GPU from the
+start. *finetune*: a training of all layers beside PyTorch's tutorial of transfer learning, each in a process of
+its own. *devices*: the same training on all GPUs beside one. Without a GPU it says so and ends with 2;
+`--device cpu` runs all of it in small, which shows that the script works and nothing else.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +26,7 @@ from benchmarks.gpu_serving import Served, measure_serving
 from benchmarks.gpu_training import Trained, TrainingFailed, TrainingPlan, measure_training, write_photographs
 from benchmarks.machine import this_machine
 from benchmarks.photographs import small_photographs
-from benchmarks.run import PIPED_WIDTH
+from benchmarks.report import PIPED_WIDTH
 from models.devices import cuda_problem
 
 PARTS = ("serving", "finetune", "devices")
@@ -103,12 +105,17 @@ def measure(options: Options, console: Console) -> int:
     """Measure, show and judge: 0 where the bar holds, or nothing that has one was measured."""
     served: list[Served] = []
     trained: list[Trained] = []
+    cards = [] if options.device == "cpu" else cards_here()
+    torch_version = metadata.version("torch")
+    machine = this_machine()
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    console.print(f"{', '.join(cards) or 'no GPU'}; torch {torch_version}, {versions}", highlight=False)
     with tempfile.TemporaryDirectory(prefix="fovea-gpu-", dir="/tmp") as name:
         folder = Path(name)
         data = weights_folder()
         photographs = small_photographs(folder / "small", data.parent / "imagenet" / "samples" if data else None)
         if "serving" in options.parts:
-            artifacts = make_artifacts(options.model, folder / "model", photographs.paths[0].parent)
+            artifacts = make_artifacts(options.model, folder / "model", photographs.paths[0].parent, "fp16")
             served = measure_serving(
                 artifacts.fovea, options.device, options.batches, options.seconds, options.rounds
             )
@@ -130,7 +137,9 @@ def measure(options: Options, console: Console) -> int:
             console.print("devices: there is one GPU, so more than one were not seen")
     if options.json:
         document = {
-            "machine": this_machine().to_dict(),
+            "machine": machine.to_dict(),
+            "cards": cards,
+            "torch": torch_version,
             "device": options.device,
             "serving": [asdict(line) for line in served],
             "training": [asdict(line) for line in trained],
@@ -152,6 +161,16 @@ def training_kinds(options: Options) -> list[tuple[str, int]]:
     return found
 
 
+def cards_here() -> list[str]:
+    """Each GPU's name and its driver, as the driver's own tool has them; empty where that is missing."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return []
+    return [line.strip() for line in told.splitlines() if line.strip()]
+
+
 def gpu_count(device: str) -> int:
     if device == "cpu":
         return 1
@@ -163,23 +182,37 @@ def gpu_count(device: str) -> int:
 
 def holds(served: Sequence[Served]) -> bool:
     """Whether the predictor is as near to raw ONNX Runtime as it has to be, in the median of the rounds."""
-    ratios = [line.of_copied for line in served if line.batch == BAR_BATCH]
-    return not ratios or statistics.median(ratios) >= BAR
+    of_the_bar = [line for line in served if line.batch == BAR_BATCH]
+    return all(
+        statistics.median(line.of_copied for line in of_the_bar if line.numbers == numbers) >= BAR
+        for numbers in {line.numbers for line in of_the_bar}
+    )
 
 
 def show_serving(served: Sequence[Served], console: Console) -> None:
-    table = Table("batch", "predictor", "of raw, copied", "of raw, on the device", "largest difference", box=None)
-    for batch in sorted({line.batch for line in served}):
-        lines = [line for line in served if line.batch == batch]
+    table = Table(
+        "numbers",
+        "batch",
+        "predictor",
+        "of raw, copied",
+        "of raw, on the device",
+        "from raw",
+        "from the CPU",
+        box=None,
+    )
+    for numbers, batch in dict.fromkeys((line.numbers, line.batch) for line in served):
+        lines = [line for line in served if (line.numbers, line.batch) == (numbers, batch)]
         copied, resident = [line.of_copied for line in lines], [line.of_resident for line in lines]
         table.add_row(
+            numbers,
             str(batch),
             f"{statistics.median(line.predictor for line in lines):.0f} images/s",
             f"{statistics.median(copied):.2f} ({min(copied):.2f} to {max(copied):.2f})",
             f"{statistics.median(resident):.2f} ({min(resident):.2f} to {max(resident):.2f})",
             f"{max(line.difference for line in lines):.1e}",
+            f"{max(line.from_cpu for line in lines):.1e}",
         )
-    console.print(f"{served[0].provider}, medians")
+    console.print(f"{served[0].provider}, medians; the largest differences of logits")
     console.print(table)
 
 

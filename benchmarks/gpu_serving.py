@@ -1,4 +1,4 @@
-"""The predictor beside raw ONNX Runtime: the same graph, the same device, one after the other in each round."""
+"""The predictor beside raw ONNX Runtime: the same graph, numbers and device, in turns within each round."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +10,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from models.artifact import MODEL
+from models.artifact import FLOAT32, model_file
 from models.devices import CPU, CUDA
 from models.predictor import INPUT, OUTPUTS, Predictor
+from system.cores import usable_cores
 
 SEED = 0
 WARM_UP_RUNS = 3
@@ -20,14 +21,20 @@ WARM_UP_RUNS = 3
 
 @dataclass(frozen=True)
 class Served:
-    """Images a second of one round at one batch; `difference` is the largest between the logits of both."""
+    """Images a second of one round at one batch, computed in `numbers`.
 
+    `difference` is the largest between the logits of both, `from_cpu` between the predictor's and those of the
+    float32 graph on the CPU.
+    """
+
+    numbers: str
     batch: int
     provider: str
     predictor: float
     copied: float
     resident: float
     difference: float
+    from_cpu: float
 
     @property
     def of_copied(self) -> float:
@@ -38,27 +45,56 @@ class Served:
         return self.predictor / self.resident
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a graph is computed in: the precision of its file, and whether CUDA may round float32 to TF32.
+
+    In a float16 graph that decides over the tensor cores as a whole.
+    """
+
+    name: str
+    precision: str
+    tf32: bool = False
+
+
+ON_CUDA = (Numbers("float32", FLOAT32), Numbers("TF32", FLOAT32, tf32=True), Numbers("fp16", "fp16", tf32=True))
+ON_CPU = ON_CUDA[:1]
+
+
 def measure_serving(
     artifact: Path, device: str, batches: Sequence[int], seconds: float, rounds: int
 ) -> list[Served]:
-    """Each batch in each round. Raises what the predictor raises where the device cannot be used."""
-    predictor = Predictor(artifact, device=device)  # type: ignore[arg-type]
-    raw = RawSession(artifact / MODEL, device)
-    view = predictor.preprocessing
+    """Each of the device's numbers and each batch in each round; `artifact` has a variant in fp16.
+
+    Raises what the predictor raises where the device cannot be used.
+    """
+    pairs = [
+        (
+            numbers,
+            Predictor(artifact, precision=numbers.precision, device=device, tf32=numbers.tf32),  # type: ignore[arg-type]
+            RawSession(artifact / model_file(numbers.precision), device, tf32=numbers.tf32),
+        )
+        for numbers in (ON_CUDA if device == "cuda" else ON_CPU)
+    ]
+    view = pairs[0][1].preprocessing
     pixels = np.random.default_rng(SEED).integers(
         0, 256, (max(batches), view.height, view.width, 3), dtype=np.uint8
     )
+    expected = Predictor(artifact, device="cpu", intra_threads=usable_cores()).predict(pixels).logits
     found = []
     for _ in range(rounds):
-        for batch in batches:
-            images = pixels[:batch]
-            copied, resident = raw.copying(images), raw.resident(images)
-            difference = float(np.abs(predictor.predict(images).logits - raw.logits(images)).max())
-            rates = [
-                batch * runs_a_second(run, seconds)
-                for run in (lambda images=images: predictor.predict(images), copied, resident)  # type: ignore[misc]
-            ]
-            found.append(Served(batch, predictor.provider, *rates, difference))
+        for numbers, predictor, raw in pairs:
+            for batch in batches:
+                images = pixels[:batch]
+                copied, resident = raw.copying(images), raw.resident(images)
+                logits = predictor.predict(images).logits
+                rates = [
+                    batch * runs_a_second(run, seconds)
+                    for run in (lambda p=predictor, i=images: p.predict(i), copied, resident)  # type: ignore[misc]
+                ]
+                difference = float(np.abs(logits - raw.logits(images)).max())
+                from_cpu = float(np.abs(logits - expected[:batch]).max())
+                found.append(Served(numbers.name, batch, predictor.provider, *rates, difference, from_cpu))
     return found
 
 
@@ -73,18 +109,18 @@ def runs_a_second(run: Callable[[], object], seconds: float) -> float:
 
 
 class RawSession:
-    """ONNX Runtime with its own settings, and what goes in and comes out bound."""
+    """ONNX Runtime with its own settings, but for the numbers, and what goes in and comes out bound."""
 
-    def __init__(self, model: Path, device: str) -> None:
+    def __init__(self, model: Path, device: str, *, tf32: bool) -> None:
         self._device = device
         options = onnxruntime.SessionOptions()
         if device == "cpu":
             # As the predictor has it: a limit of one thread.
             options.intra_op_num_threads = 1
-        providers = [CUDA, CPU] if device == "cuda" else [CPU]
+        providers: list[Any] = [(CUDA, {"use_tf32": str(int(tf32))}), CPU] if device == "cuda" else [CPU]
         self._session: Any = onnxruntime.InferenceSession(model, options, providers=providers)
-        if self._session.get_providers()[0] != providers[0]:
-            raise RuntimeError(f"raw ONNX Runtime runs on {self._session.get_providers()}, not on {providers[0]}")
+        if self._session.get_providers()[0] != (expected := CUDA if device == "cuda" else CPU):
+            raise RuntimeError(f"raw ONNX Runtime runs on {self._session.get_providers()}, not on {expected}")
 
     def copying(self, images: NDArray[np.uint8]) -> Callable[[], object]:
         """A run that takes pixels from the processor's memory and brings both outputs there."""

@@ -86,6 +86,7 @@ def fovea(plan: TrainingPlan, devices: int, images: Path, work: Path) -> dict[st
     """As a trainer does it, from files to a trained network."""
     import torch
 
+    from models.training.batches import get_ready_to_load
     from models.training.checkpoint import Checkpoints
     from models.training.features import FeatureCache
     from models.training.inputs import prepare_inputs
@@ -108,6 +109,8 @@ def fovea(plan: TrainingPlan, devices: int, images: Path, work: Path) -> dict[st
     nothing = ImageList((), np.zeros(0, np.int64), (), ())
     split = Split(labels, listed("train"), listed("val"), nothing, "files")
     preprocessing = default_preprocessing(get(plan.model))
+    if plan.device == "cuda":
+        get_ready_to_load()
     inputs = prepare_inputs(split, preprocessing, work / "pixels", threads=usable_cores())
     recipe = Recipe(
         epochs=plan.epochs,

@@ -24,8 +24,9 @@ from benchmarks.artifacts import ExportProcessFailed, make_artifacts
 from benchmarks.bulk import BulkFailed, Goes, classifying, finetuning, ingesting, write_archive
 from benchmarks.machine import this_machine
 from benchmarks.photographs import Photographs
+from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import Service, ServiceFailed
-from benchmarks.run import PIPED_WIDTH, make_sets
+from benchmarks.run import make_sets
 from benchmarks.steady import Latencies, steady_load
 
 KINDS = ("ingest", "classify", "finetune")

@@ -16,6 +16,8 @@ from benchmarks.peers.sweep import shown
 # Above this share of the processor used by others, a figure says more about them than about Fovea.
 DISTURBED = 0.05
 MEGABYTE = 2**20
+# Where the output goes to a file there is no terminal to ask.
+PIPED_WIDTH = 165
 
 HEADINGS = (
     "images/s", "of the limit", "p50 ms", "p99 ms", "CPU ms", "outside ORT", "others", "MB", "start s", "batch"

@@ -21,7 +21,7 @@ from benchmarks.machine import this_machine
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environment import PeerUnavailable, default_cache, install, version
 from benchmarks.photographs import Photographs, large_photographs, small_photographs
-from benchmarks.report import print_case, print_memory, print_notes, print_peers, write_json
+from benchmarks.report import PIPED_WIDTH, print_case, print_memory, print_notes, print_peers, write_json
 from benchmarks.rounds import Installed, Plan, measure_case
 from benchmarks.server import ServerFailed
 from models.artifact import Precision
@@ -31,8 +31,6 @@ SETS = ("small", "large")
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 # The peer that needs nothing which Fovea does not bring.
 ALWAYS = ("bare-fastapi",)
-# Where the output goes to a file there is no terminal to ask.
-PIPED_WIDTH = 165
 
 
 @dataclass(frozen=True)

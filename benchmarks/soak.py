@@ -25,8 +25,9 @@ from benchmarks.leftovers import leftovers
 from benchmarks.machine import this_machine
 from benchmarks.mixed_load import LITTLE_TO_LEARN, MixedLoad, Tally
 from benchmarks.photographs import large_photographs
+from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import ServiceFailed, publish
-from benchmarks.run import PIPED_WIDTH, make_sets
+from benchmarks.run import make_sets
 from benchmarks.sampling import ROLES, Sampler
 from benchmarks.soak_report import judge, show
 from cli.client import ApiClient

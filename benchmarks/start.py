@@ -31,9 +31,9 @@ from benchmarks.artifacts import Artifacts, ExportProcessFailed, make_artifacts
 from benchmarks.footprint import Client, Held, forget_peaks, held, keep_busy, processes
 from benchmarks.machine import busy_seconds, this_machine
 from benchmarks.photographs import Photographs
-from benchmarks.report import MEGABYTE
+from benchmarks.report import MEGABYTE, PIPED_WIDTH
 from benchmarks.rest import ServiceFailed, publish
-from benchmarks.run import PIPED_WIDTH, make_sets
+from benchmarks.run import make_sets
 from benchmarks.server import ServerFailed
 from cli.client import ApiClient
 from cli.errors import CliError

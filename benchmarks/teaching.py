@@ -26,8 +26,8 @@ from rich.table import Table
 
 from benchmarks.artifacts import weights_folder
 from benchmarks.machine import this_machine
+from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import ServiceFailed
-from benchmarks.run import PIPED_WIDTH
 from cli.client import ApiClient
 from cli.dataset_upload import ready_dataset
 from cli.errors import CliError

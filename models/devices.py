@@ -94,12 +94,14 @@ def open_session(
     device: Device = "auto",
     intra_threads: int = 1,
     gpu_mem_limit: int | None = None,
+    tf32: bool = False,
     engines: Path | None = None,
 ) -> OpenedSession:
     """Load an ONNX file to run on `device` with `intra_threads` threads for each run.
 
-    `gpu_mem_limit` is in bytes and bounds ONNX Runtime's own arena; cuDNN's workspace comes on top. `engines` is a
-    folder in which TensorRT keeps what it has built.
+    `gpu_mem_limit` is in bytes and bounds ONNX Runtime's own arena; cuDNN's workspace comes on top. `tf32`
+    lets CUDA multiply float32 with 10 bits of its mantissa. `engines` is a folder in which TensorRT keeps what it
+    has built.
     Raises DeviceUnavailable when `device` is a GPU and the session would not run there, and ArtifactCorrupt when
     the file is not a graph that this ONNX Runtime can load.
     """
@@ -107,7 +109,7 @@ def open_session(
     if first == CPU:
         return OpenedSession(_load(model, [CPU], intra_threads), CPU, cuda_problem() if device == "auto" else None)
     problem = f"ONNX Runtime could not start {first}; its reason is on the standard error"
-    providers: list[Any] = [(CUDA, _cuda_options(gpu_mem_limit)), CPU]
+    providers: list[Any] = [(CUDA, _cuda_options(model, gpu_mem_limit, tf32=tf32)), CPU]
     if first == TENSORRT:
         providers.insert(0, (TENSORRT, _tensorrt_options(model, engines)))
     try:
@@ -149,10 +151,15 @@ def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
     return session
 
 
-def _cuda_options(gpu_mem_limit: int | None) -> dict[str, str]:
+def _cuda_options(model: Path, gpu_mem_limit: int | None, *, tf32: bool) -> dict[str, str]:
     options = {
-        # The default search times every algorithm again for each new batch size: seconds instead of milliseconds.
+        # Timing the algorithms for each new batch size found none that were faster.
         "cudnn_conv_algo_search": "HEURISTIC",
+        # By default on, with answers as far from float32's as a variant's, which has to pass a gate. In a float16
+        # graph it would take the tensor cores away.
+        "use_tf32": str(int(tf32 or _is_float16(model))),
+        # Tensor cores want channels that lie side by side, and cuDNN would turn each layer's images over.
+        "prefer_nhwc": str(int(_is_float16(model))),
         # The default doubles its reservation at each step, which starves a trainer on the same GPU.
         "arena_extend_strategy": "kSameAsRequested",
     }
@@ -161,13 +168,17 @@ def _cuda_options(gpu_mem_limit: int | None) -> dict[str, str]:
     return options
 
 
+def _is_float16(model: Path) -> bool:
+    return "fp16" in model.suffixes[0]
+
+
 def _tensorrt_options(model: Path, engines: Path | None) -> dict[str, str]:
     """TensorRT asks for the sizes of every input before it builds."""
     (image,) = _load(model, [CPU], 1).get_inputs()
     sizes = "x".join(map(str, image.shape[1:]))
     options = {
         # A float16 graph is one that has passed its gate; a float32 one is to compute in float32.
-        "trt_fp16_enable": str("fp16" in model.suffixes[0]),
+        "trt_fp16_enable": str(_is_float16(model)),
         "trt_profile_min_shapes": f"{image.name}:1x{sizes}",
         "trt_profile_opt_shapes": f"{image.name}:{USUALLY_AT_ONCE}x{sizes}",
         "trt_profile_max_shapes": f"{image.name}:{MOST_AT_ONCE}x{sizes}",

@@ -1,5 +1,6 @@
 """A loaded artifact that turns prepared pixels into logits and probabilities. Knows no torch and no queue."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import FLOAT32, Manifest, model_file, read_manifest, served_precisions, verify
-from models.devices import CPU, RUNTIME_ERRORS, Device, open_session, runtime_reason
+from models.devices import (
+    CPU,
+    CUDA,
+    MOST_AT_ONCE,
+    RUNTIME_ERRORS,
+    TENSORRT,
+    Device,
+    open_session,
+    runtime_reason,
+)
 from models.errors import (
     ArtifactCorrupt,
+    DeviceUnavailable,
     InvalidBatch,
     OutputUnavailable,
     PrecisionUnavailable,
     PredictionFailed,
 )
 from models.graph import check_graph
+from models.sessions import InParts, OfFewSizes, Sessions
 from models.spec import Preprocessing
 
 INPUT = "image"
@@ -25,9 +37,14 @@ LOGITS, PROBABILITIES, EMBEDDING, FEATURE_MAP = "logits", "probabilities", "embe
 OUTPUTS = (LOGITS, PROBABILITIES)  # those that every model has
 ACTIVATION_BYTES = "activation_bytes"  # metadata of the graph: what one image's largest layer holds
 
+# A run may open another session, too.
+FAILURES: tuple[type[Exception], ...] = (*RUNTIME_ERRORS, DeviceUnavailable, ArtifactCorrupt)
+
 # On a CPU a larger batch is no faster for each image, and its activations stay allocated: MobileNet v2 keeps
 # 344 MB after a batch of 32, 87 MB after 8.
 CPU_BATCH = 8
+# For more than it was told of, TensorRT builds its engine anew.
+MOST_IN_A_RUN = {CPU: CPU_BATCH, TENSORRT: MOST_AT_ONCE}
 # Measured resident memory of a loaded session over the size of its file: 1.1 to 1.6, the most in the smallest.
 MEMORY_OF_WEIGHTS = 1.2
 
@@ -56,6 +73,7 @@ class Predictor:
         device: Device = "auto",
         intra_threads: int = 1,
         gpu_mem_limit: int | None = None,
+        tf32: bool = False,
         engines: Path | None = None,
         check: bool = True,
     ) -> None:
@@ -72,6 +90,7 @@ class Predictor:
                 device=device,
                 intra_threads=intra_threads,
                 gpu_mem_limit=gpu_mem_limit,
+                tf32=tf32,
                 engines=engines,
             )
             self.memory_bytes = _estimate_memory(self._model, opened.session)
@@ -79,8 +98,13 @@ class Predictor:
             self.outputs = tuple(value.name for value in opened.session.get_outputs())
         except UnicodeDecodeError as exc:
             raise ArtifactCorrupt(f"{file} has names that are no text: {exc.reason}") from exc
-        self._session: Any = opened.session
         self.provider = opened.provider
+        self._sessions: Sessions | None = InParts(opened.session, MOST_IN_A_RUN.get(self.provider))
+        if self.provider == CUDA:
+            another = functools.partial(
+                open_session, self._model, device="cuda", gpu_mem_limit=gpu_mem_limit, tf32=tf32
+            )
+            self._sessions = OfFewSizes(opened.session, lambda: another().session)
         self.cuda_problem = opened.cuda_problem
 
     @property
@@ -98,30 +122,24 @@ class Predictor:
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
         """Those outputs of uint8 `[n, height, width, 3]` RGB, n >= 1, as `models.preprocess.prepare` makes them.
 
-        Each is float32 `[n, ...]`. On the CPU a large batch is run in parts. Raises InvalidBatch for any other
-        array, OutputUnavailable for an output that the graph does not give, PredictionFailed when the runtime
-        gives up.
+        Each is float32 `[n, ...]`. A large batch is run in parts. Raises InvalidBatch for any other array,
+        OutputUnavailable for an output that the graph does not give, PredictionFailed when the runtime gives up.
         """
         self._check_batch(images)
         if missing := [name for name in outputs if name not in self.outputs]:
             raise OutputUnavailable(
                 f"{self._model.name} gives {', '.join(self.outputs)}; not {', '.join(missing)}"
             )
-        session = self._session
-        if session is None:
+        sessions = self._sessions
+        if sessions is None:
             raise PredictionFailed("the predictor is closed")
-        step = CPU_BATCH if self.provider == CPU else len(images)
-        pixels = np.ascontiguousarray(images)
         try:
-            parts = [
-                session.run(outputs, {INPUT: pixels[start : start + step]})
-                for start in range(0, len(pixels), step)
-            ]
-        except RUNTIME_ERRORS as exc:
+            parts = sessions.run(outputs, INPUT, np.ascontiguousarray(images))
+        except FAILURES as exc:
             reason = runtime_reason(exc, self._model)
             raise PredictionFailed(f"{self.provider} failed on a batch of {len(images)}: {reason}") from exc
         each = zip(outputs, zip(*parts, strict=True), strict=True)
-        return [self._checked(name, found, len(pixels)) for name, found in each]
+        return [self._checked(name, found, len(images)) for name, found in each]
 
     def warm_up(self, batch_sizes: Iterable[int] = (1,)) -> None:
         """Run empty batches, so that the first request does not pay for allocations and algorithm choice."""
@@ -131,7 +149,7 @@ class Predictor:
 
     def close(self) -> None:
         """Free the weights. Runs in progress keep them until they end; later ones raise PredictionFailed."""
-        self._session = None
+        self._sessions = None
 
     def _checked(self, name: str, parts: Sequence[NDArray[np.float32]], images: int) -> NDArray[np.float32]:
         """The parts as one array; a graph need not keep to the shapes that it declares."""

@@ -58,6 +58,7 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     intra_op_threads: int = Field(1, ge=1, description="Threads inside one ONNX Runtime call.")
     model_memory_bytes: int = Field(2 * 2**30, gt=0, description="Budget of loaded models; least recent go first.")
     cuda_memory_bytes: int = Field(0, ge=0, description="Limit of ONNX Runtime's CUDA arena per model; 0: none.")
+    cuda_tf32: bool = Field(False, description="Let CUDA round float32 to TF32: faster, with other answers.")
     max_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded.")
     heartbeat_interval_s: float = Field(0.3, gt=0, description="How often a worker says that it lives.")
     heartbeat_ttl_s: float = Field(1.4, gt=0, description="How long after its last word a worker counts as alive.")

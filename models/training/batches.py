@@ -5,7 +5,10 @@ not on how many processes prepare it, and not on whether the training was resume
 batch, each has its share of the same images.
 """
 
+import multiprocessing
 from collections.abc import Iterator
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from typing import Protocol
 
 import numpy as np
@@ -84,10 +87,38 @@ class _AugmentedImages(Dataset[tuple[Tensor, int]]):
         return image, int(self.targets[index])
 
 
+class _Wanted:
+    """The batches that a loader is to fetch next, each a list of items: its processes outlive an epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _forking() -> BaseContext:
+    """Starts processes as forks of one that has torch imported, and no threads: each would take seconds for it."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def get_ready_to_load() -> None:
+    """Begins to import what processes that load images need, beside whatever this one does until then."""
+    if _forking().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
 class ImageBatches:
     """Augmented training images, in the memory format that the network wants.
 
-    `workers` processes prepare them; 0 prepares in this one.
+    `workers` processes prepare them, until the last reference to this is gone; 0 prepares in this one.
     """
 
     def __init__(
@@ -106,8 +137,20 @@ class ImageBatches:
     ) -> None:
         self.data = _AugmentedImages(pixels, targets, transform, sampler.seed)
         self.sampler, self.normalise, self.mix = sampler, normalise.to(device), mix
-        self.device, self.workers = device, workers
-        self.group, self.memory_format = group or Alone(), memory_format
+        self.device, self.memory_format = device, memory_format
+        self.group = group or Alone()
+        self._wanted = _Wanted()
+        self._loader = DataLoader(
+            self.data,
+            batch_sampler=self._wanted,
+            num_workers=workers,
+            multiprocessing_context=_forking() if workers else None,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            # The loader draws a seed for its workers from this generator; without it, it would draw from the
+            # global one, and a resumed epoch would go on with other numbers.
+            generator=torch.Generator().manual_seed(0),
+        )
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -118,22 +161,16 @@ class ImageBatches:
     def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
         """This rank's share of the batches of epoch `epoch`, from number `start` on."""
         rank, ranks = self.group.rank, self.group.size
-        wanted = [
+        self._wanted.batches = [
             [(epoch, index) for index in batch[share_of(len(batch), rank, ranks)]]
             for batch in self.sampler.epoch(epoch)[start:]
         ]
-        loader = DataLoader(
-            self.data,
-            batch_sampler=wanted,
-            num_workers=self.workers,
-            multiprocessing_context="spawn" if self.workers else None,
-            # The loader draws a seed for its workers from this generator; without it, it would draw from the
-            # global one, and a resumed epoch would go on with other numbers.
-            generator=torch.Generator().manual_seed(0),
-        )
-        for step, (images, targets) in enumerate(loader, start):
+        for step, (images, targets) in enumerate(self._loader, start):
             inputs = self.normalise(images.permute(0, 2, 3, 1).to(self.device, non_blocking=True))
-            inputs, labels = inputs.contiguous(memory_format=self.memory_format), targets.to(self.device)
+            inputs, labels = (
+                inputs.contiguous(memory_format=self.memory_format),
+                targets.to(self.device, non_blocking=True),
+            )
             if ranks > 1:
                 # What is drawn for this step, in mixing and in dropout, differs between ranks, and follows from
                 # its number: a checkpoint need not hold every rank's generators.

@@ -26,6 +26,11 @@ def training_device(asked: str) -> torch.device:
     return torch.device("cpu")
 
 
+def compute_in_float32() -> None:
+    """Keeps cuDNN from rounding float32 to TF32, its default: what is evaluated is what is served."""
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def use_threads(cores: int, preprocessing: Preprocessing) -> None:
     """Spread each operation over the cores, unless it is so small that handing it out costs more than it saves."""
     small = preprocessing.height * preprocessing.width <= SMALL

@@ -29,6 +29,7 @@ from models.training.errors import SmallerParts
 from models.training.group import Ranks
 from models.training.interruption import Interrupted
 from models.training.loop import fit
+from models.training.precision import compute_in_float32
 from models.training.progress import EpochRecord, StepRecord
 from models.training.rank_messages import (
     LOOPBACK,
@@ -201,6 +202,7 @@ def train(task: Task, rank: int, trainer: Trainer) -> Finished:
     device = torch.device(task.device, rank) if task.device == "cuda" else torch.device(task.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    compute_in_float32()
     store = TCPStore(LOOPBACK, task.port, timeout=timedelta(seconds=task.timeout_s))
     group = Ranks(store, rank, task.ranks, device, task.timeout_s)
     checkpoints = ToldCheckpoints(task.checkpoints, task.fingerprint)

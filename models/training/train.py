@@ -39,6 +39,7 @@ from models.training.inputs import TrainingInputs
 from models.training.linear import FittedHead, is_affordable
 from models.training.loop import fit
 from models.training.parallel import ONE_DEVICE, Devices, ranks_for, train_on_ranks
+from models.training.precision import compute_in_float32
 from models.training.progress import FitResult, OnProgress, Watcher
 from models.training.recipe import Recipe
 from models.training.state import TrainingState
@@ -104,6 +105,7 @@ def train(
     watcher, OutOfMemory, Diverged, RankLost, and InvalidRecipe for a regression where the head is not one linear
     layer, or where its features cannot be kept.
     """
+    compute_in_float32()
     if recipe.dropout is not None:
         set_dropout(network, recipe.dropout)
     if strategy == "head" and _can_use_features(network, inputs, recipe):

@@ -16,7 +16,7 @@ from models.devices import CUDA, cuda_problem
 
 
 def served(batch: int, *ratios: float) -> list[Served]:
-    return [Served(batch, CUDA, 1000 * ratio, 1000, 1250, 1e-5) for ratio in ratios]
+    return [Served("float32", batch, CUDA, 1000 * ratio, 1000, 1250, 1e-5, 1e-5) for ratio in ratios]
 
 
 @pytest.mark.skipif(cuda_problem() is None, reason="there is a GPU here")
@@ -31,6 +31,8 @@ def test_the_bar_is_for_the_largest_batch_in_the_median() -> None:
     assert holds([])
     assert holds([*served(1, 0.2), *served(128, 0.7, 0.91, 0.95)])
     assert not holds([*served(1, 2.0), *served(128, 0.89, 0.85, 2.0)])
+    slow = [dataclasses.replace(line, numbers="fp16") for line in served(128, 0.8)]
+    assert not holds([*served(128, 1.0), *slow])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from support.gpu import needs_gpu
 
 from models.devices import (
     CPU,
@@ -21,7 +22,6 @@ from models.devices import (
 from models.errors import ArtifactCorrupt, DeviceUnavailable
 
 needs_no_gpu = pytest.mark.skipif(cuda_problem() is None, reason="this machine has a GPU that works")
-needs_gpu = pytest.mark.skipif(cuda_problem() is not None, reason=f"no GPU: {cuda_problem()}")
 
 
 def test_the_cpu_is_always_there() -> None:

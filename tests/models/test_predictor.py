@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
+from support.gpu import needs_gpu
 from support.small_network import LABELS, TEMPERATURE, MadeArtifact, SmallNetwork
 
 from models.artifact import Manifest, write_manifest
@@ -21,7 +22,8 @@ from models.errors import (
     PredictionFailed,
 )
 from models.export import to_onnx
-from models.predictor import Predictor
+from models.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
+from models.predictor import OUTPUTS, Predictor
 from models.served import Served
 from models.spec import Preprocessing
 
@@ -97,6 +99,27 @@ def test_it_says_where_it_runs(made_artifact: MadeArtifact) -> None:
     assert predictor.preprocessing == made_artifact.manifest.preprocessing
 
 
+@needs_gpu
+@pytest.mark.parametrize("n", [1, 3, 16, 60])
+def test_cuda_answers_as_the_cpu_does(
+    made_artifact: MadeArtifact, predictor: Predictor, images: NDArray[np.uint8], n: int
+) -> None:
+    on_gpu = Predictor(made_artifact.folder, device="cuda")
+    for found, expected in zip(on_gpu.run(images[:n], OUTPUTS), predictor.run(images[:n], OUTPUTS), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
+
+
+@needs_gpu
+def test_threads_share_one_predictor_on_a_gpu(made_artifact: MadeArtifact, images: NDArray[np.uint8]) -> None:
+    on_gpu = Predictor(made_artifact.folder, device="cuda")
+    expected = on_gpu.predict(images).logits
+    parts = [slice(i % 50, i % 50 + i % 7 + 1) for i in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda part: on_gpu.predict(images[part]).logits, parts))
+    for part, answer in zip(parts, answers, strict=True):
+        np.testing.assert_allclose(answer, expected[part], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.skipif(cuda_problem() is None, reason="this machine has a GPU that works")
 def test_cuda_without_cuda_is_refused(made_artifact: MadeArtifact) -> None:
     with pytest.raises(DeviceUnavailable, match="device cuda cannot be used"):
@@ -155,7 +178,8 @@ def test_a_graph_of_one_fixed_batch_is_refused(artifact: Path, made_artifact: Ma
 MEASURE = """
 import sys
 from pathlib import Path
-from models.predictor import Predictor
+from models.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
+from models.predictor import OUTPUTS, Predictor
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -29,6 +29,7 @@ class PredictorLoader:
     device: Device
     intra_op_threads: int
     cuda_memory_bytes: int
+    cuda_tf32: bool = False
     engines: Path | None = None
     precision: PrecisionChoice = AUTO
     quarantine: Quarantine | None = None
@@ -66,6 +67,7 @@ class PredictorLoader:
             device=self.device,
             intra_threads=self.intra_op_threads,
             gpu_mem_limit=self.cuda_memory_bytes or None,
+            tf32=self.cuda_tf32,
             engines=self.engines,
         )
 

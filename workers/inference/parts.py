@@ -12,7 +12,8 @@ from workers.inference.speed import Run, shortest
 LARGER = 4
 # What a larger run has to cost for each image, of what it costs alone.
 WORTH_WAITING = 0.85
-GPU_WARM_UP = (1, 2, 8)
+# The sizes that CUDA runs what the gateway sends with its own settings in.
+GPU_WARM_UP = (1, 4, 16)
 # Somebody waits for the model.
 ROUNDS = 2
 

@@ -14,7 +14,7 @@ AUTO: Final = "auto"
 
 # A processor computes in eight bits and only stores sixteen; with a GPU's provider it is the other way round.
 VARIANT_OF_CPU, VARIANT_OF_GPU = "int8", "fp16"
-IMAGES_ON_CPU, IMAGES_ON_GPU = 1, 8
+IMAGES_ON_CPU, IMAGES_ON_GPU = 1, 16
 # A variant that is hardly faster is not worth answers that differ.
 WORTH_ANOTHER_ANSWER = 0.95
 

@@ -8,6 +8,7 @@ import numpy as np
 from models.backbone_graph import BackboneGraphs
 from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
+from models.training.batches import get_ready_to_load
 from models.training.checkpoint import Checkpoints, fingerprint_of
 from models.training.errors import RankLost
 from models.training.features import FeatureCache
@@ -88,6 +89,8 @@ class FinetuneJob:
             separable=is_separable(network),
         )
         reporter.remember(strategy=strategy.strategy, strategy_reason=strategy.reason)
+        if device.type == "cuda" and strategy.strategy != "head":
+            get_ready_to_load()
         inputs = prepare_inputs(
             split,
             preprocessing,

@@ -1,22 +1,27 @@
 """A batch depends on seed, epoch and place alone: not on processes, and not on where an epoch was resumed."""
 
+import contextlib
+import os
+
 import numpy as np
+import psutil
 import pytest
 import torch
+from support.gpu import needs_gpu
 from support.teaching import CPU
 
 from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import train_transform
 from models.training.balance import class_weights, sampling_weights
-from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
+from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches, get_ready_to_load
 from models.training.pixels import Pixels
 from models.training.recipe import DEFAULT
 
 VIEW = Preprocessing(height=16, width=16, resize=18)
 
 
-def image_batches(workers: int = 0) -> ImageBatches:
+def image_batches(workers: int = 0, device: torch.device = CPU) -> ImageBatches:
     pixels = np.random.default_rng(0).integers(0, 255, (21, 18, 18, 3), np.uint8)
     return ImageBatches(
         Pixels(pixels),
@@ -24,7 +29,7 @@ def image_batches(workers: int = 0) -> ImageBatches:
         train_transform(DEFAULT.augmentation, VIEW, None),
         EpochBatchSampler(21, 8, seed=3),
         normalise=Normalise(VIEW),
-        device=CPU,
+        device=device,
         workers=workers,
     )
 
@@ -69,9 +74,43 @@ def test_drawing_variations_leaves_the_generator_alone() -> None:
 
 
 @pytest.mark.slow
-def test_other_processes_prepare_the_same_batches() -> None:
-    for here, there in zip(image_batches().epoch(0, 0), image_batches(workers=2).epoch(0, 0), strict=True):
-        assert torch.equal(here[0], there[0])
+def test_other_processes_prepare_the_same_batches_in_every_epoch_and_end_with_them() -> None:
+    here, there = image_batches(), image_batches(workers=2)
+    processes = []
+    for epoch, start in ((0, 0), (1, 0), (2, 1)):
+        for (ours, _), (theirs, _) in zip(here.epoch(epoch, start), there.epoch(epoch, start), strict=True):
+            assert torch.equal(ours, theirs)
+        processes.append(loaders())
+    assert len(processes[0]) == 2
+    assert processes[0] == processes[1] == processes[2]
+    del there
+    assert loaders() == set()
+
+
+def test_what_loaders_are_forked_from_can_be_started_before() -> None:
+    get_ready_to_load()
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
+    assert any("forkserver" in command and "models.training.batches" in command for command in commands)
+
+
+def loaders() -> set[int]:
+    """The processes that load images for this one, which start as forks of another."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.parent().pid != os.getpid() and child.status() != psutil.STATUS_ZOMBIE:
+                found.add(child.pid)
+    return found
+
+
+@needs_gpu
+def test_batches_on_a_gpu_are_those_on_a_cpu() -> None:
+    for here, there in zip(
+        image_batches().epoch(0, 0), image_batches(workers=2, device=torch.device("cuda")).epoch(0, 0), strict=True
+    ):
+        assert there[0].device.type == "cuda"
+        torch.testing.assert_close(there[0].cpu(), here[0])
+        assert torch.equal(there[1].cpu(), here[1])
 
 
 def test_a_balanced_sampler_draws_every_class_alike() -> None:

@@ -92,7 +92,7 @@ def test_no_more_processes_train_than_have_two_images_each(
 
 @pytest.mark.parametrize(
     ("there", "batch_size", "images", "ranks"),
-    [(4, 32, 10_000, 2), (4, 256, 10_000, 4), (4, 31, 10_000, 1), (4, 256, 100, 1), (1, 256, 10_000, 1)],
+    [(4, 128, 10_000, 2), (4, 256, 10_000, 4), (4, 127, 10_000, 1), (4, 256, 100, 1), (1, 256, 10_000, 1)],
 )
 def test_by_itself_a_training_takes_the_gpus_that_are_worth_it(
     monkeypatch: pytest.MonkeyPatch, there: int, batch_size: int, images: int, ranks: int

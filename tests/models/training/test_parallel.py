@@ -6,6 +6,8 @@ On a CPU over gloo; between GPUs the same code has NCCL carry the gradients.
 from pathlib import Path
 
 import pytest
+import torch
+from support.gpu import needs_gpu
 from support.ranks import broken, greedy, image_training
 from support.teaching import CPU, Watching
 
@@ -16,6 +18,7 @@ from models.training.image_training import ImageTraining
 from models.training.interruption import Interrupted
 from models.training.loop import fit
 from models.training.parallel import train_on_ranks
+from models.training.precision import compute_in_float32
 from models.training.progress import FitResult
 
 pytestmark = pytest.mark.slow
@@ -55,6 +58,18 @@ def test_they_learn_what_one_learns_and_leave_nothing(tmp_path: Path) -> None:
     for ours, theirs in zip(together.network.parameters(), alone.network.parameters(), strict=True):
         assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), abs=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+@needs_gpu
+def test_one_rank_on_a_gpu_learns_what_a_process_does(tmp_path: Path) -> None:
+    """Its gradients go through DistributedDataParallel over NCCL only where there are two."""
+    gpu = torch.device("cuda")
+    compute_in_float32()
+    alone, together = image_training(), image_training()
+    expected = fit(alone.state(gpu, Alone(), None), Watching())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "this one")
+    result = train_on_ranks(together, 1, gpu, Watching(), checkpoints, silence_s=120)
+    assert curves(result) == [pytest.approx(line, rel=1e-2) for line in curves(expected)]
 
 
 def test_stopped_in_the_middle_of_an_epoch_they_resume_to_the_bit(tmp_path: Path) -> None:
