@@ -2,9 +2,10 @@
 
 *serving*: the predictor's images a second at each batch, in float32, TF32 and fp16, beside raw ONNX Runtime with
 the same graph, numbers and IO binding, with the pixels copied for each run, and with them on the GPU from the
-start. *finetune*: a training of all layers beside PyTorch's tutorial of transfer learning, each in a process of
-its own. *devices*: the same training on all GPUs beside one. Without a GPU it says so and ends with 2;
-`--device cpu` runs all of it in small, which shows that the script works and nothing else.
+start; and with batches of changing sizes. *finetune*: a training of all layers beside PyTorch's tutorial of
+transfer learning, each in a process of its own. *devices*: the same training on all GPUs beside one. Without a GPU
+it says so and ends with 2; `--device cpu` runs all of it in small, which shows that the script works and nothing
+else.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.artifacts import ExportProcessFailed, make_artifacts, weights_folder
-from benchmarks.gpu_serving import Served, measure_serving
+from benchmarks.gpu_serving import SIZES_IN_TURN, InTurn, Served, measure_in_turn, measure_serving
 from benchmarks.gpu_training import Trained, TrainingFailed, TrainingPlan, measure_training, write_photographs
 from benchmarks.machine import this_machine
 from benchmarks.photographs import small_photographs
@@ -104,6 +105,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
 def measure(options: Options, console: Console) -> int:
     """Measure, show and judge: 0 where the bar holds, or nothing that has one was measured."""
     served: list[Served] = []
+    in_turn: list[InTurn] = []
     trained: list[Trained] = []
     cards = [] if options.device == "cpu" else cards_here()
     torch_version = metadata.version("torch")
@@ -119,7 +121,8 @@ def measure(options: Options, console: Console) -> int:
             served = measure_serving(
                 artifacts.fovea, options.device, options.batches, options.seconds, options.rounds
             )
-            show_serving(served, console)
+            in_turn = measure_in_turn(artifacts.fovea, options.device, options.seconds)
+            show_serving(served, in_turn, console)
         who = training_kinds(options)
         if who:
             images = write_photographs(folder / "training", photographs.paths, options.plan.images)
@@ -142,6 +145,7 @@ def measure(options: Options, console: Console) -> int:
             "torch": torch_version,
             "device": options.device,
             "serving": [asdict(line) for line in served],
+            "in_turn": [asdict(line) for line in in_turn],
             "training": [asdict(line) for line in trained],
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -189,7 +193,7 @@ def holds(served: Sequence[Served]) -> bool:
     )
 
 
-def show_serving(served: Sequence[Served], console: Console) -> None:
+def show_serving(served: Sequence[Served], in_turn: Sequence[InTurn], console: Console) -> None:
     table = Table(
         "numbers",
         "batch",
@@ -214,6 +218,10 @@ def show_serving(served: Sequence[Served], console: Console) -> None:
         )
     console.print(f"{served[0].provider}, medians; the largest differences of logits")
     console.print(table)
+    sizes = ", ".join(map(str, SIZES_IN_TURN))
+    for line in in_turn:
+        found = f"{line.predictor:.0f} images/s, {line.predictor / line.raw:.1f} times raw"
+        console.print(f"{line.numbers}, batches of {sizes} in turn: {found}", highlight=False)
 
 
 def show_training(trained: Sequence[Trained], console: Console) -> None:

@@ -17,6 +17,7 @@ from system.cores import usable_cores
 
 SEED = 0
 WARM_UP_RUNS = 3
+SIZES_IN_TURN = (1, 9, 3, 16, 2)
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,17 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """What a graph is computed in: the precision of its file, and whether CUDA may round float32 to TF32.
+class InTurn:
+    """Images a second of batches whose sizes change from one to the next, as requests make them."""
 
-    In a float16 graph that decides over the tensor cores as a whole.
-    """
+    numbers: str
+    predictor: float
+    raw: float
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a graph is computed in: the precision of its file, and whether CUDA may round float32 to TF32."""
 
     name: str
     precision: str
@@ -68,14 +75,7 @@ def measure_serving(
 
     Raises what the predictor raises where the device cannot be used.
     """
-    pairs = [
-        (
-            numbers,
-            Predictor(artifact, precision=numbers.precision, device=device, tf32=numbers.tf32),  # type: ignore[arg-type]
-            RawSession(artifact / model_file(numbers.precision), device, tf32=numbers.tf32),
-        )
-        for numbers in (ON_CUDA if device == "cuda" else ON_CPU)
-    ]
+    pairs = _opened(artifact, device)
     view = pairs[0][1].preprocessing
     pixels = np.random.default_rng(SEED).integers(
         0, 256, (max(batches), view.height, view.width, 3), dtype=np.uint8
@@ -96,6 +96,35 @@ def measure_serving(
                 from_cpu = float(np.abs(logits - expected[:batch]).max())
                 found.append(Served(numbers.name, batch, predictor.provider, *rates, difference, from_cpu))
     return found
+
+
+def measure_in_turn(artifact: Path, device: str, seconds: float) -> list[InTurn]:
+    """Once in each of the device's numbers."""
+    found = []
+    for numbers, predictor, raw in _opened(artifact, device):
+        view = predictor.preprocessing
+        batches = [np.zeros((size, view.height, view.width, 3), np.uint8) for size in SIZES_IN_TURN]
+        copying = [raw.copying(images) for images in batches]
+        rates = [
+            sum(SIZES_IN_TURN) * runs_a_second(run, seconds)
+            for run in (
+                lambda p=predictor, b=batches: [p.predict(images) for images in b],  # type: ignore[misc]
+                lambda c=copying: [run() for run in c],  # type: ignore[misc]
+            )
+        ]
+        found.append(InTurn(numbers.name, *rates))
+    return found
+
+
+def _opened(artifact: Path, device: str) -> list[tuple[Numbers, Predictor, "RawSession"]]:
+    return [
+        (
+            numbers,
+            Predictor(artifact, precision=numbers.precision, device=device, tf32=numbers.tf32),  # type: ignore[arg-type]
+            RawSession(artifact / model_file(numbers.precision), device, tf32=numbers.tf32),
+        )
+        for numbers in (ON_CUDA if device == "cuda" else ON_CPU)
+    ]
 
 
 def runs_a_second(run: Callable[[], object], seconds: float) -> float:

@@ -66,7 +66,7 @@ class OfFewSizes:
 def sized_parts(pixels: Pixels) -> Iterator[tuple[Pixels, int]]:
     """The pixels in parts, each with the size to run it in: 1, 4, 16 or 128.
 
-    An H100 takes for 16 images about twice as long as for one.
+    An H100 takes 1.5 to 3 times as long for 16 images as for one.
     """
     start = 0
     while (left := len(pixels) - start) > 0:

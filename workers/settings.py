@@ -57,7 +57,9 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     inference_threads: int = Field(0, ge=0, description="ONNX Runtime calls at once; 0: one per usable core.")
     intra_op_threads: int = Field(1, ge=1, description="Threads inside one ONNX Runtime call.")
     model_memory_bytes: int = Field(2 * 2**30, gt=0, description="Budget of loaded models; least recent go first.")
-    cuda_memory_bytes: int = Field(0, ge=0, description="Limit of ONNX Runtime's CUDA arena per model; 0: none.")
+    cuda_memory_bytes: int = Field(
+        0, ge=0, description="Limit of ONNX Runtime's CUDA arena per model and batch size; 0: none."
+    )
     cuda_tf32: bool = Field(False, description="Let CUDA round float32 to TF32: faster, with other answers.")
     max_pixels: int = Field(64_000_000, gt=0, description="Images with more pixels are refused undecoded.")
     heartbeat_interval_s: float = Field(0.3, gt=0, description="How often a worker says that it lives.")

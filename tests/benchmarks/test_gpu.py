@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.gpu import NO_GPU, holds, main, parse, show_serving, show_training, training_kinds
-from benchmarks.gpu_serving import Served
+from benchmarks.gpu_serving import InTurn, Served
 from benchmarks.gpu_training import Trained
 from models.devices import CUDA, cuda_problem
 
@@ -66,12 +66,13 @@ def test_one_gpu_is_not_compared_with_itself(monkeypatch: pytest.MonkeyPatch) ->
 def test_tables_show_medians_and_ratios() -> None:
     said = StringIO()
     console = Console(file=said, width=200)
-    show_serving([*served(1, 0.5), *served(128, 0.9, 0.8, 1.0)], console)
+    show_serving([*served(1, 0.5), *served(128, 0.9, 0.8, 1.0)], [InTurn("fp16", 3000.0, 40.0)], console)
     slow = Trained("tutorial", 60.0, 200.0, "float32")
     show_training([slow, dataclasses.replace(slow, name="fovea", seconds=20.0, images_per_second=900.0)], console)
     text = said.getvalue()
     assert "0.90 (0.80 to 1.00)" in text
     assert "0.72 (0.64 to 0.80)" in text
+    assert "3000 images/s, 75.0 times raw" in text
     assert "3.00" in text
     assert "4.50" in text
 

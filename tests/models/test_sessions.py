@@ -1,7 +1,6 @@
-"""Batches in parts, by real sessions on the CPU; how long a GPU takes for them is for a GPU to say."""
+"""Batches in parts, by real sessions on the CPU; `make gpu` measures what that gains on a GPU."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.gpu import needs_gpu
 from support.small_network import MadeArtifact
 
 from models.devices import open_session
@@ -110,21 +108,3 @@ def test_a_session_that_cannot_be_opened_is_an_error_of_the_prediction(
     predictor.predict(images[:1])
     with pytest.raises(PredictionFailed, match="failed on a batch of 2"):
         predictor.predict(images[:2])
-
-
-@needs_gpu
-def test_on_a_gpu_batches_of_changing_sizes_wait_for_no_plan(
-    made_artifact: MadeArtifact, images: NDArray[np.uint8]
-) -> None:
-    one = InParts(open_session(made_artifact.folder / "model.onnx", device="cuda").session)
-    predictor = Predictor(made_artifact.folder, device="cuda")
-
-    def seconds(run: Callable[[NDArray[np.uint8]], object]) -> float:
-        began = time.perf_counter()
-        for n in (1, 4, 16, 9, 2) * 10:
-            run(images[:n])
-        return time.perf_counter() - began
-
-    predictor.warm_up((1, 4, 16))
-    in_turns = seconds(lambda batch: one.run(OUTPUTS, INPUT, batch))
-    assert seconds(predictor.predict) < in_turns / 2
