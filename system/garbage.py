@@ -13,6 +13,6 @@ def pause_collection() -> None:
 
 
 def collect_new_garbage() -> None:
-    """Collect from now on, and never look at an object again that is there already; it is never freed as garbage."""
+    """Collect from now on; what is there already is not looked at again, and never freed as garbage."""
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""What an entry point imports first: libraries without what they would use if it is installed, and nobody here does.
+"""What an entry point imports first: libraries without what they use where it is installed, and nobody here does.
 
 structlog takes rich with it, to colour tracebacks that are printed plain here; redis the metrics of
 OpenTelemetry's SDK, which nobody reads; kombu a reader of YAML, in which no message is. They are a tenth of a
