@@ -15,7 +15,7 @@ from storage.registry import ModelRegistry, Version
 
 MOST_CACHED = 1024
 # Of the time for which a version is remembered: what is used after it is read anew.
-STILL_FRESH = 0.5
+STILL_FRESH = 0.8
 
 
 @dataclass(frozen=True)

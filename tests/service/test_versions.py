@@ -90,9 +90,9 @@ def test_one_that_is_asked_for_regularly_is_read_again_while_nobody_waits(regist
         registry.may_answer.clear()
         registry.has_read.clear()
         registry.set_alias("m", "production", 2)
-        # Half of the time has passed: a reading begins, and lasts until it may answer.
-        await asyncio.sleep(1.1)
-        assert (await asyncio.wait_for(versions.resolve("m"), 0.5)).number == 1
+        # Most of the time has passed: a reading begins, and lasts until it may answer.
+        await asyncio.sleep(1.7)
+        assert (await asyncio.wait_for(versions.resolve("m"), 0.2)).number == 1
         await asyncio.to_thread(registry.has_read.wait, 20)
         registry.may_answer.set()
         while (await versions.resolve("m")).number == 1:
