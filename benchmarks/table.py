@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, from one run: `python -m benchmarks.table bench.json [--write]`.
+"""The tables of docs/benchmarks.md, from a run or several: `python -m benchmarks.table bench.json [--write]`.
 
 Without `--write` they are printed. Nothing in them is typed by hand.
 """
@@ -96,13 +96,18 @@ def _spread(spread: Mapping[str, float], digits: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__.partition("\n")[0])
-    parser.add_argument("run", type=Path, help="what `python -m benchmarks.run --json FILE` wrote")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="run", help="what `python -m benchmarks.run --json FILE` wrote"
+    )
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     given = parser.parse_args(arguments)
-    try:
-        text = tables(json.loads(given.run.read_text("utf-8")))
-    except (OSError, ValueError, KeyError) as error:
-        parser.error(f"{given.run} is not what a run of this release wrote: {error!r}")
+    found = []
+    for run in given.runs:
+        try:
+            found.append(tables(json.loads(run.read_text("utf-8"))))
+        except (OSError, ValueError, KeyError) as error:
+            parser.error(f"{run} is not what a run of this release wrote: {error!r}")
+    text = "\n\n".join(found)
     if given.write:
         PAGE.write_text(put(PAGE.read_text("utf-8"), text), "utf-8")
     else:

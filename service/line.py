@@ -24,6 +24,8 @@ from workers.transit import AWAY_S, TransitServer
 SMALL_VALUE_BYTES = 6000
 # A body that comes at the least permitted rate brings a piece of a large image every four minutes.
 RECEIVING_MS = 600_000
+# How long one request for a reply stays open; below the timeout of the connection that it waits on.
+LISTENING_S = 5
 # One after the other; every release reads the replies of the one before and after it.
 MOST_MALFORMED = 100
 # With one server there is nothing else to do than to wait for it. Among several, what waits is sent elsewhere.
@@ -88,6 +90,7 @@ class Line:
     reply_to: str
     is_one_of_several: bool = False
     _away_until: float = field(default=0.0, init=False)
+    _listening: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
@@ -162,7 +165,7 @@ class Line:
         malformed = 0
         while True:
             try:
-                popped = await self.replies.blpop([self.reply_to], timeout=5)
+                popped = await self._pop()
             except UNREACHABLE as error:
                 if isinstance(error, ResponseError):
                     await self._move()
@@ -178,6 +181,26 @@ class Line:
                 malformed = 0
                 await self._move()
                 on_break("replies could not be told from other values")
+
+    async def _pop(self) -> Any:
+        """The list's name and a reply; None where none has come for a while.
+
+        By a connection kept for this, and past the client's pool and its accounts of commands, which took longer
+        than all else that is done with a reply; with its retries.
+        """
+        if self._listening is None:
+            pool: Any = self.replies.connection_pool
+            self._listening = await pool.get_connection()
+        connection = self._listening
+
+        async def pop() -> Any:
+            if not connection.is_connected:
+                # What sends a command connects too, but not to the master that Sentinels name now.
+                await connection.connect()
+            await connection.send_command("BLPOP", self.reply_to, LISTENING_S)
+            return await connection.read_response()
+
+        return await connection.retry.call_with_retry(pop, lambda _: connection.disconnect())
 
     async def _move(self) -> None:
         """Have replies sent to another list, for what lies in this one is not ours; or it is no list."""

@@ -49,6 +49,7 @@ from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.registry import ModelRegistry
 from system.descriptors import raise_descriptor_limit
+from system.garbage import collect_new_garbage
 from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
@@ -124,6 +125,7 @@ def serve(parts: Parts, sockets: list[socket.socket] | None = None) -> int:
     )
 
     parts.background.stop = server.stop_quickly
+    collect_new_garbage()
     with suppress(KeyboardInterrupt):
         server.run(sockets or None)
     if parts.background.failure:

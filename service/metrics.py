@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from service.stats import QueueStats
 from storage.job import JobState
@@ -34,6 +42,7 @@ class GatewayMetrics:
             return Gauge(f"fovea_{name}", text, labels, registry=self.registry)
 
         ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
         self.requests = Counter(
             "fovea_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
         )

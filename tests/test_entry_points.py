@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from workers.lean import ENTRY_POINTS
 
 TRAINING = ("torch", "torchvision", "timm", "sklearn", "matplotlib", "onnx")
 # What is optional to libraries that every process has, and used by none (`workers/lean.py`).
@@ -31,3 +34,14 @@ def test_what_is_hidden_from_a_library_is_there_for_everybody_else() -> None:
     code = "import workers.lean, rich, opentelemetry.sdk, structlog, sys; print(structlog.dev.rich, rich.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "None rich"
+
+
+def test_those_that_collect_no_garbage_while_they_import_are_those_that_import_less() -> None:
+    root = Path(__file__).parents[1]
+    found = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for room in ("service", "workers")
+        for path in (root / room).rglob("*.py")
+        if "\nimport workers.lean  # noqa" in path.read_text()
+    }
+    assert found == set(ENTRY_POINTS)

@@ -14,6 +14,7 @@ from kombu import Queue as KombuQueue
 from pydantic import Field
 
 from storage.settings import Settings
+from system.garbage import collect_new_garbage
 from workers.broker import tolerate_foreign_values
 from workers.contract.queues import QUEUE_OF_TASK, Queue
 from workers.draining import Draining
@@ -135,6 +136,7 @@ def run_consumer(
         without_heartbeat=not app.conf.worker_send_task_events,
         quiet=True,
     )
+    collect_new_garbage()
     worker.start()
     # None: it ended, and nobody told it to.
     exit_code = EX_FAILURE if worker.exitcode is None else int(worker.exitcode)

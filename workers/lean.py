@@ -1,13 +1,30 @@
-"""Imports libraries without what they would use if it is installed, and what no process here uses.
+"""What an entry point imports first: libraries without what they use where it is installed, and nobody here does.
 
 structlog takes rich with it, to colour tracebacks that are printed plain here; redis the metrics of
 OpenTelemetry's SDK, which nobody reads; kombu a reader of YAML, in which no message is. They are a tenth of a
-second of a process's start, and 7 MB for as long as it runs. An entry point imports this module first.
+second of a process's start, and 7 MB for as long as it runs. Nor is garbage collected while a process imports:
+its entry point calls `collect_new_garbage` before it begins its work.
 """
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from system.garbage import pause_collection
+
+ENTRY_POINTS = (
+    "service.main",
+    "workers.inference.main",
+    "workers.inference.bulk",
+    "workers.training.main",
+    "workers.training.runner",
+)
+
+
+def is_entry_point() -> bool:
+    """Whether this process runs one of ours with `python -m`. Whoever imports one, as a test does, is another."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name in ENTRY_POINTS
 
 
 @contextmanager
@@ -21,6 +38,9 @@ def absent(*names: str) -> Iterator[None]:
         for name in hidden:
             del sys.modules[name]
 
+
+if is_entry_point():
+    pause_collection()
 
 with absent("rich", "opentelemetry.sdk", "yaml"):
     import kombu.serialization  # noqa: F401

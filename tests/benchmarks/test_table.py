@@ -61,6 +61,13 @@ def test_a_run_becomes_a_table_for_each_case(run: Path, capsys: pytest.CaptureFi
     assert "bentoml was left out: bentoml could not be installed: no network" in said
 
 
+def test_several_runs_follow_each_other(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run), str(run)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(f"`{COMMAND}`: medians of 3 rounds") == 2
+    assert "\n\n" in said
+
+
 def test_it_replaces_what_stands_between_the_marks_of_the_page(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,16 @@ def test_every_part_is_up_and_every_queue_is_empty(stack: Stack) -> None:
     assert sample(stack, "fovea_worker_slots", queue="inference.interactive")
 
 
+def test_a_gateway_collects_garbage_once_it_has_started(stack: Stack) -> None:
+    before = sample(stack, "python_gc_collections_total", generation="0")
+    for _ in range(300):
+        httpx.get(f"{stack.url}/v1/models", timeout=10)
+    after = sample(stack, "python_gc_collections_total", generation="0")
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
 def test_the_free_disk_of_gateway_and_worker_is_told(stack: Stack) -> None:
     free, total = sample(stack, "fovea_disk_free_bytes"), sample(stack, "fovea_disk_total_bytes")
     assert free is not None

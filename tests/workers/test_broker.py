@@ -12,15 +12,17 @@ from workers.celery_app import make_celery
 
 # A worker of one slot, whose task lasts until a file is there.
 WORKER = """
-import pathlib, sys, time
+import gc, pathlib, sys, time
+from system.garbage import pause_collection
 from workers.celery_app import make_celery, run_consumer
 
+pause_collection()
 app = make_celery(sys.argv[1], role="training")
 folder = pathlib.Path(sys.argv[2])
 
 @app.task(name="test.wait")
 def wait(name):
-    (folder / f"{name}.begun").touch()
+    (folder / f"{name}.begun").write_text(f"{gc.isenabled()} {gc.get_freeze_count() > 10_000}")
     while not (folder / name).exists():
         time.sleep(0.01)
 
@@ -47,6 +49,7 @@ def test_a_worker_whose_way_to_the_broker_broke_while_its_only_slot_was_taken_ta
         celery = make_celery(redis_server.url, role="training")
         celery.send_task("test.wait", ("first",), queue="training")
         assert appears(tmp_path / "first.begun", worker)
+        assert (tmp_path / "first.begun").read_text() == "True True", "garbage is collected, but for what started"
         proxy.refuse()
         (tmp_path / "first").touch()
         # Long enough for the acknowledgement to be tried.

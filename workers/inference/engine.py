@@ -3,10 +3,10 @@
 import threading
 import time
 from collections.abc import Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,13 +141,18 @@ class Engine:
             predictor = held.predictor
             batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
             parts = split(len(images), held.part, self.concurrency)
+            classifying = [self._runners.submit(self._classify_part, batch, part) for part in parts]
             try:
-                done = list(self._runners.map(lambda part: self._classify_part(batch, part), parts))
+                # This thread is woken once. Each time it is, it takes turns with those that do the work.
+                for ended in wait(classifying, return_when=FIRST_EXCEPTION).done:
+                    ended.result()
+                done = [part.result() for part in classifying]
                 apart = {place: self._classify_decoded(batch, place) for place in sorted(batch.apart)}
             except BaseException:
                 # The rest of the batch is not worth anything any more.
-                for decoding in batch.apart.values():
-                    decoding.cancel()
+                unneeded: list[Future[Any]] = [*classifying, *batch.apart.values()]
+                for future in unneeded:
+                    future.cancel()
                 raise
             times = [part.times for part in done]
             whole = BatchResult([], predictor.provider, predictor.precision, times, batch.ended)

@@ -32,6 +32,7 @@ from storage.errors import InvalidSettings, StorageError
 from storage.job import Attempt, JobState
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from system.garbage import collect_new_garbage
 from system.memory import first_when_memory_is_short
 from system.priority import BULK_NICENESS, TRAINER_NICENESS, stand_back
 from system.scratch import sweep_scratch
@@ -79,6 +80,7 @@ def main() -> int:
     given = json.loads(said)
     if given.get("kind") in GIVES_WAY:
         stand_back(BULK_NICENESS)
+    collect_new_garbage()
     run(given["job"], given["token"], settings, taken_at=given.get("taken_at"), stop=stop)
     return 0
 

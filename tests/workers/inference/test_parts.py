@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
 
 from models.devices import CPU
-from workers.inference.parts import GPU_WARM_UP, LARGER, split, warmed_up
+from workers.inference.parts import GPU_WARM_UP, SIZES, split, warmed_up, worthwhile
 
 WIDE = 4096
 
@@ -68,11 +68,25 @@ def _saved(folder: Path, nodes: list[object], constants: dict[str, NDArray[np.ge
 
 
 def test_a_network_with_large_dense_layers_takes_several_images_at_once(tmp_path: Path) -> None:
-    assert warmed_up(BareSession(dense(tmp_path))) == LARGER  # type: ignore[arg-type]
+    assert warmed_up(BareSession(dense(tmp_path))) == SIZES[-1]  # type: ignore[arg-type]
 
 
-def test_a_network_that_gains_nothing_takes_one_after_the_other(tmp_path: Path) -> None:
-    assert warmed_up(BareSession(convolutions(tmp_path))) == 1  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("costs", "size"),
+    [
+        ((5.0, 5.0, 5.0), 1),
+        ((5.0, 4.9, 4.9), 1),
+        ((5.0, 4.7, 4.7), 2),
+        ((20.0, 19.1, 18.5), 4),
+        # What two do not gain, four may.
+        ((5.0, 4.9, 4.7), 4),
+        ((5.0, 4.7, 6.0), 2),
+    ],
+)
+def test_a_larger_run_is_taken_where_it_saves_more_than_measuring_errs(
+    costs: tuple[float, ...], size: int
+) -> None:
+    assert worthwhile(dict(zip(SIZES, costs, strict=True))) == size
 
 
 def test_a_gpu_takes_the_whole_batch_and_is_warmed_with_several_sizes(tmp_path: Path) -> None:
