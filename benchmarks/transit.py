@@ -33,7 +33,7 @@ from workers.celery_app import KEY_PREFIX, make_celery
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome, decode
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import send_reply
-from workers.redis_url import connect
+from workers.redis_url import connect, connect_async
 from workers.transit import Transit, transit_servers
 
 AT_ONCE = 4
@@ -70,26 +70,25 @@ async def _measure(broker: str, urls: Sequence[str], worker: int, batches: int, 
     def count(number: int) -> None:
         sent[number - 1] += 1
 
-    with connect(broker) as client:
-        lines = open_lines(transit_servers(",".join(urls)))
-        queue = BatchQueue(make_celery(broker), client)
-        exchange = CeleryExchange(queue, lines, lambda: tuple(lines), ttl_s=60, on_sent=count)
-        background = Background()
-        for server in lines:
-            background.start("listen", exchange.listen(server))
-        try:
-            await _send(exchange, AT_ONCE * 4, image)
-            sent[:] = [0] * len(urls)
-            meters = [Meter(url) for url in urls]
-            cpu, began = _cpu(worker), time.monotonic()
-            await _send(exchange, batches, image)
-            seconds = time.monotonic() - began
-            gateway, answering = (after - before for after, before in zip(_cpu(worker), cpu, strict=True))
-            used = [meter.used()["us"] for meter in meters]
-        finally:
-            await background.close()
-            await exchange.aclose()
-            exchange.close()
+    lines = open_lines(transit_servers(",".join(urls)))
+    queue = BatchQueue(make_celery(broker), connect_async(broker))
+    exchange = CeleryExchange(queue, lines, lambda: tuple(lines), ttl_s=60, on_sent=count)
+    background = Background()
+    for server in lines:
+        background.start("listen", exchange.listen(server))
+    try:
+        await _send(exchange, AT_ONCE * 4, image)
+        sent[:] = [0] * len(urls)
+        meters = [Meter(url) for url in urls]
+        cpu, began = _cpu(worker), time.monotonic()
+        await _send(exchange, batches, image)
+        seconds = time.monotonic() - began
+        gateway, answering = (after - before for after, before in zip(_cpu(worker), cpu, strict=True))
+        used = [meter.used()["us"] for meter in meters]
+    finally:
+        await background.close()
+        await exchange.aclose()
+        exchange.close()
     images = batches * BATCH
     return Spread(
         len(urls),

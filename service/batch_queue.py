@@ -4,6 +4,7 @@
 kombu write one, and each batch's is that one with its own ids and arguments. A test holds the two side by side.
 """
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from uuid import uuid4
 import orjson
 from celery import Celery
 from kombu import Connection
-from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
+from service.kept_connection import KeptConnection
 from workers.celery_app import KEY_PREFIX
 from workers.contract.messages import ClassifyBatch, encode
 from workers.contract.queues import QUEUE_OF_TASK, TaskName
@@ -30,21 +32,22 @@ class BatchQueue:
     """Puts batches where `celery`, whose broker `broker` is a client of, would put them."""
 
     celery: Celery
-    broker: Redis
+    broker: AsyncRedis
     _sample: Mapping[str, Any] = field(init=False)
     _options: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self._sample = _written_by_kombu(self.celery)
+        self._outgoing = KeptConnection(self.broker)
         (_, _, self._options) = orjson.loads(base64.b64decode(self._sample["body"]))
 
-    def put(self, batch: ClassifyBatch) -> None:
+    async def put(self, batch: ClassifyBatch) -> None:
         """Raises RedisError, OperationalError, OSError when the broker cannot be reached or takes nothing."""
         if self.celery.conf.task_send_sent_event:
             # Who watches Celery is told of every task by Celery.
-            self.celery.send_task(TASK.value, (encode(batch),), **SHOWN)
+            await asyncio.to_thread(self.celery.send_task, TASK.value, (encode(batch),), **SHOWN)
         else:
-            self.broker.lpush(KEY_PREFIX + QUEUE.value, self._message(batch))
+            await self._outgoing.execute(("LPUSH", KEY_PREFIX + QUEUE.value, self._message(batch)))
 
     def _message(self, batch: ClassifyBatch) -> bytes:
         sample, task = self._sample, str(uuid4())
@@ -58,8 +61,8 @@ class BatchQueue:
             }
         )
 
-    def close(self) -> None:
-        self.broker.close()
+    async def aclose(self) -> None:
+        await self.broker.aclose()
 
 
 def _written_by_kombu(celery: Celery) -> dict[str, Any]:

@@ -143,20 +143,22 @@ class CeleryExchange:
         line = self.lines[batch.server]
         reply: asyncio.Future[ClassifyReply] = asyncio.get_running_loop().create_future()
         self._pending[batch.batch] = line.name, reply
-        sending = line.start(self._send, line, batch, images, reply)
         try:
             if self.is_one:
                 # However long that takes: a short absence is waited out.
-                await sending
-            else:
-                # Whoever finds the server away interrupts the reply, and the thread may be the last to notice.
+                await self._send(line, batch, images, reply)
+                return await reply
+            sending = asyncio.create_task(self._send(line, batch, images, reply))
+            try:
+                # Whoever finds the server away interrupts the reply, and who sends may be the last to notice.
                 sending.add_done_callback(partial(_pass_on_failure, reply))
-            return await reply
+                return await reply
+            finally:
+                sending.cancel()
         finally:
-            sending.cancel()
             del self._pending[batch.batch]
 
-    def _send(
+    async def _send(
         self,
         line: Line,
         batch: ClassifyBatch,
@@ -168,7 +170,7 @@ class CeleryExchange:
             for key, image in zip(batch.images, images, strict=True)
         }
         try:
-            line.put(given, int(self.ttl_s * 1e3))
+            await line.put(given, int(self.ttl_s * 1e3))
         except TransitAway as error:
             if self.is_one:
                 raise BrokerUnavailable(str(error)) from error
@@ -177,7 +179,7 @@ class CeleryExchange:
         if reply.done():
             return
         try:
-            self.queue.put(batch)
+            await self.queue.put(batch)
         except (RedisError, OperationalError, OSError) as error:
             raise BrokerUnavailable(str(error)) from error
         if self.on_sent:
@@ -224,11 +226,11 @@ class CeleryExchange:
     async def aclose(self) -> None:
         for line in self.lines.values():
             await line.aclose()
+        await self.queue.aclose()
 
     def close(self) -> None:
         for line in self.lines.values():
             line.close()
-        self.queue.close()
 
 
 def _pass_on_failure(reply: "asyncio.Future[ClassifyReply]", sending: "asyncio.Future[None]") -> None:

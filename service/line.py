@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.connection import PythonRespSerializer
 from redis.retry import Retry
 
+from service.kept_connection import KeptConnection
 from workers.contract.queues import REPLY_PREFIX
 from workers.redis_url import UNREACHABLE, connect, connect_async
 from workers.transit import AWAY_S, TransitServer
@@ -78,21 +79,21 @@ def new_reply_list() -> str:
 class Line:
     """To the server called `name`, number `number` of this gateway's; replies come by the list `reply_to` there.
 
-    It has threads of its own, so that a server that does not answer keeps nothing waiting that is for another
-    one. Where it `is_one_of_several` nothing new is begun while it is away, so that what waits for a thread need
-    not wait.
+    Batches and replies go by the event loop. Pieces of large images go by threads, which it has of its own, so
+    that a server that does not answer keeps nothing waiting that is for another one. Where it `is_one_of_several`
+    nothing new is begun while it is away, so that what waits for its turn need not wait.
     """
 
     name: str
     number: int
     transit: Redis
-    replies: AsyncRedis
+    by_loop: AsyncRedis
     reply_to: str
     is_one_of_several: bool = False
     _away_until: float = field(default=0.0, init=False)
-    _listening: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self._outgoing, self._incoming = KeptConnection(self.by_loop), KeptConnection(self.by_loop)
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
 
     @property
@@ -107,18 +108,19 @@ class Line:
         """Begin to send in a thread."""
         return asyncio.get_running_loop().run_in_executor(self._senders, send, *given)
 
-    def put(self, images: Mapping[str, bytes | None], expires_ms: int) -> None:
+    async def put(self, images: Mapping[str, bytes | None], expires_ms: int) -> None:
         """Images by their keys; None for one that is there, which goes on being kept. Raises TransitAway."""
         if None not in images.values():
             self._require_there()
+        if not images:
+            return
         try:
-            with self.transit.pipeline(transaction=False) as pipe:
-                for key, image in images.items():
-                    if image is None:
-                        pipe.pexpire(key, expires_ms)
-                    else:
-                        pipe.set(key, image, px=expires_ms)
-                pipe.execute()
+            await self._outgoing.execute(
+                *(
+                    ("PEXPIRE", key, expires_ms) if image is None else ("SET", key, image, "PX", expires_ms)
+                    for key, image in images.items()
+                )
+            )
         except (RedisError, OSError) as error:
             self.note_away()
             raise TransitAway(str(error)) from error
@@ -165,7 +167,7 @@ class Line:
         malformed = 0
         while True:
             try:
-                popped = await self._pop()
+                [popped] = await self._incoming.execute(("BLPOP", self.reply_to, LISTENING_S))
             except UNREACHABLE as error:
                 if isinstance(error, ResponseError):
                     await self._move()
@@ -182,35 +184,15 @@ class Line:
                 await self._move()
                 on_break("replies could not be told from other values")
 
-    async def _pop(self) -> Any:
-        """The list's name and a reply; None where none has come for a while.
-
-        By a connection kept for this, and past the client's pool and its accounts of commands, which took longer
-        than all else that is done with a reply; with its retries.
-        """
-        if self._listening is None:
-            pool: Any = self.replies.connection_pool
-            self._listening = await pool.get_connection()
-        connection = self._listening
-
-        async def pop() -> Any:
-            if not connection.is_connected:
-                # What sends a command connects too, but not to the master that Sentinels name now.
-                await connection.connect()
-            await connection.send_command("BLPOP", self.reply_to, LISTENING_S)
-            return await connection.read_response()
-
-        return await connection.retry.call_with_retry(pop, lambda _: connection.disconnect())
-
     async def _move(self) -> None:
         """Have replies sent to another list, for what lies in this one is not ours; or it is no list."""
         left, self.reply_to = self.reply_to, new_reply_list()
         log.error("transit.foreign_value", key=left)
         with suppress(*UNREACHABLE):
-            await self.replies.unlink(left)
+            await self.by_loop.unlink(left)
 
     async def aclose(self) -> None:
-        await self.replies.aclose()
+        await self.by_loop.aclose()
 
     def close(self) -> None:
         self._senders.shutdown(wait=False, cancel_futures=True)

@@ -13,10 +13,9 @@ from typing import Any
 
 import structlog
 import uvicorn
-from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.retry import Retry
 from uvicorn.config import STARTUP_FAILURE
 
 from service.app import create_app
@@ -54,7 +53,7 @@ from system.loopback import is_loopback
 from workers.celery_app import make_celery
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 from workers.logs import configure_logging, refuse
-from workers.redis_url import InvalidRedisUrl, connect, connect_async, connect_for_heartbeats_async
+from workers.redis_url import InvalidRedisUrl, connect_async, connect_for_heartbeats_async
 from workers.traces import TracingUnavailable, open_tracer
 from workers.transit import TransitServer, transit_servers
 
@@ -249,11 +248,11 @@ def _kinds_served(workforce: Workforce) -> list[str] | None:
     return [kind.value for kind, task in TASK_OF_JOB.items() if workforce.on(QUEUE_OF_TASK[task])]
 
 
-def _broker(settings: GatewaySettings) -> Redis:
+def _broker(settings: GatewaySettings) -> AsyncRedis:
     """Patient for as long as a publisher of Celery's is: its client waits."""
     retry = Retry(ExponentialBackoff(cap=0.25, base=0.05), 2)
     timeouts = {"socket_timeout": 5, "socket_connect_timeout": 3}
-    return connect(settings.broker_url, **timeouts, health_check_interval=15, retry=retry)
+    return connect_async(settings.broker_url, **timeouts, health_check_interval=15, retry=retry)
 
 
 def _lookout(server: TransitServer, exchange: CeleryExchange, metrics: GatewayMetrics) -> Lookout:

@@ -1,11 +1,13 @@
 """Batches in the queue: beside what Celery puts there itself, in a real Redis."""
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 from celery.signals import after_task_publish
 from redis import Redis
 from support.redis import RedisServer
@@ -14,7 +16,7 @@ from service.batch_queue import BatchQueue
 from workers.celery_app import KEY_PREFIX, make_celery
 from workers.contract.messages import ClassifyBatch, decode, encode
 from workers.contract.queues import Queue, TaskName
-from workers.redis_url import connect
+from workers.redis_url import connect, connect_async
 
 BATCH = ClassifyBatch(
     "b1", "fovea:reply:1", "cats", 3, "models/cats/3/", ("fovea:image:1:0",), ("r1",), 5, 2e9, 1e9
@@ -29,6 +31,16 @@ def broker(redis_server: RedisServer) -> Iterator[Redis]:
     with connect(redis_server.url) as client:
         client.delete(LYING)
         yield client
+
+
+def put(celery: Celery, server: RedisServer, times: int = 1) -> None:
+    async def start() -> None:
+        queue = BatchQueue(celery, connect_async(server.url))
+        for _ in range(times):
+            await queue.put(BATCH)
+        await queue.aclose()
+
+    asyncio.run(start())
 
 
 def taken(broker: Redis) -> dict[str, Any]:
@@ -48,14 +60,12 @@ def test_a_batch_lies_in_the_queue_as_celery_would_have_put_it_there(
     celery = make_celery(redis_server.url)
     celery.send_task(TaskName.CLASSIFY_BATCH.value, (encode(BATCH),), argsrepr="", kwargsrepr="")
     expected = taken(broker)
-    BatchQueue(celery, broker).put(BATCH)
+    put(celery, redis_server)
     assert without_ids(taken(broker)) == without_ids(expected)
 
 
 def test_every_message_has_ids_of_its_own_and_its_own_batch(redis_server: RedisServer, broker: Redis) -> None:
-    queue = BatchQueue(make_celery(redis_server.url), broker)
-    queue.put(BATCH)
-    queue.put(BATCH)
+    put(make_celery(redis_server.url), redis_server, times=2)
     first, second = taken(broker), taken(broker)
     assert first["headers"]["id"] == first["headers"]["root_id"] == first["properties"]["correlation_id"]
     assert first["headers"]["id"] != second["headers"]["id"]
@@ -71,10 +81,10 @@ def test_only_where_celery_is_watched_it_sends_each_batch_itself(redis_server: R
         sent.append(sender)
 
     for events in (False, True):
-        queue = BatchQueue(make_celery(redis_server.url, events=events), broker)
+        celery = make_celery(redis_server.url, events=events)
         after_task_publish.connect(note)
         try:
-            queue.put(BATCH)
+            put(celery, redis_server)
         finally:
             after_task_publish.disconnect(note)
         assert sent == [TaskName.CLASSIFY_BATCH.value] * events

@@ -27,6 +27,7 @@ from workers.inference.engine import Engine
 from workers.inference.loaded import LoadedModels
 from workers.inference.quarantine import Quarantine
 from workers.inference.tasks import answer, send_reply
+from workers.redis_url import connect_async
 from workers.transit import Transit, transit_servers
 
 Scenario = Callable[[CeleryExchange], Coroutine[Any, Any, None]]
@@ -83,19 +84,18 @@ def run(broker: str, transit: str, scenario: Scenario, on_sent: Callable[[int], 
     """The scenario with an exchange that listens."""
 
     async def start() -> None:
-        with Redis.from_url(broker) as client:
-            lines = open_lines(transit_servers(transit))
-            queue = BatchQueue(make_celery(broker), client)
-            exchange = CeleryExchange(queue, lines, lambda: tuple(lines), ttl_s=30, on_sent=on_sent)
-            background = Background()
-            for server in lines:
-                background.start("listen", exchange.listen(server))
-            try:
-                await scenario(exchange)
-            finally:
-                await background.close()
-                await exchange.aclose()
-                exchange.close()
+        lines = open_lines(transit_servers(transit))
+        queue = BatchQueue(make_celery(broker), connect_async(broker))
+        exchange = CeleryExchange(queue, lines, lambda: tuple(lines), ttl_s=30, on_sent=on_sent)
+        background = Background()
+        for server in lines:
+            background.start("listen", exchange.listen(server))
+        try:
+            await scenario(exchange)
+        finally:
+            await background.close()
+            await exchange.aclose()
+            exchange.close()
 
     asyncio.run(start())
 

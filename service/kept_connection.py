@@ -1,0 +1,53 @@
+"""A connection to Redis that is kept for one use, past the client's pool and its accounts of every command.
+
+Of a batch that goes out and its reply those took longer than all else that a gateway does with them; and a client
+with threads, which take turns for Python's lock with the event loop, took longer still.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import ResponseError
+from redis.asyncio import Redis as AsyncRedis
+
+Command = Sequence[bytes | str | int]
+
+
+@dataclass
+class KeptConnection:
+    """To the server of `client`, whose retries and timeouts hold. What comes meanwhile waits for its turn."""
+
+    client: AsyncRedis
+    _connection: Any = field(default=None, init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def execute(self, *commands: Command) -> list[Any]:
+        """The answers to all `commands`, which are sent together. Raises RedisError, OSError."""
+        async with self._turn:
+            if self._connection is None:
+                pool: Any = self.client.connection_pool
+                self._connection = await pool.get_connection()
+            connection = self._connection
+
+            async def ask() -> list[Any]:
+                if not connection.is_connected:
+                    # What sends a command connects too, but not to the master that Sentinels name now.
+                    await connection.connect()
+                await connection.send_packed_command(connection.pack_commands(commands))
+                return [await _answer(connection) for _ in commands]
+
+            answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+
+async def _answer(connection: Any) -> Any:
+    """A refusal is an answer too, after which those to the other commands come."""
+    try:
+        return await connection.read_response()
+    except ResponseError as refusal:
+        return refusal
