@@ -13,7 +13,7 @@ from workers.inference.speed import Run, shortest
 
 SIZES = (1, 2, 4)
 # What an image of a run has to cost at most, of what it costs in the next smaller one.
-WORTH_WAITING = 0.97
+WORTH_WAITING = 0.98
 # The sizes that CUDA runs what the gateway sends with its own settings in.
 GPU_WARM_UP = (1, 4, 16)
 # Somebody waits for the model.
