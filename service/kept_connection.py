@@ -11,15 +11,21 @@ from typing import Any
 
 from redis import ResponseError
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 Command = Sequence[bytes | str | int]
 
 
 @dataclass
 class KeptConnection:
-    """To the server of `client`, whose retries and timeouts hold. What comes meanwhile waits for its turn."""
+    """To the server of `client`, whose retries and timeouts hold. What comes meanwhile waits for its turn.
+
+    One that has been idle may be closed without anybody having been told. Where it `can_repeat`, commands that
+    find it so are sent again over a new one; they may then be done twice.
+    """
 
     client: AsyncRedis
+    can_repeat: bool = True
     _connection: Any = field(default=None, init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
@@ -38,7 +44,13 @@ class KeptConnection:
                 await connection.send_packed_command(connection.pack_commands(commands))
                 return [await _answer(connection) for _ in commands]
 
-            answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+            was_kept = connection.is_connected
+            try:
+                answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
+            except RedisConnectionError:
+                if not was_kept or not self.can_repeat:
+                    raise
+                answers = await ask()
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise answer

@@ -93,7 +93,9 @@ class Line:
     _away_until: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._outgoing, self._incoming = KeptConnection(self.by_loop), KeptConnection(self.by_loop)
+        self._outgoing = KeptConnection(self.by_loop)
+        # A reply may be lost with the connection that it was to come by, which has to be known.
+        self._incoming = KeptConnection(self.by_loop, can_repeat=False)
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="send")
 
     @property
