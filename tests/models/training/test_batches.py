@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -14,7 +16,7 @@ from models.normalise import Normalise
 from models.spec import Preprocessing
 from models.training.augment import train_transform
 from models.training.balance import class_weights, sampling_weights
-from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches, get_ready_to_load
+from models.training.batches import EpochBatchSampler, FeatureBatches, ImageBatches
 from models.training.pixels import Pixels
 from models.training.recipe import DEFAULT
 
@@ -88,9 +90,14 @@ def test_other_processes_prepare_the_same_batches_in_every_epoch_and_end_with_th
 
 
 def test_what_loaders_are_forked_from_can_be_started_before() -> None:
-    get_ready_to_load()
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children()]
-    assert any("forkserver" in command and "models.training.batches" in command for command in commands)
+    # In a process of its own: this one may have such a server from another test already, with other modules.
+    code = (
+        "import psutil; from models.training.batches import get_ready_to_load; get_ready_to_load(); "
+        "print([' '.join(child.cmdline()) for child in psutil.Process().children()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "forkserver" in done.stdout
+    assert "models.training.batches" in done.stdout
 
 
 def loaders() -> set[int]:
