@@ -41,7 +41,11 @@ class KeptConnection:
                 if not connection.is_connected:
                     # What sends a command connects too, but not to the master that Sentinels name now.
                     await connection.connect()
-                await connection.send_packed_command(connection.pack_commands(commands))
+                try:
+                    await connection.send_packed_command(connection.pack_commands(commands))
+                except RuntimeError as error:
+                    # uvloop's word for a connection that the other side has closed.
+                    raise RedisConnectionError(str(error)) from error
                 return [await _answer(connection) for _ in commands]
 
             was_kept = connection.is_connected

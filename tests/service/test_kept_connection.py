@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+import uvloop
 from redis import ResponseError
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from support.proxy import Proxy
 from support.redis import RedisServer
 
 from service.kept_connection import KeptConnection
@@ -17,13 +19,15 @@ Scenario = Callable[[KeptConnection, AsyncRedis], Awaitable[None]]
 
 
 def run(server: RedisServer, scenario: Scenario) -> None:
-    """The scenario with a kept connection and another client."""
+    """The scenario with a kept connection and another client, in asyncio's loop and in the gateway's."""
 
     async def start() -> None:
         async with connect_async(server.url) as client, connect_async(server.url) as other:
             await scenario(KeptConnection(client), other)
 
-    asyncio.run(start())
+    for make_loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(start())
 
 
 def test_commands_that_are_sent_together_are_answered_in_order(redis_server: RedisServer) -> None:
@@ -43,6 +47,7 @@ def test_a_refusal_is_raised_and_mixes_up_no_answers(redis_server: RedisServer) 
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             await kept.execute(("SET", key, "text"), ("LPUSH", key, "item"), ("STRLEN", key))
         assert await kept.execute(("STRLEN", key)) == [4]
+        await kept.execute(("DEL", key))
 
     run(redis_server, scenario)
 
@@ -58,14 +63,17 @@ def test_who_is_cancelled_leaves_no_answer_to_the_next(redis_server: RedisServer
             await waiting
         await other.rpush(key, "late")
         assert await kept.execute(("LLEN", key)) == [1]
+        await other.delete(key)
 
     run(redis_server, scenario)
 
 
-def test_a_connection_that_is_broken_off_is_made_again(redis_server: RedisServer) -> None:
+@pytest.mark.parametrize("wait_s", [0, 0.2], ids=["before it is noticed", "after it was noticed"])
+def test_a_connection_that_is_broken_off_is_made_again(redis_server: RedisServer, wait_s: float) -> None:
     async def scenario(kept: KeptConnection, other: AsyncRedis) -> None:
         [number] = await kept.execute(("CLIENT", "ID"))
         await other.client_kill_filter(_id=number)
+        await asyncio.sleep(wait_s)
         [after] = await kept.execute(("CLIENT", "ID"))
         assert after != number
 
@@ -97,3 +105,24 @@ def test_what_comes_meanwhile_waits_for_its_turn(redis_server: RedisServer) -> N
         assert [await first, await second] == [[[key.encode(), b"first"]], [b"second"]]
 
     run(redis_server, scenario)
+
+
+def test_one_that_the_network_has_reset_is_made_again(redis_server: RedisServer) -> None:
+    proxy = Proxy(redis_server.folder / "redis.sock").start()
+
+    async def scenario(kept: KeptConnection, _: AsyncRedis) -> None:
+        proxy.heal()
+        async with connect_async(f"redis://127.0.0.1:{proxy.port}/0") as client:
+            kept = KeptConnection(client)
+            assert await kept.execute(("ECHO", "before")) == [b"before"]
+            proxy.refuse()
+            await asyncio.sleep(0.2)
+            with pytest.raises(RedisConnectionError):
+                await kept.execute(("ECHO", "meanwhile"))
+            proxy.heal()
+            assert await kept.execute(("ECHO", "after")) == [b"after"]
+
+    try:
+        run(redis_server, scenario)
+    finally:
+        proxy.stop()
