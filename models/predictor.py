@@ -1,6 +1,5 @@
 """A loaded artifact that turns prepared pixels into logits and probabilities. Knows no torch and no queue."""
 
-import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,10 +100,11 @@ class Predictor:
         self.provider = opened.provider
         self._sessions: Sessions | None = InParts(opened.session, MOST_IN_A_RUN.get(self.provider))
         if self.provider == CUDA:
-            another = functools.partial(
-                open_session, self._model, device="cuda", gpu_mem_limit=gpu_mem_limit, tf32=tf32
+            model = self._model
+            self._sessions = OfFewSizes(
+                opened.session,
+                lambda: open_session(model, device="cuda", gpu_mem_limit=gpu_mem_limit, tf32=tf32).session,
             )
-            self._sessions = OfFewSizes(opened.session, lambda: another().session)
         self.cuda_problem = opened.cuda_problem
 
     @property

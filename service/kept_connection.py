@@ -7,6 +7,7 @@ with threads, which take turns for Python's lock with the event loop, took longe
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from redis import ResponseError
@@ -32,33 +33,38 @@ class KeptConnection:
     async def execute(self, *commands: Command) -> list[Any]:
         """The answers to all `commands`, which are sent together. Raises RedisError, OSError."""
         async with self._turn:
-            if self._connection is None:
-                pool: Any = self.client.connection_pool
-                self._connection = await pool.get_connection()
-            connection = self._connection
-
-            async def ask() -> list[Any]:
-                if not connection.is_connected:
-                    # What sends a command connects too, but not to the master that Sentinels name now.
-                    await connection.connect()
-                try:
-                    await connection.send_packed_command(connection.pack_commands(commands))
-                except RuntimeError as error:
-                    # uvloop's word for a connection that the other side has closed.
-                    raise RedisConnectionError(str(error)) from error
-                return [await _answer(connection) for _ in commands]
-
-            was_kept = connection.is_connected
-            try:
-                answers: list[Any] = await connection.retry.call_with_retry(ask, lambda _: connection.disconnect())
-            except RedisConnectionError:
-                if not was_kept or not self.can_repeat:
-                    raise
-                answers = await ask()
+            answers = await self._ask(commands)
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise answer
         return answers
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        if self._connection is None:
+            pool: Any = self.client.connection_pool
+            self._connection = await pool.get_connection()
+        connection = self._connection
+        attempt = partial(_answers, connection, commands)
+        was_kept = connection.is_connected
+        try:
+            answers: list[Any] = await connection.retry.call_with_retry(attempt, lambda _: connection.disconnect())
+        except RedisConnectionError:
+            if not was_kept or not self.can_repeat:
+                raise
+            return await attempt()
+        return answers
+
+
+async def _answers(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    if not connection.is_connected:
+        # What sends a command connects too, but not to the master that Sentinels name now.
+        await connection.connect()
+    try:
+        await connection.send_packed_command(connection.pack_commands(commands))
+    except RuntimeError as error:
+        # uvloop's word for a connection that the other side has closed.
+        raise RedisConnectionError(str(error)) from error
+    return [await _answer(connection) for _ in commands]
 
 
 async def _answer(connection: Any) -> Any:

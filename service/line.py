@@ -43,7 +43,7 @@ class TransitAway(Exception):
 def uncopied_values() -> PythonRespSerializer:
     """A packer of Redis commands that leaves values above `SMALL_VALUE_BYTES` where they are.
 
-    hiredis' packer, the default, copies them: with a batch of photographs that is their whole size once more.
+    hiredis' packer, the default, copies them: with pieces of large images that is their whole size once more.
     """
     return PythonRespSerializer(SMALL_VALUE_BYTES, _encoded)
 
