@@ -99,6 +99,7 @@ class CeleryExchange:
     on_malformed: Callable[[], None] | None = None
     on_sent: Callable[[int], None] | None = None
     _pending: dict[str, tuple[str, asyncio.Future[ClassifyReply]]] = field(default_factory=dict, init=False)
+    _sending: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     @property
     def is_one(self) -> bool:
@@ -149,12 +150,16 @@ class CeleryExchange:
                 await self._send(line, batch, images, reply)
                 return await reply
             sending = asyncio.create_task(self._send(line, batch, images, reply))
+            self._sending.add(sending)
+            # Whoever finds the server away interrupts the reply, and who sends may be the last to notice.
+            sending.add_done_callback(partial(self._sent, reply))
             try:
-                # Whoever finds the server away interrupts the reply, and who sends may be the last to notice.
-                sending.add_done_callback(partial(_pass_on_failure, reply))
+                # It may be here before Redis' word that the batch is queued, which is read all the same: to cancel
+                # who reads it would cost the connection.
                 return await reply
-            finally:
+            except BaseException:
                 sending.cancel()
+                raise
         finally:
             del self._pending[batch.batch]
 
@@ -223,7 +228,15 @@ class CeleryExchange:
                 waiting.set_result(reply)
         return True
 
+    def _sent(self, reply: "asyncio.Future[ClassifyReply]", sending: asyncio.Task[None]) -> None:
+        self._sending.discard(sending)
+        error = None if sending.cancelled() else sending.exception()
+        if error and not reply.done():
+            reply.set_exception(error)
+
     async def aclose(self) -> None:
+        for sending in self._sending:
+            sending.cancel()
         for line in self.lines.values():
             await line.aclose()
         await self.queue.aclose()
@@ -231,9 +244,3 @@ class CeleryExchange:
     def close(self) -> None:
         for line in self.lines.values():
             line.close()
-
-
-def _pass_on_failure(reply: "asyncio.Future[ClassifyReply]", sending: "asyncio.Future[None]") -> None:
-    error = None if sending.cancelled() else sending.exception()
-    if error and not reply.done():
-        reply.set_exception(error)

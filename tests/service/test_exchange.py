@@ -137,6 +137,34 @@ def test_batches_are_spread_and_each_is_answered(
             assert client.keys("*") == []
 
 
+class LateWord(BatchQueue):
+    """Learns that a batch is queued after whoever asked has its reply."""
+
+    replied: asyncio.Event
+
+    async def put(self, batch: ClassifyBatch) -> None:
+        await super().put(batch)
+        await self.replied.wait()
+
+
+def test_a_reply_that_comes_before_word_that_its_batch_is_queued_cuts_nobody_off(
+    redis_server: RedisServer, servers: list[RedisServer], engine: Engine
+) -> None:
+    sent: Counter[int] = Counter()
+
+    async def scenario(exchange: CeleryExchange) -> None:
+        queue = exchange.queue = LateWord(exchange.queue.celery, exchange.queue.broker)
+        queue.replied = asyncio.Event()
+        assert (await ask(exchange, picture("red"))).error is None
+        queue.replied.set()
+        async with asyncio.timeout(5):
+            while not sent.total():
+                await asyncio.sleep(0.01)
+
+    with Worker(redis_server.url, urls(servers), engine):
+        run(redis_server.url, urls(servers), scenario, lambda number: sent.update([number]))
+
+
 def test_a_batch_goes_where_its_large_images_lie(
     redis_server: RedisServer, servers: list[RedisServer], engine: Engine
 ) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -77,8 +77,8 @@ def test_no_password_is_printed_answered_or_seen_among_the_processes(tmp_path: P
                 redis.kill()
                 _until(lambda: client.get("/readyz").status_code == 503, up, log)
                 said.append(client.get("/readyz").text)
-            family = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
-            said += [" ".join(process.cmdline()) for process in family]
+            family = list(_command_lines(psutil.Process(up.pid)))
+            said += family
         finally:
             up.terminate()
             up.wait(60)
@@ -96,6 +96,13 @@ def test_no_password_is_printed_answered_or_seen_among_the_processes(tmp_path: P
     assert "weights_not_found" in said[-1]
     assert len(family) >= 4
     assert not [re.sub(rf".*(.{{200}}{MARK}.{{80}}).*", r"\1", text, flags=re.S) for text in said if MARK in text]
+
+
+def _command_lines(process: psutil.Process) -> Iterator[str]:
+    """Its own and its descendants', without those that end meanwhile."""
+    for member in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            yield " ".join(member.cmdline())
 
 
 def _until(holds: Callable[[], bool], up: "subprocess.Popen[bytes]", log: Path) -> None:
