@@ -1,8 +1,8 @@
 """Coalesces images waiting for the same model version into one queue message.
 
 There is no delay window. Everything that waits leaves as soon as fewer messages are in flight than the workers can
-take: at low load a single image leaves at once, at high load batches grow by themselves. Celery costs milliseconds
-a message, so this file, not the worker, decides what an image costs.
+take: at low load a single image leaves at once, at high load batches grow by themselves. A message costs
+milliseconds, so this file, not the worker, decides what an image costs.
 """
 
 import asyncio
@@ -181,7 +181,7 @@ class Batcher:
     def _has_slot(self, lane: Lane) -> bool:
         if lane.costly:
             return not any(other.in_flight for other in self._lanes.values() if other.costly)
-        return lane.in_flight < max(1, self.slots())
+        return lane.may_send(max(1, self.slots()))
 
     def _pump(self, version: VersionKey, lane: Lane) -> None:
         while lane.waiting and self._has_slot(lane):
@@ -189,6 +189,7 @@ class Batcher:
             if not batch:
                 return
             lane.in_flight += 1
+            lane.images_in_flight += len(batch)
             task = asyncio.create_task(self._send_batch(version, lane, batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -202,6 +203,7 @@ class Batcher:
             await asyncio.wait([asking], timeout=self.slot_timeout_s)
         finally:
             lane.in_flight -= 1
+            lane.images_in_flight -= len(batch)
         self._pump(version, lane)
         try:
             # Once every client has left or been failed, nobody needs the reply.

@@ -66,6 +66,18 @@ class Lane:
     costly: bool
     waiting: deque[PendingImage] = field(default_factory=deque)
     in_flight: int = 0
+    images_in_flight: int = 0
+
+    def may_send(self, slots: int) -> bool:
+        """Whether one more message may leave, where the workers take so many at once.
+
+        The last of the slots is there so that no worker waits for its next message. What is at hand the moment it
+        is free, an image or two, would leave by it, and the rest as a larger batch that others have to wait for:
+        so nothing does until it is the slot's share.
+        """
+        if self.in_flight + 1 < slots or not self.in_flight:
+            return True
+        return self.in_flight < slots and len(self.waiting) * slots >= self.images_in_flight
 
     def next_batch(self, most_images: int, most_bytes: int) -> list[PendingImage]:
         """From the front. An image on another transit server than an earlier one keeps its place."""

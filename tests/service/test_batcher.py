@@ -99,6 +99,53 @@ def test_what_waits_while_all_slots_are_taken_leaves_as_one_batch() -> None:
     run(scenario)
 
 
+def test_the_last_slot_is_kept_until_its_share_waits() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=2)
+        first = ask(batcher, b"a", b"b", b"c", b"d")
+        await settle()
+        assert exchange.contents == [[b"a", b"b", b"c", b"d"]]
+        others = [ask(batcher, b"e")]
+        await settle()
+        assert len(exchange.contents) == 1
+        others.append(ask(batcher, b"f"))
+        await settle()
+        assert exchange.contents[1:] == [[b"e", b"f"]]
+        exchange.gate.set()
+        assert labels(await first) == ["a", "b", "c", "d"]
+        assert [labels(await answer) for answer in others] == [["e"], ["f"]]
+
+    run(scenario)
+
+
+def test_what_the_last_slot_is_kept_from_leaves_with_the_next_reply() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=2)
+        first = ask(batcher, b"a", b"b", b"c", b"d")
+        await settle()
+        other = ask(batcher, b"e")
+        await settle()
+        exchange.gate.set()
+        assert labels(await first) == ["a", "b", "c", "d"]
+        assert labels(await other) == ["e"]
+        assert exchange.contents == [[b"a", b"b", b"c", b"d"], [b"e"]]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_what_waits_for_one_version_is_not_kept_by_what_is_under_way_for_another(slots: int) -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=slots)
+        answers = [ask(batcher, b"a", b"b", b"c", b"d"), ask(batcher, b"x", version=DOGS)]
+        await settle()
+        assert exchange.contents == [[b"a", b"b", b"c", b"d"], [b"x"]]
+        exchange.gate.set()
+        await asyncio.gather(*answers)
+
+    run(scenario)
+
+
 def test_a_batch_holds_at_most_max_batch_images_and_bytes() -> None:
     async def scenario(exchange: MemoryExchange) -> None:
         batcher = make(exchange, max_batch=3, max_batch_bytes=5)
