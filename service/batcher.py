@@ -1,8 +1,9 @@
 """Coalesces images waiting for the same model version into one queue message.
 
 There is no delay window. Everything that waits leaves as soon as fewer messages are in flight than the workers can
-take: at low load a single image leaves at once, at high load batches grow by themselves. A message costs
-milliseconds, so this file, not the worker, decides what an image costs.
+take, or with the next reply where only the last of those slots is free and its share does not wait yet: at low
+load a single image leaves at once, at high load batches grow by themselves. A message costs milliseconds, so this
+file, not the worker, decides what an image costs.
 """
 
 import asyncio

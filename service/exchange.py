@@ -152,10 +152,10 @@ class CeleryExchange:
             sending = asyncio.create_task(self._send(line, batch, images, reply))
             self._sending.add(sending)
             # Whoever finds the server away interrupts the reply, and who sends may be the last to notice.
-            sending.add_done_callback(partial(self._sent, reply))
+            sending.add_done_callback(partial(self._end_sending, reply))
             try:
-                # It may be here before Redis' word that the batch is queued, which is read all the same: to cancel
-                # who reads it would cost the connection.
+                # It may come before Redis' answer that the batch is queued. That is read all the same, for
+                # cancelling would close the connection.
                 return await reply
             except BaseException:
                 sending.cancel()
@@ -228,7 +228,7 @@ class CeleryExchange:
                 waiting.set_result(reply)
         return True
 
-    def _sent(self, reply: "asyncio.Future[ClassifyReply]", sending: asyncio.Task[None]) -> None:
+    def _end_sending(self, reply: "asyncio.Future[ClassifyReply]", sending: asyncio.Task[None]) -> None:
         self._sending.discard(sending)
         error = None if sending.cancelled() else sending.exception()
         if error and not reply.done():

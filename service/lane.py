@@ -57,7 +57,7 @@ class PendingImage:
 
 @dataclass
 class Lane:
-    """What waits for one version and how many messages of it are under way.
+    """What waits for one version, and how many messages and images of it are under way.
 
     What is `costly` waits apart from the rest, with one message under way for all versions together: however much
     of it there is, the others pass.
@@ -71,9 +71,8 @@ class Lane:
     def may_send(self, slots: int) -> bool:
         """Whether one more message may leave, where the workers take so many at once.
 
-        The last of the slots is there so that no worker waits for its next message. What is at hand the moment it
-        is free, an image or two, would leave by it, and the rest as a larger batch that others have to wait for:
-        so nothing does until it is the slot's share.
+        The last slot has the next message ready for a worker, and waits until that is as large as a share of what
+        is under way: an image or two that leave at once make the batch after them larger, and those in it late.
         """
         if self.in_flight + 1 < slots or not self.in_flight:
             return True

@@ -137,8 +137,8 @@ def test_batches_are_spread_and_each_is_answered(
             assert client.keys("*") == []
 
 
-class LateWord(BatchQueue):
-    """Learns that a batch is queued after whoever asked has its reply."""
+class SlowlyAnsweredQueue(BatchQueue):
+    """Knows that a batch is queued only when whoever asked has its reply."""
 
     replied: asyncio.Event
 
@@ -147,13 +147,13 @@ class LateWord(BatchQueue):
         await self.replied.wait()
 
 
-def test_a_reply_that_comes_before_word_that_its_batch_is_queued_cuts_nobody_off(
+def test_a_reply_that_comes_before_the_answer_that_its_batch_is_queued_cuts_nobody_off(
     redis_server: RedisServer, servers: list[RedisServer], engine: Engine
 ) -> None:
     sent: Counter[int] = Counter()
 
     async def scenario(exchange: CeleryExchange) -> None:
-        queue = exchange.queue = LateWord(exchange.queue.celery, exchange.queue.broker)
+        queue = exchange.queue = SlowlyAnsweredQueue(exchange.queue.celery, exchange.queue.broker)
         queue.replied = asyncio.Event()
         assert (await ask(exchange, picture("red"))).error is None
         queue.replied.set()

@@ -110,8 +110,7 @@ def test_what_comes_meanwhile_waits_for_its_turn(redis_server: RedisServer) -> N
 def test_one_that_the_network_has_reset_is_made_again(redis_server: RedisServer) -> None:
     proxy = Proxy(redis_server.folder / "redis.sock").start()
 
-    async def scenario(kept: KeptConnection, _: AsyncRedis) -> None:
-        proxy.heal()
+    async def scenario(_: KeptConnection, __: AsyncRedis) -> None:
         async with connect_async(f"redis://127.0.0.1:{proxy.port}/0") as client:
             kept = KeptConnection(client)
             assert await kept.execute(("ECHO", "before")) == [b"before"]

@@ -77,8 +77,8 @@ def test_no_password_is_printed_answered_or_seen_among_the_processes(tmp_path: P
                 redis.kill()
                 _until(lambda: client.get("/readyz").status_code == 503, up, log)
                 said.append(client.get("/readyz").text)
-            family = list(_command_lines(psutil.Process(up.pid)))
-            said += family
+            command_lines = list(_command_lines(psutil.Process(up.pid)))
+            said += command_lines
         finally:
             up.terminate()
             up.wait(60)
@@ -94,7 +94,7 @@ def test_no_password_is_printed_answered_or_seen_among_the_processes(tmp_path: P
         said += [done.stdout, done.stderr]
     said.append(log.read_text(errors="replace"))
     assert "weights_not_found" in said[-1]
-    assert len(family) >= 4
+    assert len(command_lines) >= 4
     assert not [re.sub(rf".*(.{{200}}{MARK}.{{80}}).*", r"\1", text, flags=re.S) for text in said if MARK in text]
 
 
