@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test test-slow test-registry fuzz stack-test chaos lint fix bench start-bench isolation \
-        teaching gpu soak sbom audit-pins docs lock clean
+        teaching gpu soak sbom audit-pins docs proto lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ audit-pins: $(READY) ## Known vulnerabilities among the pins; FOVEA_OSV_DB=FILE 
 docs: $(READY) ## Write the generated tables of the documentation anew
 	@PYTHONPATH=. $(BIN)/python docs/generate.py
 	@$(BIN)/python -m models.zoo.catalogue --write
+
+proto: $(READY) ## Write the gRPC messages of the Open Inference Protocol anew
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. service/protocol/open_inference.proto
 
 lock: $(READY) ## Compile the hash-pinned requirement files; UPGRADE=--upgrade for newer releases
 	@for role in dev gateway inference-cpu inference-cuda training debug; do \

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from models.artifact import FLOAT32, model_file
 from models.devices import CPU, CUDA
-from models.predictor import INPUT, OUTPUTS, Predictor
+from models.predictor import Predictor
+from models.spec import INPUT, OUTPUTS
 from system.cores import usable_cores
 
 SEED = 0

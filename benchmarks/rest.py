@@ -61,7 +61,7 @@ class Service:
         self.began = 0.0
         self._waits = wait
         self._modules = {**MODULES, **(TRAINING if training else {})}
-        self.port = free_port()
+        self.port, self.grpc_port = free_port(), free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stack = ExitStack()
 
@@ -116,6 +116,7 @@ class Service:
         environment = {
             "FOVEA_HOST": "127.0.0.1",
             "FOVEA_PORT": str(self.port),
+            "FOVEA_GRPC_PORT": str(self.grpc_port),
             "FOVEA_DATA": str(self._folder),
             "FOVEA_DATABASE_URL": f"sqlite:///{self._folder / 'fovea.db'}",
             "FOVEA_BLOBS_URL": (self._folder / "blobs").as_uri(),

@@ -54,6 +54,10 @@ def up(
     data: Data = Path("data"),
     host: Annotated[str, typer.Option(envvar="FOVEA_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="FOVEA_PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    grpc_port: Annotated[
+        int,
+        typer.Option(envvar="FOVEA_GRPC_PORT", min=0, max=65535, help="Open Inference Protocol by gRPC; 0: none."),
+    ] = 8001,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "tensorrt"], typer.Option(envvar="FOVEA_DEVICE", help="What computes.")
     ] = "auto",
@@ -78,7 +82,7 @@ def up(
     from cli.up.launch import UpOptions
     from cli.up.run import run_up
 
-    raise typer.Exit(run_up(UpOptions(data, host, port, device, redis_url, starter, log_format)))
+    raise typer.Exit(run_up(UpOptions(data, host, port, device, redis_url, starter, log_format, grpc_port)))
 
 
 app.command()(demo)

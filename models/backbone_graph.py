@@ -17,9 +17,8 @@ from torch import nn
 
 from models.artifact import software_versions
 from models.errors import ExportFailed
-from models.predictor import EMBEDDING, OUTPUTS
 from models.served import ServedBackbone
-from models.spec import Preprocessing
+from models.spec import EMBEDDING, OUTPUTS, Preprocessing
 from models.tracing import BATCH, OPSET, serialized, shape_of, trace
 from system.files import sha256_of, write_whole
 

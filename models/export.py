@@ -16,9 +16,9 @@ from models.backbone_graph import with_head
 from models.errors import ExportFailed
 from models.feature_outputs import add_feature_outputs
 from models.parity import ParityReport, check_parity
-from models.predictor import ACTIVATION_BYTES, INPUT, OUTPUTS
+from models.predictor import ACTIVATION_BYTES
 from models.served import Served
-from models.spec import Preprocessing
+from models.spec import INPUT, OUTPUTS, Preprocessing
 from models.tracing import BATCH, OPSET, serialized, shape_of, trace
 from models.zoo.layout import split_network
 

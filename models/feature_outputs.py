@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from models.predictor import EMBEDDING, FEATURE_MAP, LOGITS
+from models.spec import EMBEDDING, FEATURE_MAP, LOGITS
 from models.tracing import BATCH, shape_of
 
 CLASSIFIERS = frozenset({"Gemm", "MatMul", "Conv"})

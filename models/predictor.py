@@ -29,11 +29,8 @@ from models.errors import (
 )
 from models.graph import check_graph
 from models.sessions import InParts, OfFewSizes, Sessions
-from models.spec import Preprocessing
+from models.spec import INPUT, OUTPUTS, Preprocessing
 
-INPUT = "image"
-LOGITS, PROBABILITIES, EMBEDDING, FEATURE_MAP = "logits", "probabilities", "embedding", "feature_map"
-OUTPUTS = (LOGITS, PROBABILITIES)  # those that every model has
 ACTIVATION_BYTES = "activation_bytes"  # metadata of the graph: what one image's largest layer holds
 
 # A run may open another session, too.

@@ -10,6 +10,11 @@ from models.errors import InvalidPreprocessing
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Fit = Literal["crop", "squash"]
 
+# A graph's input and outputs by name; every model has the first two outputs.
+INPUT = "image"
+LOGITS, PROBABILITIES, EMBEDDING, FEATURE_MAP = "logits", "probabilities", "embedding", "feature_map"
+OUTPUTS = (LOGITS, PROBABILITIES)
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from models.errors import ExportFailed
-from models.predictor import INPUT
-from models.spec import Preprocessing
+from models.spec import INPUT, Preprocessing
 
 # The newest that torch writes without a conversion afterwards.
 OPSET = 20

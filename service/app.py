@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -15,9 +16,13 @@ from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
+from service.protocol import routes as protocol
 from service.query import refuse_unknown_parameters
 from service.routes import architectures, audit, classify, datasets, finetunes, health, jobs, models, variants
 from workers.traces import Tracer
+
+if TYPE_CHECKING:
+    from service.protocol.rpc import RpcServer
 
 # Of 1 MiB, a hundred thousand wrong fields cost a second of the event loop and 120 MB.
 SMALL_BODY_BYTES = 64 * 2**10
@@ -35,8 +40,11 @@ def create_app(parts: Parts) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.workforce.refresh()
+        rpc = await _started_rpc(parts)
         _start_background(parts)
         yield
+        if rpc:
+            await rpc.stop(parts.draining.grace_s)
         await parts.background.close()
         await parts.workforce.aclose()
         await parts.exchange.aclose()
@@ -59,7 +67,10 @@ def create_app(parts: Parts) -> FastAPI:
     app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
-    app.include_router(classify.router, max_body_size=parts.settings.max_body_bytes)
+    for images in (classify.router, protocol.inference):
+        app.include_router(images, max_body_size=parts.settings.max_body_bytes)
+    for small in (protocol.health, protocol.router):
+        app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (models, variants, jobs, finetunes, architectures, audit, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
@@ -69,6 +80,18 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(BrowserGuard, hosts=KnownHosts.of(parts.settings), origins=parts.settings.origins)
     app.add_middleware(RequestContext, metrics=parts.metrics, tracer=parts.tracer)
     return app
+
+
+async def _started_rpc(parts: Parts) -> "RpcServer | None":
+    """The gRPC server where there is to be one. Its libraries take 20 MB, which others do without."""
+    if not parts.settings.grpc_port:
+        return None
+    from service.protocol.rpc import RpcServer
+
+    rpc = RpcServer(parts)
+    await rpc.start()
+    parts.background.start("rpc.watch", rpc.watch())
+    return rpc
 
 
 def _start_background(parts: Parts) -> None:

@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
-from service.errors import Problem, request_id_of
+from service.errors import ANSWER_HEADERS, Problem, request_id_of
 from storage.audit import Actor, act_as
 from storage.errors import StorageError
 from storage.keys import USE_RECORDED_EVERY_S, Key, KeyRing
@@ -99,9 +99,15 @@ class Requires:
         if KEY not in request.scope:
             await _identify(request)
         key = key_of(request)
-        if key is not None and self.scope is not None and not _may(key, self.scope):
-            detail = f"The key has the scopes {', '.join(key.scopes) or 'none'}; this call needs {self.scope}."
-            raise Problem(403, "forbidden", detail)
+        if key is not None and self.scope is not None:
+            require_scope(key, self.scope)
+
+
+def require_scope(key: Key, scope: Scope) -> None:
+    """Raises Problem 403 where the key has neither the scope nor a wider one."""
+    if not any(scope in SCOPES[: SCOPES.index(held) + 1] for held in SCOPES if held in key.scopes):
+        detail = f"The key has the scopes {', '.join(key.scopes) or 'none'}; this call needs {scope}."
+        raise Problem(403, "forbidden", detail)
 
 
 def requires(scope: Scope) -> Requires:
@@ -141,12 +147,8 @@ async def _identify(request: Request) -> None:
     actor = {"request_id": request_id_of(request), "client": client}
     act_as(Actor("loopback", **actor) if key is None else Actor(key.prefix, key.name, **actor))
     if key is not None:
-        await parts.limiter.admit(request, key)
+        request.scope[ANSWER_HEADERS] = await parts.limiter.admit(key)
     request.scope[KEY] = key
-
-
-def _may(key: Key, scope: Scope) -> bool:
-    return any(scope in SCOPES[: SCOPES.index(held) + 1] for held in SCOPES if held in key.scopes)
 
 
 def _unauthorized(detail: str) -> Problem:

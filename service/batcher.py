@@ -18,9 +18,9 @@ import structlog
 
 from models.cost import COSTLY_PIXELS
 from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, WorkerLost
-from service.lane import Answer, Lane, PendingImage
+from service.lane import NO_PRIORITY, Answer, Lane, PendingImage
 from service.metrics import GatewayMetrics
-from workers.contract.messages import ClassifyBatch, ClassifyReply, ImageOutcome
+from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()
@@ -47,12 +47,17 @@ class DeadlineExceeded(Exception):
 
 @dataclass(frozen=True)
 class VersionKey:
-    """A version, and the precision it was asked for in; where that is empty, the worker chooses."""
+    """A version and what is asked of it: what all images of a batch have in common.
+
+    Where the `precision` is empty, the worker chooses. `outputs` and `prepared` are those of a `ClassifyBatch`.
+    """
 
     model: str
     version: int
     artifact: str
     precision: str = ""
+    outputs: tuple[str, ...] = ()
+    prepared: bool = False
 
 
 @dataclass
@@ -63,7 +68,8 @@ class Batcher:
     `is_finished()` is false while one that was told to end still answers what it holds. More than `max_waiting`
     images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
     slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`. Of
-    several transit `servers` any may break one after the other while an image waits.
+    several transit `servers` any may break one after the other while an image waits. `on_batch` is told of each
+    batch that was answered, with how many images it had.
     """
 
     exchange: Exchange
@@ -76,6 +82,7 @@ class Batcher:
     tracer: Tracer | None = None
     is_finished: Callable[[], bool] = lambda: True
     servers: int = 1
+    on_batch: Callable[[VersionKey, int, BatchTimings], None] | None = None
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
@@ -94,17 +101,31 @@ class Batcher:
         timeout_s: float,
         request_id: str,
         traceparent: str | None = None,
+        priority: int = NO_PRIORITY,
     ) -> list[Answer]:
         """The answers to `images`, in their order. If the caller is cancelled, images not yet sent never are.
+
+        Those of a lower `priority` leave before all others that wait for the same.
 
         Raises:
             TooManyWaiting, NoLiveWorker, DeadlineExceeded, BrokerUnavailable.
         """
         self._admit(images)
         now = time.time()
+        deadline = now + timeout_s
         loop = asyncio.get_running_loop()
         mine = [
-            PendingImage(content, top_k, now + timeout_s, request_id, traceparent, loop.create_future(), now)
+            PendingImage(
+                content,
+                top_k,
+                deadline,
+                request_id,
+                traceparent,
+                loop.create_future(),
+                now,
+                priority,
+                version.prepared,
+            )
             for content in images
         ]
         for waiting in mine:
@@ -114,7 +135,7 @@ class Batcher:
         cost = 0
         for waiting in mine:
             cost += waiting.cost
-            self._lane(version, waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST).waiting.append(waiting)
+            self._lane(version, waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST).add(waiting)
         for costly in (False, True):
             self._pump(version, self._lane(version, costly))
         try:
@@ -212,7 +233,7 @@ class Batcher:
                 await asyncio.wait([asking], timeout=0.5)
             if not asking.done():
                 return
-            self._resolve(batch, asking.result(), sent_at)
+            self._resolve(version, batch, asking.result(), sent_at)
         except ReplyInterrupted:
             broken = BrokerUnavailable("The connection to Redis broke twice while the image waited.")
             self._send_again(version, lane, batch, broken, self.servers)
@@ -281,13 +302,19 @@ class Batcher:
             after_death=any(waiting.after_death for waiting in batch),
             precision=version.precision,
             server=place.server,
+            outputs=version.outputs,
+            prepared=version.prepared,
         )
 
-    def _resolve(self, batch: list[PendingImage], reply: ClassifyReply, sent_at: float) -> None:
+    def _resolve(
+        self, version: VersionKey, batch: list[PendingImage], reply: ClassifyReply, sent_at: float
+    ) -> None:
         self._last_reply = time.monotonic()
         took = max(1e-3, time.time() - sent_at)
         self._pace += 0.1 * (len(batch) / took - self._pace)
         self.metrics.observe_batch(len(batch), reply.timings)
+        if self.on_batch:
+            self.on_batch(version, len(batch), reply.timings)
         for waiting, outcome in zip(batch, self._outcomes(batch, reply), strict=True):
             if not waiting.answered.done():
                 waited_ms = (sent_at - waiting.since) * 1e3

@@ -89,7 +89,7 @@ class BrowserGuard:
         if scope["type"] == "http" and (problem := self._refusal(scope)):
             scope[CODE] = problem.code
             log.warning("request.refused", code=problem.code, reason=problem.detail)
-            await problem_response(problem, scope.get("fovea.request_id", ""))(scope, receive, send)
+            await problem_response(problem, scope)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

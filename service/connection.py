@@ -241,7 +241,7 @@ _HEAD_TOO_LARGE = Problem(
 def _bare_answer(problem: Problem) -> bytes:
     """The problem as it goes over the wire, for there is no application around it."""
     request_id = uuid4().hex
-    response = problem_response(problem, request_id)
+    response = problem_response(problem, {"fovea.request_id": request_id})
     named = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
     fields = protected(named)
     head = b"".join(b"%b: %b\r\n" % pair for pair in fields)

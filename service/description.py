@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.errors import PROBLEM_JSON
+from service.protocol.schemas import SCHEMAS
 from service.schemas import ProblemBody
 from storage.page import HIGHEST
 from storage.reference import ALIAS, MODEL_NAME
@@ -30,7 +31,7 @@ class Call:
 
     @property
     def needs_key(self) -> bool:
-        return self.path.startswith("/v1/") or self.path == "/metrics"
+        return (self.path.startswith(("/v1/", "/v2")) and "/health/" not in self.path) or self.path == "/metrics"
 
     @property
     def names_something(self) -> bool:
@@ -96,6 +97,10 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
         "number": {"minimum": 1, "maximum": HIGHEST},
         "cursor": {"pattern": "^[A-Za-z0-9_-]*$"},
     },
+    "/v2/models": {
+        "name": {"pattern": f"^{MODEL_NAME}(@{ALIAS}|:[1-9][0-9]{{0,8}})?$"},
+        "number": {"pattern": "^[1-9][0-9]{0,8}$"},
+    },
     "/v1/audit": {"cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/jobs": {"job_id": {"pattern": JOB_ID}, "cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/architectures": {
@@ -129,6 +134,7 @@ def completed(document: Json, *, needs_keys: bool) -> Json:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["ProblemBody"] = ProblemBody.model_json_schema()
+    schemas |= SCHEMAS
     components["securitySchemes"] = {"key": KEY}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

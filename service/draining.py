@@ -43,8 +43,12 @@ STOPPING = Problem(
 
 @dataclass
 class Draining:
-    """Whether this gateway is about to end; what waits without an end of its own looks here."""
+    """Whether this gateway is about to end; what waits without an end of its own looks here.
 
+    `grace_s` is how long what is under way may take when it ends.
+    """
+
+    grace_s: float = 0.0
     _begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -74,6 +78,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._draining = draining
         self._drain_s, self._grace_s, self._shared = drain_s, grace_s, shared
+        draining.grace_s = grace_s
         self._signals = 0
         self._is_quick = False
 
@@ -85,6 +90,8 @@ class DrainingServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         # Not kept, as uvicorn does, to be raised again: the process's exit code says how it ended.
         self._signals += 1
+        if self._signals > 1:
+            self._draining.grace_s = 0.0
         if sig in QUICK_SIGNALS:
             self.stop_quickly()
         else:
@@ -94,6 +101,7 @@ class DrainingServer(uvicorn.Server):
         """As by one of the quick signals."""
         self._is_quick = True
         self._drain_s, self._grace_s = 0.0, min(self._grace_s, QUICK_GRACE_S)
+        self._draining.grace_s = self._grace_s
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -176,9 +184,7 @@ def answered_when_cut_off(app: ASGIApp) -> ASGIApp:
             if scope["type"] != "http":
                 raise
             scope[CODE] = STOPPING.code
-            answer: Callable[[Scope, Receive, Send], Awaitable[None]] = problem_response(
-                STOPPING, scope.get("fovea.request_id", "")
-            )
+            answer: Callable[[Scope, Receive, Send], Awaitable[None]] = problem_response(STOPPING, scope)
             # Where an answer has begun, it breaks off.
             with suppress(RuntimeError):
                 await answer(scope, receive, send)

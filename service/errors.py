@@ -134,22 +134,32 @@ def invalid_request(invalid: InvalidFields) -> Problem:
     return Problem(422, "invalid_request", str(invalid), extra={"errors": errors})
 
 
+def worker_problem(code: str, detail: str | None) -> Problem:
+    """What the worker reports of an image, as the answer to a request that has only that one."""
+    status = STATUS_OF_WORKER_CODE.get(code, 500)
+    return Problem(status, code, detail or "", {"Retry-After": "1"} if status == 503 else {})
+
+
 def body_too_large(scope: Scope) -> Problem:
     limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
     taken = f"at most {limit} bytes" if limit else "less"
     return Problem(413, "too_large", f"The body is larger than this call takes; send {taken} at once.")
 
 
-def problem_response(problem: Problem, request_id: str) -> Response:
-    body = {
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """The answer to the request of that scope."""
+    body: dict[str, Any] = {
         "type": "about:blank",
         "title": PHRASES.get(problem.status, "Client Closed Request"),
         "status": problem.status,
         "code": problem.code,
         "detail": problem.detail,
-        "request_id": request_id,
+        "request_id": scope.get("fovea.request_id", ""),
         **problem.extra,
     }
+    if str(scope.get("path", "")).startswith("/v2"):
+        # The one field that clients of the Open Inference Protocol read.
+        body["error"] = problem.detail
     return Response(orjson.dumps(body), problem.status, problem.headers, PROBLEM_JSON)
 
 
@@ -207,7 +217,7 @@ def _body_model(request: Request) -> type[BaseModel] | None:
 def _respond(problem: Problem, request: Request) -> Response:
     """The problem as the answer; its code is left in the scope, where the request's metrics find it."""
     request.scope[CODE] = problem.code
-    return problem_response(problem, request_id_of(request))
+    return problem_response(problem, request.scope)
 
 
 def request_id_of(request: Request) -> str:

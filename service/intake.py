@@ -155,8 +155,9 @@ class Reception:
     def limits(self) -> ImageLimits:
         return self.intake.limits
 
-    def image(self, name: str | None = None) -> "IncomingImage":
-        return IncomingImage(self, name)
+    def image(self, name: str | None = None, *, prepared: bool = False) -> "IncomingImage":
+        """An image to come; where it is `prepared`, pixels as a `ClassifyBatch` has them."""
+        return IncomingImage(self, name, prepared)
 
     def new_key(self) -> str:
         self.server = self.server or self.intake.server_for(self)
@@ -181,14 +182,14 @@ class Reception:
 class IncomingImage:
     """One image on its way in. Of what is no image or too large only the size is kept."""
 
-    def __init__(self, reception: Reception, name: str | None) -> None:
+    def __init__(self, reception: Reception, name: str | None, prepared: bool = False) -> None:
         self.reception = reception
         self.name = name
         self.size = 0
         self._key: str | None = None
         self._cost = 0
         self._gathered = bytearray()
-        self._is_begun = False
+        self._prepared = self._is_begun = prepared
         self._problem: Problem | None = None
 
     async def write(self, data: bytes) -> None:
@@ -240,7 +241,7 @@ class IncomingImage:
         self._gathered = bytearray()
         if self._key is None:
             self._key = self.reception.new_key()
-            self._cost = decoding_cost(bytes(piece))
+            self._cost = 0 if self._prepared else decoding_cost(bytes(piece))
         await self.reception.store(self._key, piece, self.size)
 
 

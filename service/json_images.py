@@ -1,4 +1,4 @@
-"""`{"images": ["<base64>", ...]}`, decoded while it arrives.
+"""Images as base64 in JSON, `{"images": ["<base64>", ...]}` or another document, decoded while it arrives.
 
 Long strings are cut out of the text and decoded piece by piece. What is left, the skeleton, is small whatever was
 sent, and only that is parsed as JSON: neither the body nor what a parser would make of it is ever in memory.
@@ -18,6 +18,7 @@ from service.intake import IncomingImage, Reception, SentImage
 # Strings up to this stay in the skeleton.
 SHORT_BYTES = 256
 SKELETON_BYTES = 64 * 2**10
+EXPECTED = 'expected {"images": ["<base64>", ...]} and nothing else of that size.'
 # A quote ends the string; possessive, so that hostile text cannot make it try again.
 SHORT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 INSIDE = re.compile(rb'[^"\\]*+(?:\\(?:u[0-9a-fA-F]{4}|[^u])[^"\\]*+)*+')
@@ -32,20 +33,16 @@ async def images_of_json(body: AsyncIterator[bytes], reception: Reception) -> li
     Raises:
         Problem: 400 for what is not this JSON, 413 for too much of it.
     """
-    text = _Text(reception)
+    text = JsonText(reception, SKELETON_BYTES, EXPECTED)
     async for piece in body:
         await text.feed(piece)
-    listed = _images_in(text.skeleton())
+    listed = _images_in(text.document())
     if len(listed) > reception.limits.max_images:
-        raise _too_many(len(listed), reception)
-    return [await _image(number, item, text, reception) for number, item in enumerate(listed)]
+        raise too_many(len(listed), reception)
+    return [await text.image(item, f'"images"[{number}]') for number, item in enumerate(listed)]
 
 
-def _images_in(skeleton: bytes) -> list[Any]:
-    try:
-        document = orjson.loads(skeleton)
-    except orjson.JSONDecodeError as error:
-        raise _not_json(str(error)) from error
+def _images_in(document: Any) -> list[Any]:
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
         raise Problem(
@@ -54,25 +51,16 @@ def _images_in(skeleton: bytes) -> list[Any]:
     return images
 
 
-async def _image(number: int, item: Any, text: "_Text", reception: Reception) -> SentImage:
-    try:
-        if not isinstance(item, str):
-            raise TypeError(f"expected a string, not {type(item).__name__}")
-        string = text.cut_out.get(item)
-        if string is None:
-            string = _Base64(reception)
-            await string.feed(item.encode(errors="replace"))
-        return await string.finish()
-    except (binascii.Error, TypeError) as error:
-        raise Problem(400, "malformed_body", f'"images"[{number}] is not base64: {error}.') from error
+class JsonText:
+    """A document of which the skeleton has at most `skeleton_bytes`; `expected` says so to who sent more.
 
+    `cut_out` has the long strings by what stands for them in the skeleton.
+    """
 
-class _Text:
-    """The JSON text; `cut_out` has the long strings by what stands for them in the skeleton."""
-
-    def __init__(self, reception: Reception) -> None:
+    def __init__(self, reception: Reception, skeleton_bytes: int, expected: str) -> None:
         self.cut_out: dict[str, _Base64] = {}
         self._reception = reception
+        self._skeleton_bytes, self._expected = skeleton_bytes, expected
         # Nobody can know it beforehand, so no string of a client's can stand for another.
         self._mark = secrets.token_hex(8)
         self._skeleton = bytearray()
@@ -90,9 +78,25 @@ class _Text:
             if self._rest:
                 return
 
-    def skeleton(self) -> bytes:
-        """What is left without the long strings; with what is missing at the end, if so."""
-        return bytes(self._skeleton + self._rest)
+    def document(self) -> Any:
+        """The skeleton, parsed. Raises Problem 400 where it is no JSON."""
+        try:
+            return orjson.loads(bytes(self._skeleton + self._rest))
+        except orjson.JSONDecodeError as error:
+            raise _not_json(str(error)) from error
+
+    async def image(self, item: Any, where: str) -> SentImage:
+        """The image that is at that place of the document. Raises Problem 400 where it is not base64."""
+        try:
+            if not isinstance(item, str):
+                raise TypeError(f"expected a string, not {type(item).__name__}")
+            string = self.cut_out.get(item)
+            if string is None:
+                string = _Base64(self._reception)
+                await string.feed(item.encode(errors="replace"))
+            return await string.finish()
+        except (binascii.Error, TypeError) as error:
+            raise Problem(400, "malformed_body", f"{where} is not base64: {error}.") from error
 
     def _outside(self, text: bytes, at: int) -> int:
         quote = text.find(b'"', at)
@@ -106,7 +110,7 @@ class _Text:
             self._rest = text[quote:]
             return len(text)
         if len(self.cut_out) >= self._reception.limits.max_images:
-            raise _too_many(len(self.cut_out) + 1, self._reception)
+            raise too_many(len(self.cut_out) + 1, self._reception)
         name = f"{self._mark}{len(self.cut_out)}"
         self._string = self.cut_out[name] = _Base64(self._reception)
         self._keep(f'"{name}"'.encode())
@@ -127,13 +131,11 @@ class _Text:
 
     def _keep(self, part: bytes) -> None:
         self._skeleton += part
-        if len(self._skeleton) > SKELETON_BYTES:
-            raise Problem(
-                413,
-                "too_large",
-                f"Without its images the JSON body has more than {SKELETON_BYTES} bytes; expected "
-                '{"images": ["<base64>", ...]} and nothing else of that size.',
+        if len(self._skeleton) > self._skeleton_bytes:
+            detail = (
+                f"Without its images the JSON body has more than {self._skeleton_bytes} bytes; {self._expected}"
             )
+            raise Problem(413, "too_large", detail)
 
 
 class _Base64:
@@ -196,7 +198,7 @@ def _not_json(why: str) -> Problem:
     return Problem(400, "malformed_body", f"The body is not JSON: {why}.")
 
 
-def _too_many(count: int, reception: Reception) -> Problem:
+def too_many(count: int, reception: Reception) -> Problem:
     most = reception.limits.max_images
     return Problem(
         413,

@@ -11,6 +11,8 @@ from workers.contract.messages import BatchTimings, ImageOutcome
 # Pixels, as `models.cost` counts them.
 MOST_OF_A_BATCH = 4 * COSTLY_PIXELS
 MOST_OF_A_COSTLY_BATCH = 2 * COSTLY_PIXELS
+# 1 is the highest, and whoever asks for none comes after all that do.
+NO_PRIORITY = 2**32
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Answer:
 
 @dataclass(eq=False)
 class PendingImage:
-    """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves."""
+    """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves.
+
+    One that is `prepared` costs no decoding.
+    """
 
     content: ImageContent
     top_k: int
@@ -36,13 +41,18 @@ class PendingImage:
     traceparent: str | None
     answered: asyncio.Future[Answer]
     since: float
+    priority: int = NO_PRIORITY
+    prepared: bool = False
     sendings: int = 0
     after_death: bool = False
     cost: int = field(init=False)
 
     def __post_init__(self) -> None:
         content = self.content
-        self.cost = content.cost if isinstance(content, StoredImage) else decoding_cost(content)
+        if self.prepared:
+            self.cost = 0
+        else:
+            self.cost = content.cost if isinstance(content, StoredImage) else decoding_cost(content)
 
     @property
     def server(self) -> str:
@@ -67,6 +77,13 @@ class Lane:
     waiting: deque[PendingImage] = field(default_factory=deque)
     in_flight: int = 0
     images_in_flight: int = 0
+
+    def add(self, image: PendingImage) -> None:
+        """Behind those of its priority and before those that have less."""
+        at = len(self.waiting)
+        while at and self.waiting[at - 1].priority > image.priority:
+            at -= 1
+        self.waiting.insert(at, image)
 
     def may_send(self, slots: int) -> bool:
         """Whether one more message may leave, where the workers take so many at once.

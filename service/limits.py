@@ -5,20 +5,19 @@ Jobs waiting and bytes stored are counted by the database, in the transaction th
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
-from fastapi import Request
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from redis.asyncio import Redis
 
-from service.errors import ANSWER_HEADERS, Problem
+from service.errors import Problem
 from storage.keys import Key, KeyLimits
 from storage.owner import Owner
 from workers.contract.queues import IN_FLIGHT_PREFIX, RATE_PREFIX
@@ -98,17 +97,16 @@ class KeyLimiter:
         jobs = _first(key.limits.jobs_waiting, self.defaults.jobs_waiting)
         return Owner(key.prefix, jobs, _first(key.limits.bytes_stored, self.defaults.bytes_stored))
 
-    async def admit(self, request: Request, key: Key) -> None:
-        """Count the request. Raises Problem 429; what is answered names the policy either way."""
+    async def admit(self, key: Key) -> Sequence[tuple[bytes, bytes]]:
+        """Count a request; headers that name the policy. Raises Problem 429, which names it too."""
         most = _first(key.limits.requests_per_second, self.defaults.requests_per_second)
         if not most:
-            return
+            return ()
         policy = f'"requests";q={most};w=1'
         rate = RateLimitItemPerSecond(most)
         counters = self._counters_of(key)
         if await counters.counted(lambda: counters.rates.hit(rate, key.prefix), otherwise=True):
-            request.scope[ANSWER_HEADERS] = [(b"ratelimit-policy", policy.encode())]
-            return
+            return [(b"ratelimit-policy", policy.encode())]
         detail = f"This key may send {most} requests a second, and they are used up; try again in a second."
         headers = {"Retry-After": "1", "RateLimit": '"requests";r=0;t=1', "RateLimit-Policy": policy}
         raise Problem(429, "rate_limited", detail, headers)

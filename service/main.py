@@ -34,6 +34,7 @@ from service.line import open_lines
 from service.lookout import Lookout
 from service.metrics import GatewayMetrics
 from service.parts import Parts
+from service.protocol.statistics import Statistics
 from service.settings import GatewaySettings
 from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector
@@ -85,6 +86,12 @@ def main() -> int:
     except OSError as error:
         log.error("gateway.refused", reason=f"FOVEA_LISTEN_FDS={settings.listen_fds}: {error}")
         return 2
+    try:
+        require_grpc_port(settings)
+    except OSError as error:
+        reason = f"FOVEA_GRPC_PORT={settings.grpc_port}: {error}; choose another, or 0 for no gRPC"
+        log.error("gateway.refused", reason=reason)
+        return 2
     return serve(parts, sockets)
 
 
@@ -99,6 +106,17 @@ def given_sockets(settings: GatewaySettings) -> list[socket.socket]:
         if not settings.requires_key and not is_loopback(address):
             raise OSError(f"it listens on {address}, where keys are required; name that in FOVEA_HOST")
     return sockets
+
+
+def require_grpc_port(settings: GatewaySettings) -> None:
+    """Raises OSError where gRPC cannot listen there; with shared sockets another gateway may do so, too."""
+    if not settings.grpc_port or settings.listening:
+        return
+    found = socket.getaddrinfo(settings.host, settings.grpc_port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
 
 
 def serve(parts: Parts, sockets: list[socket.socket] | None = None) -> int:
@@ -166,6 +184,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
     datasets = DatasetRegistry(database)
     audit = AuditLog(database)
     metrics = GatewayMetrics()
+    statistics = Statistics()
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
     servers = transit_servers(settings.transit)
@@ -194,6 +213,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         max_waiting_bytes=settings.max_waiting_bytes * len(servers),
         tracer=tracer,
         servers=len(servers),
+        on_batch=statistics.record_batch,
     )
     blobs = BlobStore(settings.blobs)
     return Parts(
@@ -235,6 +255,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         ),
         metrics=metrics,
         stats=StatsCollector(ledger, celery, settings.data),
+        statistics=statistics,
         uploads=upload_slots(settings.max_uploads),
         event_streams=event_stream_slots(settings.max_event_streams),
         tracer=tracer,

@@ -116,6 +116,11 @@ class GatewayMetrics:
                 self._models.add(model)
         self.images.labels(model).inc(images)
 
+    def observe_rpc(self, route: str, status: int, seconds: float) -> None:
+        """A call of gRPC's, by the status that HTTP has for its outcome."""
+        self.requests.labels(route, "RPC", status).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
     def observe_malformed(self, kind: MessageKind) -> None:
         self.malformed.labels(kind).inc()
 

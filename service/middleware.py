@@ -55,7 +55,7 @@ class RequestContext:
             if message["type"] == "http.response.start" and _is_bare_413(message):
                 problem = body_too_large(scope)
                 scope[CODE] = problem.code
-                await problem_response(problem, request_id)(scope, receive, send_with_id)
+                await problem_response(problem, scope)(scope, receive, send_with_id)
                 return
             await send_with_id(message)
 
@@ -70,7 +70,7 @@ class RequestContext:
                 problem = problem_of(error)
                 scope[CODE] = problem.code
                 if not status:
-                    await problem_response(problem, request_id)(scope, receive, send_with_id)
+                    await problem_response(problem, scope)(scope, receive, send_with_id)
                 raise
             finally:
                 self._record(scope, status, time.perf_counter() - started)

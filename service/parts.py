@@ -14,6 +14,7 @@ from service.exchange import CeleryExchange
 from service.intake import Intake
 from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
+from service.protocol.statistics import Statistics
 from service.settings import GatewaySettings
 from service.slots import Slots
 from service.stats import StatsCollector
@@ -48,6 +49,7 @@ class Parts:
     cleanup: Cleanup
     metrics: GatewayMetrics
     stats: StatsCollector
+    statistics: Statistics
     uploads: Slots
     event_streams: Slots
     tracer: Tracer | None = None

@@ -20,6 +20,9 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; keys are required on all but loopback.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    grpc_port: int = Field(
+        8001, ge=0, le=65535, description="Port of the Open Inference Protocol by gRPC; 0: none."
+    )
     listen_fds: str = Field(
         "",
         pattern=r"^(\d+(,\d+)*)?$",

@@ -140,6 +140,18 @@ class ModelRegistry:
             versions = read_versions(session, VersionRow.model == model, VersionRow.number.in_(found[:limit]))
         return Page(versions, encode_cursor(versions[-1].number) if len(found) > limit else None)
 
+    def numbers(self, model: str) -> tuple[int, ...]:
+        """Of all versions of the model, oldest first."""
+        query = select(VersionRow.number).where(VersionRow.model == model).order_by(VersionRow.number)
+        with self._database.session(read_only=True) as session:
+            return tuple(session.scalars(query))
+
+    def all_numbers(self) -> tuple[tuple[str, int], ...]:
+        """Every model's name with each of its versions' numbers, in order."""
+        query = select(VersionRow.model, VersionRow.number).order_by(VersionRow.model, VersionRow.number)
+        with self._database.session(read_only=True) as session:
+            return tuple((model, number) for model, number in session.execute(query))
+
     def get_version(self, model: str, number: int) -> Version:
         """Raises NotFound."""
         with self._database.session(read_only=True) as session:

@@ -16,6 +16,8 @@ from storage.audit import Actor, acting
 
 # Tests start many workers, and few of them a training: those that want a trainer to wait say so.
 os.environ.setdefault("FOVEA_SPARE_TRAINER", "false")
+# Nor do they all fit on one port.
+os.environ.setdefault("FOVEA_GRPC_PORT", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,6 +29,19 @@ def claim_port(host: str, port: int) -> int:
     return _close(claim_sockets(host, port))
 
 
+def require_free_for_grpc(host: str, port: int) -> None:
+    """Raises AddressUnusable where the gateway could not listen there; it listens itself."""
+    try:
+        _close(_listen(host, port))
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            raise AddressUnusable(_explain(exc, host, port)) from exc
+        raise AddressUnusable(
+            f"port {port} on {host}, which is for gRPC, is taken by another program; stop that, or choose another "
+            f"one: --grpc-port {_free(host)}, or 0 for none"
+        ) from exc
+
+
 def port_of(sockets: Sequence[socket.socket]) -> int:
     return int(sockets[0].getsockname()[1])
 

@@ -12,13 +12,17 @@ from cli.client import Json
 
 @dataclass(frozen=True)
 class Banner:
-    """`answer` is what the first of the `lines` says in short, `first_key` an API key that is shown only now."""
+    """`answer` is what the first of the `lines` says in short, `first_key` an API key that is shown only now.
+
+    `grpc` is the address of the Open Inference Protocol, empty where there is none.
+    """
 
     url: str
     data: Path
     lines: tuple[str, ...]
     answer: str = ""
     first_key: str | None = None
+    grpc: str = ""
 
     def render(self) -> str:
         first, *others = self.lines
@@ -27,6 +31,7 @@ class Banner:
                 "",
                 f"Fovea is ready at {self.url}",
                 f"  documentation of its API: {self.url}/docs",
+                *([f"  Open Inference by gRPC:   {self.grpc}"] if self.grpc else []),
                 f"  everything it keeps:      {self.data}",
                 *self._key_lines(),
                 "",

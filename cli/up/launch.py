@@ -26,6 +26,7 @@ class UpOptions:
     redis_url: str | None = None
     starter: bool = True
     log_format: str = "text"
+    grpc_port: int = 8001
 
     @property
     def training_device(self) -> str:
@@ -66,6 +67,7 @@ def child_environment(options: UpOptions, folder: DataFolder, brokers: Brokers) 
     return {
         "FOVEA_HOST": options.host,
         "FOVEA_PORT": str(options.port),
+        "FOVEA_GRPC_PORT": str(options.grpc_port),
         "FOVEA_DATA": str(folder.path),
         "FOVEA_DATABASE_URL": folder.database_url,
         "FOVEA_BLOBS_URL": folder.blobs_url,

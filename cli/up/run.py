@@ -12,7 +12,7 @@ from typing import Any
 from cli.client import ApiClient, Json
 from cli.errors import ApiError, CliError, JobFailed
 from cli.job_progress import JobProgress
-from cli.up.address import claim_sockets, local_url, port_of
+from cli.up.address import claim_sockets, local_url, port_of, require_free_for_grpc
 from cli.up.banner import Banner, curl_lines, summary
 from cli.up.data_folder import DataFolder, claim_data_folder
 from cli.up.journal import Journal
@@ -42,6 +42,8 @@ def run_up(options: UpOptions) -> int:
     journal = Journal(options.log_format)
     with claim_data_folder(options.data) as folder:
         sockets = claim_sockets(options.host, options.port)
+        if options.grpc_port:
+            require_free_for_grpc(options.host, options.grpc_port)
         port = port_of(sockets)
         folder.announce(local_url(options.host, port))
         return asyncio.run(Up(dataclasses.replace(options, port=port), folder, sockets, journal).run())
@@ -182,7 +184,9 @@ class Up:
         except CliError as exc:
             answer = f"not now: {exc}"
         lines = curl_lines(self._url, sample, needs_key=self._needs_key)
-        return Banner(self._url, self._folder.path, lines, answer, self._keys.get("first")).render()
+        port = self._options.grpc_port
+        grpc = local_url(self._options.host, port).removeprefix("http://") if port else ""
+        return Banner(self._url, self._folder.path, lines, answer, self._keys.get("first"), grpc).render()
 
 
 def _samples(folder: Path) -> Sequence[Path]:

@@ -26,7 +26,8 @@ def temporary_fovea(folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     port = claim_port("127.0.0.1", 0)
     log, temporary = folder / "up.log", folder / "tmp"
     temporary.mkdir()
-    options = ["--host", "127.0.0.1", "--port", str(port), "--data", str(folder / "data"), "--no-starter"]
+    address = ["--host", "127.0.0.1", "--port", str(port), "--grpc-port", "0"]
+    options = [*address, "--data", str(folder / "data"), "--no-starter"]
     with log.open("wb") as lines:
         process = subprocess.Popen(
             dying_with_parent([sys.executable, "-m", "cli.main", "up", *options]),

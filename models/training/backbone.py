@@ -21,8 +21,7 @@ from models.artifact import software_versions
 from models.devices import RUNTIME_ERRORS, open_session, runtime_reason
 from models.errors import PredictionFailed
 from models.normalise import Normalise
-from models.predictor import INPUT
-from models.spec import Preprocessing
+from models.spec import INPUT, Preprocessing
 from models.training.checkpoint import weights_sha256
 from models.training.errors import OutOfMemory
 from models.training.precision import one_thread, out_of_memory

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.devices import RUNTIME_ERRORS, open_session, runtime_reason
 from models.errors import InvalidBatch, PredictionFailed
-from models.predictor import INPUT, OUTPUTS
+from models.spec import INPUT, OUTPUTS
 from models.training.metrics import Z_95, expected_calibration_error, reliability_curve
 
 # DESIGN section 6.

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.predictor import INPUT
+from models.spec import INPUT
 
 BATCH = "batch"
 PIXELS = "pixels"
@@ -67,7 +67,7 @@ def fold_normalisation(model: onnx.ModelProto) -> Entry:
         graph.node.remove(node)
     _, height, width, channels = image.type.tensor_type.shape.dim
     del graph.input[:]
-    shape = [BATCH, channels.dim_value, height.dim_value, width.dim_value]
+    shape: list[int | str] = [BATCH, channels.dim_value, height.dim_value, width.dim_value]
     graph.input.append(helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, shape))
     drop_unused(model)
     return Entry(image, zero_point)

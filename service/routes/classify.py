@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-from models.artifact import PrecisionChoice, served_precisions
+from models.artifact import PrecisionChoice
 from service.auth import key_of, requires
-from service.batcher import DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
+from service.batcher import VersionKey
+from service.classification import Caller, asked_precision
+from service.classification import classify as classify_images
 from service.direct_route import DirectRoute
-from service.errors import STATUS_OF_WORKER_CODE, Problem, request_id_of
+from service.disconnection import unless_disconnected
+from service.errors import Problem, request_id_of, worker_problem
 from service.exchange import StoredImage
 from service.idempotency import idempotency_key_of, idempotency_of
 from service.images import read_images
@@ -79,7 +81,7 @@ async def classify(
     parts = parts_of(request)
     idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
-    asked = _asked_precision(version, precision)
+    asked = asked_precision(version, precision)
     async with parts.intake.reception(key_of(request)) as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
             reception.digest = hashlib.sha256()
@@ -89,12 +91,10 @@ async def classify(
         if preferred.respond_async:
             return await _start_classify_job(parts, request, version, asked, images, top_k, reception.digest)
         key = VersionKey(version.model, version.number, version.artifact, asked)
-        async with parts.limiter.in_flight(key_of(request), len(images)):
-            answers = await _answers(parts, request, key, images, top_k, preferred)
+        answers = await _answers(parts, request, key, images, top_k, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
-        status = STATUS_OF_WORKER_CODE.get(error["code"], 500)
-        raise Problem(status, error["code"], error["detail"], {"Retry-After": "1"} if status == 503 else {})
+        raise worker_problem(error["code"], error["detail"])
     body = {
         "model": version.model,
         "version": version.number,
@@ -112,23 +112,6 @@ async def classify(
     return Response(orjson.dumps(body), media_type="application/json")
 
 
-def _asked_precision(version: Version, precision: str) -> str:
-    """Empty where the worker is to choose. Raises Problem where the version has no such variant."""
-    if precision == "auto":
-        return ""
-    served = served_precisions(version.manifest.get("variants"))
-    if precision not in served:
-        tried = (version.manifest.get("variants") or {}).get(precision, {})
-        why = f"its gate refused that: {tried['reason']}" if tried.get("reason") else "that was not tried"
-        raise Problem(
-            409,
-            "precision_unavailable",
-            f"Version {version.number} of {version.model!r} can be asked for in {', '.join(served)}; not in "
-            f"{precision}, for {why}.",
-        )
-    return precision
-
-
 async def _answers(
     parts: Parts,
     request: Request,
@@ -139,28 +122,11 @@ async def _answers(
 ) -> list[dict[str, Any]]:
     """What each image's prediction is made of, in the order sent."""
     sendable = [image.content for image in images if image.problem is None]
-    timeout_s = min(preferred.wait_s or parts.settings.classify_timeout_s, parts.settings.classify_timeout_s)
-    classifying = asyncio.create_task(
-        parts.batcher.classify(
-            version,
-            sendable,
-            top_k=top_k,
-            timeout_s=timeout_s,
-            request_id=request_id_of(request),
-            traceparent=traceparent_of(request),
-        )
+    caller = Caller(key_of(request), request_id_of(request), traceparent_of(request))
+    classifying = classify_images(
+        parts, caller, version, sendable, top_k=top_k, timeout_s=preferred.wait_s or None
     )
-    try:
-        answered = iter(await _unless_disconnected(request, classifying))
-    except TooManyWaiting as error:
-        headers = {"Retry-After": str(error.retry_after_s)}
-        raise Problem(429, "too_many_waiting", str(error), headers) from error
-    except NoLiveWorker as error:
-        detail = f"{error} Start one, or see /readyz; this request can be repeated."
-        raise Problem(503, "no_worker", detail, {"Retry-After": "2"}) from error
-    except DeadlineExceeded as error:
-        raise Problem(504, "deadline_exceeded", str(error)) from error
-    parts.metrics.observe_images(version.model, len(sendable))
+    answered = iter(await unless_disconnected(request, classifying))
     answers = [
         _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
     ]
@@ -169,26 +135,6 @@ async def _answers(
         if answer["error"] and len(images) > 1:
             parts.metrics.failures.labels(answer["error"]["code"]).inc()
     return answers
-
-
-async def _unless_disconnected(request: Request, classifying: asyncio.Task[list[Answer]]) -> list[Answer]:
-    """The answers; a client that goes away first takes its waiting images with it."""
-    leaving = asyncio.create_task(_disconnected(request))
-    either: set[asyncio.Task[Any]] = {classifying, leaving}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not classifying.done():
-            classifying.cancel()
-            # Nobody reads the answer, but the log and the metrics must tell a client's leave from our failure.
-            raise ClientDisconnect
-        return classifying.result()
-    finally:
-        leaving.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
 
 
 def _from_problem(problem: Problem) -> dict[str, Any]:

@@ -106,6 +106,7 @@ class Site:
             **QUICK,
             "FOVEA_WEIGHTS_DIR": str(self.weights),
             "CHAOS_RUN": self.run_id,
+            "FOVEA_GRPC_PORT": "0",
             "PYTHONSAFEPATH": "1",
         }
 

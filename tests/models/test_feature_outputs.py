@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from models.devices import open_session
 from models.feature_outputs import add_feature_outputs
 from models.normalise import Normalise
-from models.predictor import EMBEDDING, FEATURE_MAP, LOGITS, OUTPUTS
 from models.served import Served
-from models.spec import Preprocessing
+from models.spec import EMBEDDING, FEATURE_MAP, LOGITS, OUTPUTS, Preprocessing
 from models.tracing import trace
 from models.zoo.registry import build
 

@@ -23,9 +23,9 @@ from models.errors import (
 )
 from models.export import to_onnx
 from models.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
-from models.predictor import OUTPUTS, Predictor
+from models.predictor import Predictor
 from models.served import Served
-from models.spec import Preprocessing
+from models.spec import OUTPUTS, Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,8 @@ MEASURE = """
 import sys
 from pathlib import Path
 from models.parity import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
-from models.predictor import OUTPUTS, Predictor
+from models.predictor import Predictor
+from models.spec import OUTPUTS
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -12,8 +12,9 @@ from support.small_network import MadeArtifact
 
 from models.devices import open_session
 from models.errors import PredictionFailed
-from models.predictor import INPUT, OUTPUTS, Predictor
+from models.predictor import Predictor
 from models.sessions import InParts, OfFewSizes, sized_parts
+from models.spec import INPUT, OUTPUTS
 
 
 class Noting:

@@ -11,6 +11,8 @@ from service.settings import GatewaySettings
 
 OTHER_TYPES = {
     "GET /metrics": {"text/plain"},
+    "POST /v2/models/{name}/infer": {"application/json", "application/octet-stream"},
+    "POST /v2/models/{name}/versions/{number}/infer": {"application/json", "application/octet-stream"},
     "GET /v1/datasets/{dataset_id}/thumbnails/{sha256}": {"image/webp"},
     "GET /v1/jobs/{job_id}/events": {"text/event-stream"},
     "GET /v1/models/{name}/versions/{number}/artifact": {"application/zip"},
@@ -65,5 +67,5 @@ def test_keys_are_asked_for_where_they_are_required(document: dict[str, Any]) ->
     assert document["paths"]["/v1/models"]["get"]["security"] == [{}, {"key": []}]
     public = described(GatewaySettings(host="0.0.0.0"))
     for call, operation in operations(public):
-        expected = [{"key": []}] if "/v1/" in call or call == "GET /metrics" else None
-        assert operation.get("security") == expected, call
+        needs_key = "/v1/" in call or call == "GET /metrics" or ("/v2" in call and "/health/" not in call)
+        assert operation.get("security") == ([{"key": []}] if needs_key else None), call

@@ -20,8 +20,7 @@ from models.export import export
 from models.normalise import Normalise
 from models.parity import ParityReport
 from models.photographs import photographs
-from models.predictor import EMBEDDING, FEATURE_MAP, INPUT, OUTPUTS
-from models.spec import Preprocessing
+from models.spec import EMBEDDING, FEATURE_MAP, INPUT, OUTPUTS, Preprocessing
 from models.weights.loading import fit
 from models.weights.reading import read_state
 from models.zoo import registry

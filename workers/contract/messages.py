@@ -27,6 +27,9 @@ class ClassifyBatch:
     `traceparent` is the batch's place in a trace, as W3C writes it; None when it is not traced. `after_death` when
     images of it were in hand when their worker died: one of them may have been the reason. `server` is the name of
     the transit server that has the images and gets the reply; empty in releases that knew one only.
+
+    `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
+    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row.
     """
 
     batch: str
@@ -43,6 +46,8 @@ class ClassifyBatch:
     after_death: bool = False
     precision: str = ""
     server: str = ""
+    outputs: tuple[str, ...] = ()
+    prepared: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,15 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """One image's answer: its best classes, or why there is none (`error` is a stable code)."""
+    """One image's answer: its best classes, or why there is none (`error` is a stable code).
+
+    `outputs` has the batch's: float32, little-endian, in base64.
+    """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
+    outputs: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Loaded models and how a batch runs through one. Knows no Celery and no Redis."""
 
+import binascii
+import math
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -19,9 +21,11 @@ from models.errors import (
     ImageQuarantined,
     ImageTooCostly,
     ImageTooManyPixels,
+    ImageUnreadable,
 )
-from models.predictor import PROBABILITIES, Predictor
+from models.predictor import Predictor
 from models.preprocess import prepare
+from models.spec import PROBABILITIES, Preprocessing
 from workers.contract.messages import ClassScore, ImageOutcome
 from workers.inference.loaded import LoadedModels
 from workers.inference.parts import split
@@ -75,6 +79,8 @@ class _Batch:
     predictor: Predictor
     images: Sequence[bytes]
     top_k: int
+    outputs: tuple[str, ...]
+    prepared: bool
     deadline: float | None
     suspects: frozenset[int]
     apart: dict[int, Future[Pixels]] = field(default_factory=dict)
@@ -122,24 +128,28 @@ class Engine:
         top_k: int,
         *,
         precision: str = "",
+        outputs: Sequence[str] = (),
+        prepared: bool = False,
         deadline: float | None = None,
         suspects: Collection[int] = (),
     ) -> BatchResult:
         """Decode and classify encoded images; one that cannot be decoded has its own error in its own place.
 
         A costly image is decoded apart, in a process of its own, one at a time, while threads go on with the
-        others; and so are those at the places `suspects`, which were in hand when a process ended. An empty
-        `precision` is the worker's choice. `deadline` is in Unix seconds.
+        others; and so are those at the places `suspects`, which were in hand when a process ended. Where they are
+        `prepared`, the images are pixels as `ClassifyBatch` has them, and nothing is decoded. `outputs` of the
+        network come with the classes. An empty `precision` is the worker's choice. `deadline` is in Unix seconds.
 
         Raises:
             DeadlinePassed: between two images.
+            OutputUnavailable: the network has no such output.
             ArtifactNotFound, ArtifactCorrupt, PrecisionUnavailable, DeviceUnavailable: it cannot be loaded.
             PredictionFailed: ONNX Runtime could not run it.
             BlobsUnavailable: its files could not be fetched.
         """
         with self.models.hold(artifact, precision) as held:
             predictor = held.predictor
-            batch = _Batch(predictor, images, top_k, deadline, frozenset(suspects))
+            batch = _Batch(predictor, images, top_k, tuple(outputs), prepared, deadline, frozenset(suspects))
             parts = split(len(images), held.part, self.concurrency)
             classifying = [self._runners.submit(self._classify_part, batch, part) for part in parts]
             try:
@@ -171,6 +181,8 @@ class Engine:
     def _prepare(self, batch: "_Batch", place: int) -> Prepared:
         batch.check_deadline()
         data, preprocessing = batch.images[place], batch.predictor.preprocessing
+        if batch.prepared:
+            return _pixels(data, preprocessing)
         if place not in batch.suspects:
             try:
                 return prepare(data, preprocessing, max_pixels=self.max_pixels, max_cost=COSTLY_PIXELS)
@@ -216,9 +228,9 @@ class Engine:
         prepared = list(each(lambda place: self._prepare(batch, place), part))
         decoded = time.perf_counter()
         readable = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
-        scores = iter(_scores(batch.predictor, readable, batch.top_k))
+        inferred_outcomes = iter(_outcomes(batch, readable))
         inferred = time.perf_counter()
-        outcomes = [ImageOutcome(next(scores)) if isinstance(p, np.ndarray) else _failure(p) for p in prepared]
+        outcomes = [next(inferred_outcomes) if isinstance(p, np.ndarray) else _failure(p) for p in prepared]
         return _Part(outcomes, PartTimes(len(part), began, decoded, inferred))
 
     def _classify_decoded(self, batch: "_Batch", place: int) -> ImageOutcome:
@@ -229,20 +241,41 @@ class Engine:
             return _failure(error)
         except (ImageError, MemoryError) as error:
             return _failure(error)
-        (scores,) = self._runners.submit(_scores, batch.predictor, [pixels], batch.top_k).result()
-        return ImageOutcome(scores)
+        (outcome,) = self._runners.submit(_outcomes, batch, [pixels]).result()
+        return outcome
 
 
-def _scores(predictor: Predictor, images: Sequence[NDArray[np.uint8]], top_k: int) -> list[tuple[ClassScore, ...]]:
-    """The `top_k` best classes of each image, best first; equal probabilities in the order of the classes."""
+def _pixels(data: bytes, preprocessing: Preprocessing) -> Pixels | ImageError:
+    shape = (preprocessing.height, preprocessing.width, 3)
+    if len(data) != math.prod(shape):
+        return ImageUnreadable(
+            f"the pixels have {len(data)} bytes; expected {list(shape)}, {math.prod(shape)} bytes"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _outcomes(batch: _Batch, images: Sequence[Pixels]) -> list[ImageOutcome]:
+    """The best classes of each image, best first, with the outputs.
+
+    Equal probabilities come in the order of the classes.
+    """
     if not images:
         return []
-    (probabilities,) = predictor.run(np.stack(images), (PROBABILITIES,))
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    labels = batch.predictor.labels
+    names = tuple(dict.fromkeys((PROBABILITIES, *batch.outputs)))
+    found = dict(zip(names, batch.predictor.run(np.stack(images), names), strict=True))
+    best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : batch.top_k]
     return [
-        tuple(ClassScore(i, predictor.labels[i], float(row[i])) for i in order)
-        for row, order in zip(probabilities, best.tolist(), strict=True)
+        ImageOutcome(
+            tuple(ClassScore(i, labels[i], float(row[i])) for i in order),
+            outputs={name: _base64(found[name][place]) for name in batch.outputs} or None,
+        )
+        for place, (row, order) in enumerate(zip(found[PROBABILITIES], best.tolist(), strict=True))
     ]
+
+
+def _base64(values: NDArray[np.float32]) -> str:
+    return binascii.b2a_base64(values.astype("<f4", copy=False).tobytes(), newline=False).decode()
 
 
 def _failure(error: ImageError | MemoryError | Future[Pixels]) -> ImageOutcome:

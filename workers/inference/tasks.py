@@ -103,6 +103,8 @@ def answer(
             [data for data, _ in present],
             batch.top_k,
             precision=batch.precision,
+            outputs=batch.outputs,
+            prepared=batch.prepared,
             deadline=batch.deadline,
             suspects=[n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death],
         )

@@ -37,6 +37,8 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "after_death": False,
             "precision": "",
             "server": "",
+            "outputs": [],
+            "prepared": False,
         },
     ),
     (
@@ -44,7 +46,10 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "b1",
             "w1",
             "CPUExecutionProvider",
-            (ImageOutcome((ClassScore(0, "cat", 0.75),)), ImageOutcome(error="image_unreadable", detail="why")),
+            (
+                ImageOutcome((ClassScore(0, "cat", 0.75),), outputs={"logits": "AACAPw=="}),
+                ImageOutcome(error="image_unreadable", detail="why"),
+            ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
         ),
         {
@@ -56,8 +61,9 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "classes": [{"index": 0, "label": "cat", "probability": 0.75}],
                     "error": None,
                     "detail": None,
+                    "outputs": {"logits": "AACAPw=="},
                 },
-                {"classes": [], "error": "image_unreadable", "detail": "why"},
+                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None},
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,
