@@ -14,7 +14,7 @@ UNUSED = ("rich", "pygments", "opentelemetry.sdk", "psutil", "yaml")
 MIGRATION = ("alembic", "mako")
 INFERENCE = ("onnxruntime", "numpy", "PIL")
 ABSENT = {
-    "service.main": (*TRAINING, *UNUSED, *MIGRATION, *INFERENCE),
+    "service.main": (*TRAINING, *UNUSED, *MIGRATION, *INFERENCE, "grpc", "google.protobuf"),
     "workers.inference.main": (*TRAINING, *UNUSED, *MIGRATION, "sqlalchemy"),
     "workers.inference.bulk": (*TRAINING, *UNUSED, *MIGRATION),
     "workers.training.main": (*TRAINING, *UNUSED, *MIGRATION, *INFERENCE),

@@ -20,6 +20,8 @@ from storage.keys import new_token
 OPEN = {
     "/livez",
     "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
     "/openapi.json",
     "/docs",
     "/docs/start.js",

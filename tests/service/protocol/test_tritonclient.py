@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import httpx
 import pytest
 from support.colours import SIZE, picture
 from support.environments import make_environment
-from support.stack import Stack, free_port, running_stack
+from support.stack import Stack
 
 pytestmark = pytest.mark.slow
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -24,13 +24,6 @@ Calls = Callable[..., list[Any]]
 def tritonclient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tritonclient")
     return make_environment(folder, "--require-hashes", "-r", str(SUPPORT / "tritonclient.txt"))
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    environment = {"FOVEA_GRPC_PORT": str(free_port())}
-    with running_stack(tmp_path_factory.mktemp("service"), environment) as stack:
-        yield stack
 
 
 @pytest.fixture(scope="module")
