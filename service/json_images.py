@@ -117,8 +117,11 @@ class JsonText:
         return quote + 1
 
     async def _inside(self, string: "_Base64", text: bytes, at: int) -> int:
-        found = INSIDE.match(text, at)
-        end = found.end() if found else at
+        quote = text.find(b'"', at)
+        end = len(text) if quote < 0 else quote
+        if text.find(b"\\", at, end) >= 0:
+            found = INSIDE.match(text, at)
+            end = found.end() if found else at
         await string.feed(text[at:end])
         if text[end : end + 1] == b'"':
             self._string = None
