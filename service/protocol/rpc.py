@@ -42,6 +42,8 @@ WITHOUT_KEY = frozenset({"ServerLive", "ServerReady"})
 HEALTH_S = 1.0
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MOST_STREAMS = 256  # of one connection
+# Clients keep a connection for ever, and would never find a gateway that was added.
+CONNECTION_AGE_MS = 300_000
 STATUS: dict[int, grpc.StatusCode] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -77,6 +79,7 @@ class RpcServer:
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", MOST_STREAMS),
+                ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
                 # Only where somebody has two gateways overlap; else a port that is taken must be noticed.
                 ("grpc.so_reuseport", int(bool(settings.listening))),
             ],

@@ -61,7 +61,10 @@ def test_every_service_is_without_rights_and_under_limits(name: str) -> None:
 def test_nothing_but_the_proxy_and_what_people_look_at_is_published_and_that_on_loopback() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
-    assert published.pop("proxy") == ["${FOVEA_ADDRESS:-127.0.0.1}:${FOVEA_PORT:-8000}:8000"]
+    assert published.pop("proxy") == [
+        "${FOVEA_ADDRESS:-127.0.0.1}:${FOVEA_PORT:-8000}:8000",
+        "${FOVEA_ADDRESS:-127.0.0.1}:${FOVEA_GRPC_PORT:-8001}:8001",
+    ]
     for name, ports in published.items():
         assert SERVICES[name].get("profiles"), f"{name} is published and always there"
         assert all(port.startswith(("127.0.0.1:", "${")) for port in ports), ports

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from support.stack import Stack, free_port
+
+from service.protocol import open_inference_pb2 as pb
 
 PROXY = Path(__file__).parent.parent.parent / "docker/proxy"
 # More than nginx lets through by itself, and no dataset.
@@ -20,7 +23,7 @@ BODY = b"PK\x03\x04" + b"not an archive" * 200_000
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("proxied"))
+    stack = Stack(tmp_path_factory.mktemp("proxied"), {"FOVEA_GRPC_PORT": str(free_port())})
     try:
         yield stack.start("gateway")
     finally:
@@ -50,6 +53,20 @@ def running(
         process.communicate(timeout=20)
 
 
+def check_grpc(port: int) -> None:
+    """Over TLS, by the certificate that the proxy shows."""
+    address = f"127.0.0.1:{port}"
+    shown = ssl.get_server_certificate(("localhost", port)).encode()
+    options = [("grpc.ssl_target_name_override", "localhost")]
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(shown), options) as channel:
+        live = channel.unary_unary(
+            "/inference.GRPCInferenceService/ServerLive",
+            request_serializer=pb.ServerLiveRequest.SerializeToString,
+            response_deserializer=pb.ServerLiveResponse.FromString,
+        )
+        assert live(pb.ServerLiveRequest(), timeout=10).live
+
+
 def check(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     assert client.get("/metrics").status_code == 404
@@ -72,11 +89,13 @@ def test_caddy(gateway: Stack, tmp_path: Path) -> None:
         "FOVEA_SITE": f"https://localhost:{port}",
         "FOVEA_HTTP_PORT": str(free_port()),
         "FOVEA_UPSTREAM": f"127.0.0.1:{gateway.port}",
+        "FOVEA_GRPC_UPSTREAM": f"127.0.0.1:{gateway.environment['FOVEA_GRPC_PORT']}",
     }
     with running(
         [program, "run", "--config", PROXY / "Caddyfile"], f"https://localhost:{port}", environment
     ) as client:
         check(client)
+        check_grpc(port)
 
 
 def test_nginx(gateway: Stack, tmp_path: Path) -> None:
@@ -93,6 +112,7 @@ def test_nginx(gateway: Stack, tmp_path: Path) -> None:
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/letsencrypt/live/fovea.example.com", str(tmp_path)),
         ("127.0.0.1:8000", f"127.0.0.1:{gateway.port}"),
+        ("127.0.0.1:8001", f"127.0.0.1:{gateway.environment['FOVEA_GRPC_PORT']}"),
     ):
         assert here in site
         site = site.replace(here, there)
@@ -103,3 +123,4 @@ def test_nginx(gateway: Stack, tmp_path: Path) -> None:
     )
     with running([program, "-c", tmp_path / "nginx.conf"], f"https://127.0.0.1:{port}") as client:
         check(client)
+        check_grpc(port)

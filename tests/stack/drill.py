@@ -10,6 +10,7 @@ from hardening import check_no_way_out, check_published, check_rights, has_defau
 from load import Load
 from log import require, say, step
 from project import Project, wait_until
+from rpc import check_grpc
 
 OURS = ("gateway", "worker-inference", "worker-training")
 PROXY = "proxy"
@@ -97,6 +98,8 @@ class Drill:
             require(
                 self._status(f"/v1/models/{MODEL}", metrics) == 403, "the metrics key opens more than /metrics"
             )
+        with step("gRPC through the proxy: with the key as by HTTP, and not without one"):
+            check_grpc(project, self.digits.unseen[0])
         with step("every container: not root, read-only, no capabilities, limits, no secret in its environment"):
             for service in (*OURS, *SERVERS, PROXY):
                 check_rights(project, service)

@@ -43,7 +43,7 @@ def check_published(project: Project) -> None:
         for container in project.containers(service):
             bound = [at for ports in container["HostConfig"]["PortBindings"].values() for at in ports or []]
             if service == "proxy":
-                require([at["HostIp"] for at in bound] == ["127.0.0.1"], f"the proxy is published at {bound}")
+                require({at["HostIp"] for at in bound} == {"127.0.0.1"}, f"the proxy is published at {bound}")
             else:
                 require(not bound, f"{service} is published at {bound}")
 

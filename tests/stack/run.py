@@ -3,7 +3,8 @@
 FOVEA_STACK=required makes a machine that cannot run a Docker engine a failure; else it is told and passed over.
 FOVEA_STACK_ENGINE=host takes the engine of DOCKER_HOST and the public base images instead of making both.
 FOVEA_STACK_FROM is the commit to upgrade from, by default the last one before what the working tree holds.
-FOVEA_STACK_FOLDER keeps tools, images and build cache for the next run; FOVEA_STACK_PORT is the gateway's.
+FOVEA_STACK_FOLDER keeps tools, images and build cache for the next run; FOVEA_STACK_PORT is the gateway's,
+and the one after it that of gRPC.
 """
 
 import os
@@ -32,7 +33,12 @@ def main() -> int:
             kept or stack.enter_context(tempfile.TemporaryDirectory(prefix="fovea-stack-", dir="/var/tmp"))
         )
         work.mkdir(parents=True, exist_ok=True)
-        environment = {"FOVEA_PORT": os.environ.get("FOVEA_STACK_PORT", "18080"), "COMPOSE_PROGRESS": "quiet"}
+        port = os.environ.get("FOVEA_STACK_PORT", "18080")
+        environment = {
+            "FOVEA_PORT": port,
+            "FOVEA_GRPC_PORT": str(int(port) + 1),
+            "COMPOSE_PROGRESS": "quiet",
+        }
         try:
             if os.environ.get("FOVEA_STACK_ENGINE") != "host":
                 require_room(work)
