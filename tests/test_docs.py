@@ -25,6 +25,7 @@ from workers.contract.jobs import FinetuneRequest
 from workers.settings import WorkerSettings
 
 API, OPERATIONS, TEACH = Page("docs/api.md"), Page("docs/operations.md"), Page("docs/teach.md")
+PROTOCOL = Page("docs/protocol.md")
 PAGES = [*pages()]
 CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/\S*)")
 # Rows of storage that only workers or the command line miss: no client of the API is told of them.
@@ -84,8 +85,9 @@ def unnamed(path: str) -> str:
 
 
 def documented_calls() -> Iterator[tuple[str, str, list[str], str]]:
-    """Method, path, names of query parameters and scope of every call in the table."""
-    for calls, scope, _ in API.table("call", "scope", "does"):
+    """Method, path, names of query parameters and scope of every call in the tables."""
+    rows = [*API.table("call", "scope", "does"), *PROTOCOL.table("call", "scope", "answers")]
+    for calls, scope, _ in rows:
         for call in in_backticks(calls):
             method, path = call.split(" ", 1)
             path, _, query = path.partition("?")

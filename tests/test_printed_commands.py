@@ -34,6 +34,9 @@ QUICK = {
     # README.md: first calls
     "curl -s -H Content-Type: image/png --data-binary @data/samples/digit-7-0.png "
     "http://127.0.0.1:8000/v1/models/digits/classify?top_k=3": r'"label":"red"',
+    # docs/protocol.md
+    "curl -s -H Inference-Header-Content-Length: 0 --data-binary @data/samples/digit-7-0.png "
+    "http://127.0.0.1:8000/v2/models/digits/infer": r'"model_name":"digits"',
     "curl -s -F file=@data/samples/digit-0-0.png -F file=@data/samples/digit-7-0.png "
     "http://127.0.0.1:8000/v1/models/digits/classify": r'"label":"green".*"label":"red"',
     'curl -s -H Content-Type: application/json -d {"architecture": "resnet18", "weights": "imagenet"} '

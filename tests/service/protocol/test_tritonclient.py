@@ -176,6 +176,21 @@ def test_timeout_and_priority_are_honoured(calls: Calls, red: str) -> None:
     assert first["outputs"]["probabilities"][0][0] == pytest.approx(0.992994, abs=1e-5)
 
 
+def test_the_example_of_the_page_works(service: Stack, tritonclient: Path, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/protocol.md").read_text()
+    example = page.partition("```python\n")[2].partition("```")[0]
+    samples = tmp_path / "data/samples"
+    samples.mkdir(parents=True)
+    (samples / "digit-7-0.png").write_bytes(picture("red"))
+    for here, there in (("localhost:8000", f"localhost:{service.port}"), ('"digits"', '"colours"')):
+        assert here in example
+        example = example.replace(here, there)
+    done = subprocess.run(
+        [str(tritonclient), "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert f"[[b'{RED}' b'" in done.stdout, done.stderr
+
+
 def test_what_tritons_tools_read_by_http(service: Stack, tritonclient: Path, red: str) -> None:
     asked = {
         "address": f"127.0.0.1:{service.port}",
