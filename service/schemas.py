@@ -1,11 +1,13 @@
 """The JSON of requests and answers, as pydantic models: what OpenAPI shows and what requests are held to."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from models.formats import MEDIA_TYPES
+from storage.reference import MOST_TAGS, TAG
+from storage.text import LONGEST_DESCRIPTION, description_fault
 
 Item = TypeVar("Item")
 
@@ -125,6 +127,8 @@ class ModelOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
+    description: str | None = Field(description="What people wrote to it.")
+    tags: list[str]
     versions: int = Field(description="How many there are.")
     latest: int | None
     aliases: dict[str, int]
@@ -204,6 +208,29 @@ class Readiness(BaseModel):
     broker: PartOut
     transit: TransitOut
     workers: list[WorkerOut]
+
+
+def _described(text: str | None) -> str | None:
+    if fault := description_fault(text or ""):
+        raise ValueError(fault)
+    return text
+
+
+class ModelPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): a field that is left out stays as it is, null removes it, and a list replaces
+    the one before as a whole."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"description": "Ants and bees of our garden.", "tags": ["team:bugs"]}},
+    )
+
+    description: Annotated[str | None, AfterValidator(_described)] = Field(
+        None, max_length=LONGEST_DESCRIPTION, description="For people; breaks of lines are kept."
+    )
+    tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] | None = Field(
+        None, max_length=MOST_TAGS, description="To search by, `GET /v1/models?tag=`; in order, each once."
+    )
 
 
 class AliasRequest(BaseModel):
@@ -324,3 +351,10 @@ CLASSIFY_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+def merge_patch(patch: type[BaseModel]) -> dict[str, Any]:
+    """The body of a call that takes a JSON merge patch, under its own content type and under JSON's."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{patch.__name__}"}}
+    types = ("application/merge-patch+json", "application/json")
+    return {"requestBody": {"required": True, "content": {name: dict(schema) for name in types}}}

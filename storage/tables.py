@@ -45,6 +45,14 @@ class ModelRow(Base):
     name: Mapped[str] = mapped_column(NAME, primary_key=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    description: Mapped[str | None] = mapped_column(Text)
+
+
+class ModelTagRow(Base):
+    __tablename__ = "model_tags"
+
+    model: Mapped[str] = mapped_column(NAME, ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(NAME, primary_key=True, index=True)
 
 
 class VersionCounterRow(Base):

@@ -98,6 +98,10 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda house: (f"/v1/jobs/{house.job}/cancel", {}),
         [("job.cancel", "job")],
     ),
+    ("PATCH", "/v1/models/{name}"): (
+        lambda _: ("/v1/models/audited", {"json": {"tags": ["audited"]}}),
+        [("model.describe", "model")],
+    ),
     ("PUT", ALIAS): (
         lambda _: ("/v1/models/audited/aliases/canary", {"json": {"version": 2}}),
         [("alias.set", "model")],

@@ -29,7 +29,8 @@ from storage.restore import read_record, restore_backup
 from storage.tables import Base
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
-SINCE = ("alias_history", "audit")
+SINCE = ("alias_history", "audit", "model_tags")
+COLUMNS_SINCE = ("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description")
 _number = count(1)
 
 
@@ -316,7 +317,7 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
                 lines = [json.loads(line) for line in data.splitlines()]
                 lines = [line for line in lines if line["table"] not in SINCE]
                 for line in lines:
-                    for column in ("traceparent", "duplicate_of", "owner", "limits", "last_used_at"):
+                    for column in COLUMNS_SINCE:
                         line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 record["members"][member.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
