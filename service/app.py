@@ -16,7 +16,18 @@ from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
 from service.parts import Parts
 from service.query import refuse_unknown_parameters
-from service.routes import architectures, audit, classify, datasets, finetunes, health, jobs, models, variants
+from service.routes import (
+    architectures,
+    audit,
+    classifications,
+    classify,
+    datasets,
+    finetunes,
+    health,
+    jobs,
+    models,
+    variants,
+)
 from workers.traces import Tracer
 
 # Of 1 MiB, a hundred thousand wrong fields cost a second of the event loop and 120 MB.
@@ -60,7 +71,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     app.include_router(classify.router, max_body_size=parts.settings.max_body_bytes)
-    for routes in (models, variants, jobs, finetunes, architectures, audit, health):
+    for routes in (models, variants, jobs, classifications, finetunes, architectures, audit, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)

@@ -42,6 +42,11 @@ _B = TypeVar("_B")
 _Keys = list[str]  # inside the class, `list` is its method
 
 
+def is_image(key: str) -> bool:
+    """Whether the key is one of the operator's."""
+    return key.startswith(f"{IMAGE_FOLDER}/")
+
+
 class BlobStore:
     """Files by key; a key is a relative path with `/`. Raises BlobsUnavailable besides what each call names."""
 

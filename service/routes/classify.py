@@ -79,7 +79,7 @@ async def classify(
     parts = parts_of(request)
     idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
-    asked = _asked_precision(version, precision)
+    asked = asked_precision(version, precision)
     async with parts.intake.reception(key_of(request)) as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
             reception.digest = hashlib.sha256()
@@ -112,7 +112,7 @@ async def classify(
     return Response(orjson.dumps(body), media_type="application/json")
 
 
-def _asked_precision(version: Version, precision: str) -> str:
+def asked_precision(version: Version, precision: str) -> str:
     """Empty where the worker is to choose. Raises Problem where the version has no such variant."""
     if precision == "auto":
         return ""

@@ -1,6 +1,7 @@
 """The bulk process of an inference worker: `python -m workers.inference.bulk WORKER`. Imports no torch.
 
-Ingests, asynchronous and bulk classifications, at low priority. The worker that started it speaks for it in its heartbeat.
+Ingests, asynchronous and bulk classifications, at low priority. The worker that started it speaks for it in its
+heartbeat.
 """
 
 import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims

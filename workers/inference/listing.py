@@ -20,7 +20,7 @@ from workers.jobs.failure import InvalidRequest
 
 MOST_IMAGES = 1_000_000
 # What an interactive answer calls what the check of an archive has found.
-CODES = {
+CODES: dict[str, str] = {
     FaultCode.UNREADABLE: "image_unreadable",
     FaultCode.TOO_MANY_PIXELS: "image_too_large",
     FaultCode.NOT_AN_IMAGE: "not_an_image",
@@ -116,7 +116,7 @@ class Lister:
 def _listed(image: UnlabelledImage, prefix: str) -> ListedImage:
     if image.fault is None:
         return ListedImage(image.name, f"{prefix}/{file_name(image.sha256)}", image.bytes)
-    code = CODES.get(FaultCode(image.fault), "image_unreadable")
+    code = CODES.get(image.fault, "image_unreadable")
     return ListedImage(image.name, error=code, detail=image.reason)
 
 
