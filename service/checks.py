@@ -50,8 +50,8 @@ async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) ->
         raise Problem(409, "dataset_refused", f"Dataset {dataset} was refused: {why}")
     if to_learn and not found.labels:
         detail = (
-            f"Dataset {dataset} was sent with labels=none: its images can be classified (POST /v1/classifications), "
-            "not learnt from. Send them in class folders or with a manifest."
+            f"Dataset {dataset} was sent with labels=none: its images can be classified, not learnt from. Send "
+            "them in class folders or with a manifest."
         )
         raise Problem(409, "dataset_unlabelled", detail)
     return found.id
@@ -61,8 +61,8 @@ async def check_image_folder(parts: Parts, prefix: str) -> None:
     """Whether there is such a folder of the operator's. Raises Problem 404."""
     if not await asyncio.to_thread(parts.blobs.has_folder, f"{IMAGE_FOLDER}/{prefix}".rstrip("/")):
         detail = (
-            f"There is no folder {shortened(prefix)!r} below {IMAGE_FOLDER}/ of the store of files. Whoever runs this "
-            "Fovea puts images there; yours come with POST /v1/datasets?labels=none."
+            f"There is no folder {shortened(prefix)!r} below {IMAGE_FOLDER}/ of the store of files. Whoever runs "
+            "this Fovea puts images there; send yours with POST /v1/datasets?labels=none."
         )
         raise Problem(404, "unknown_prefix", detail)
 

@@ -34,9 +34,9 @@ PARTIAL = "Also of a job that has not ended, or ended otherwise: the lines that 
     response_model=JobAccepted,
 )
 async def start(request: Request, body: ClassifyManyOptions) -> JSONResponse:
-    """A `classify_many` job: of a dataset (`dataset`), with labels or without, or of a folder that the operator put
-    below `images/` of the store of files (`prefix`). It goes on after whatever ends its worker, and has a line for
-    each image under `/v1/jobs/{id}/results`."""
+    """A `classify_many` job: of a dataset, with labels or without, or of a folder (`prefix`) that the operator put
+    below `images/` of the store of files. It goes on after whatever ends its worker, and has a line for each image
+    under `/v1/jobs/{id}/results`."""
     parts = parts_of(request)
     version = await parts.versions.resolve(body.model)
     precision = asked_precision(version, body.precision)
@@ -70,8 +70,8 @@ async def results(
     job: Annotated[Job, Depends(existing_job)],
     partial: Annotated[bool, Query(description=PARTIAL)] = False,
 ) -> StreamingResponse:
-    """As JSON Lines (`application/jsonl`, or `application/x-ndjson`) or as CSV (`text/csv`), by `Accept`. Of `classify`
-    and `classify_many` jobs."""
+    """As JSON Lines (`application/jsonl`, or `application/x-ndjson`) or as CSV (`text/csv`), by `Accept`.
+    `classify` and `classify_many` jobs have them."""
     if job.kind not in KINDS:
         detail = (
             f"A {job.kind} job has no lines of results; what came of it is in `result` of GET /v1/jobs/{job.id}."

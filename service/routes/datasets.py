@@ -37,8 +37,8 @@ SHA256 = re.compile("[0-9a-f]{64}")
 OnFault = Literal["skip", "refuse"]
 Labels = Literal["folders", "none"]
 LABELS = (
-    "`folders`: class folders, splits or a manifest. `none`: images to be classified, wherever in the archive they "
-    "lie; each file is kept, copies too, and of a faulty one why."
+    "`folders`: class folders, splits or a manifest. `none`: images to be classified, wherever in the archive; "
+    "each file counts, copies and faulty ones too."
 )
 
 
@@ -59,8 +59,8 @@ async def create(
     labels: Annotated[Labels, Query(description=LABELS)] = "folders",
 ) -> JSONResponse:
     """The body is a zip, tar or tar.gz of class folders, of `train/ val/ test/` over class folders, or with a
-    manifest (`file,label[,split]`), or without labels, whatever its content type says. A job decodes every image once; then the
-    report lists every fault."""
+    manifest (`file,label[,split]`), or of anything without labels, whatever its content type says. A job decodes
+    every image once; then the report lists every fault."""
     parts = parts_of(request)
     await _check_quota(parts, request)
     with parts.uploads.one(key_of(request)):
