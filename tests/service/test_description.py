@@ -13,6 +13,7 @@ OTHER_TYPES = {
     "GET /metrics": {"text/plain"},
     "GET /v1/datasets/{dataset_id}/thumbnails/{sha256}": {"image/webp"},
     "GET /v1/jobs/{job_id}/events": {"text/event-stream"},
+    "GET /v1/jobs/{job_id}/results": {"application/jsonl", "application/x-ndjson", "text/csv"},
     "GET /v1/models/{name}/versions/{number}/artifact": {"application/zip"},
     "GET /v1/models/{name}/versions/{number}/card": {"text/html", "text/markdown"},
 }
