@@ -43,6 +43,13 @@ QUICK = {
     "http://127.0.0.1:8000/v1/models/imagenet/versions": r'"kind":"publish","state":"queued"',
     "fovea jobs list": "publish",
     "fovea architectures list mobilenet": "mobilenet_v2",
+    # docs/api.md
+    "curl --data-binary @november.zip http://127.0.0.1:8000/v1/datasets?name=november&labels=none": (
+        r'"labels":"none"'
+    ),
+    "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/classifications "
+    '-d {"model": "digits", "dataset": "ds_..."}': r'"kind":"classify_many","state":"queued"',
+    "curl -H Accept: text/csv http://127.0.0.1:8000/v1/jobs/job_.../results > november.csv": "",
     # docs/teach.md
     "fovea datasets create photos/": "ready",
     "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
@@ -160,7 +167,9 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 def make_photographs(folder: Path) -> None:
-    """`photos/`, and other ones as `photos.zip`."""
+    """`photos/`, and other ones as `photos.zip` and `november.zip`."""
+    with zipfile.ZipFile(folder / "november.zip", "w") as archive:
+        archive.writestr("2026/a.jpg", picture("red", noise=999, form="JPEG"))
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
         for label in LABELS:
             (folder / "photos" / label).mkdir(parents=True)
@@ -170,12 +179,12 @@ def make_photographs(folder: Path) -> None:
                 archive.writestr(f"{label}/{n}.jpg", picture(label, noise=n + 101, form="JPEG"))
 
 
-def newest(playground: Playground, kind: str) -> str:
-    """The id of the newest job, or of the newest dataset once it is checked."""
+def newest(playground: Playground, kind: str, *until: str) -> str:
+    """The id of the newest job, or of the newest dataset once it is checked; in one of those states."""
     deadline = time.monotonic() + 60
     while True:
         listed = httpx.get(f"{playground.url}/v1/{kind}", timeout=20).json()["items"]
-        if listed[0]["state"] != "checking":
+        if listed[0]["state"] in until if until else listed[0]["state"] != "checking":
             return str(listed[0]["id"])
         assert time.monotonic() < deadline, listed[0]
         time.sleep(0.05)
@@ -187,6 +196,8 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         playground.replaced |= dict.fromkeys(("ID", "ds_..."), newest(playground, "datasets"))
     if "JOB" in words:
         playground.replaced["JOB"] = newest(playground, "jobs")
+    if "job_..." in words:
+        playground.replaced["job_..."] = newest(playground, "jobs", "succeeded")
     if "PREFIX" in words:
         playground.replaced["PREFIX"] = json.loads(playground.run(Printed("", "fovea keys list --json")))[-1][
             "prefix"
@@ -196,6 +207,9 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         playground.replaced |= {"fovea-20261121T120000Z.tar": backup.name, "--data data": "--data restored"}
     said = playground.run(COMMANDS[words])
     assert re.search(QUICK[words], said, re.DOTALL), said
+    if "november.csv" in words:
+        path, label, *_ = (playground.folder / "november.csv").read_text().splitlines()[1].split(",")
+        assert (path, label) == ("2026/a.jpg", "red")
 
 
 # All of Fovea, as `fovea up` starts it, and real weights.
