@@ -57,7 +57,9 @@ def read_models(session: Session, rows: Sequence[ModelRow]) -> tuple[Model, ...]
         .where(VersionRow.model.in_(names))
         .group_by(VersionRow.model)
     )
-    counts = {name: (latest, count) for name, latest, count in session.execute(counting)}
+    counts: dict[str, tuple[int | None, int]] = {
+        name: (latest, count) for name, latest, count in session.execute(counting)
+    }
     tags: dict[str, list[str]] = {name: [] for name in names}
     tagging = select(ModelTagRow).where(ModelTagRow.model.in_(names)).order_by(ModelTagRow.tag)
     for tagged in session.scalars(tagging):
