@@ -117,6 +117,7 @@ def _start_background(parts: Parts) -> None:
             interval_s=settings.reconcile_interval_s, requeue_after_s=settings.requeue_after_s
         ),
     )
+    start("dispatcher.release", parts.dispatcher.release())
     start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
     start("auth.record_uses", parts.auth.record_uses())
     start("memory.keep_heap_trimmed", keep_heap_trimmed())

@@ -148,8 +148,20 @@ class JobRow(Base):
     finished_at: Mapped[datetime | None]
     # The prefix of the key that made it; not a foreign key, as keys and jobs are restored apart.
     owner: Mapped[str | None]
+    # The dataset whose check it waits for, while it is queued.
+    waits_for: Mapped[str | None]
 
-    __table_args__ = (Index(None, "state", "id"), Index(None, "dataset"), Index(None, "owner", "state"))
+    __table_args__ = (
+        Index(None, "state", "id"),
+        Index(None, "dataset"),
+        Index(None, "owner", "state"),
+        Index(
+            None,
+            "waits_for",
+            sqlite_where=text("waits_for IS NOT NULL"),
+            postgresql_where=text("waits_for IS NOT NULL"),
+        ),
+    )
 
 
 class EventRow(Base):

@@ -30,7 +30,7 @@ from storage.tables import Base
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
 SINCE = ("alias_history", "audit", "model_tags")
-COLUMNS_SINCE = ("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description")
+COLUMNS_SINCE = ("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description", "waits_for")
 _number = count(1)
 
 

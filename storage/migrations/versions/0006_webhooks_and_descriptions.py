@@ -1,4 +1,4 @@
-"""What people write to a model: `models.description`, `model_tags`."""
+"""What people write to a model: `models.description`, `model_tags`. Jobs that wait for a dataset's check."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,3 +21,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("model", "tag", name="pk_model_tags"),
     )
     op.create_index("ix_model_tags_tag", "model_tags", ["tag"], unique=False)
+    # A job of an older release waits for none.
+    op.add_column("jobs", sa.Column("waits_for", sa.String(), nullable=True))
+    waiting = sa.text("waits_for IS NOT NULL")
+    op.create_index("ix_jobs_waits_for", "jobs", ["waits_for"], sqlite_where=waiting, postgresql_where=waiting)
