@@ -12,6 +12,7 @@ from storage.clock import now
 from storage.errors import LeaseLost, NotFound
 from storage.events import record_state
 from storage.job import Attempt, JobState
+from storage.outbox import tell_webhooks
 from storage.tables import DatasetRow, JobRow
 from storage.text import equals, is_text
 
@@ -84,8 +85,10 @@ def update_job(session: Session, where: ColumnElement[bool], **values: Any) -> J
 
 
 def state_changed(session: Session, job: JobRow) -> None:
-    """Record the job's new state; what hangs on a job that has ended ends in the same transaction."""
+    """Record the job's new state; in the same transaction its end is told, and what hangs on it ends."""
     record_state(session, job)
+    if JobState(job.state).is_terminal:
+        tell_webhooks(session, job)
     if job.state in (JobState.FAILED, JobState.CANCELLED):
         _refuse_unchecked_dataset(session, job)
 

@@ -82,9 +82,11 @@ def what_exists(service: Stack, key: str) -> dict[str, list[Any]]:
         asked = {"model": "colours", "dataset": images["id"]}
         many = client.post("/v1/classifications", json=asked).json()["id"]
         service.wait_until(lambda: client.get(f"/v1/jobs/{many}").json()["state"] == "succeeded", "the second job")
+        webhook = client.post("/v1/webhooks", json={"url": "https://127.0.0.1:9/"}).json()["id"]
     thumbnails = (service.folder / "blobs").rglob("thumbnails/*.webp")
     return {
         "name": ["colours"],
+        "webhook_id": [webhook],
         "reference": ["colours", "colours:2", "colours@production"],
         "alias": ["production"],
         "number": [1, 2, 3],

@@ -23,6 +23,7 @@ from storage.audit import AuditEntry, AuditLog
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from storage.webhooks import WebhookRegistry
 
 PNG = {"content-type": "image/png"}
 
@@ -51,6 +52,7 @@ class House:
             ).id
             for name in ("used", "unused")
         )
+        self.webhook = WebhookRegistry(self.gateways.database).create("https://93.184.216.34/")[0].id
         self.job = JobLedger(self.gateways.database).create("publish", {"model": "audited"}).id
 
     def entries(self) -> list[AuditEntry]:
@@ -108,6 +110,18 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda _: ("/v1/models/audited", {"json": {"tags": ["audited"]}}),
         [("model.describe", "model")],
     ),
+    ("POST", "/v1/webhooks"): (
+        lambda _: ("/v1/webhooks", {"json": {"url": "https://93.184.216.34/hook"}}),
+        [("webhook.create", "webhook")],
+    ),
+    ("PATCH", "/v1/webhooks/{webhook_id}"): (
+        lambda house: (f"/v1/webhooks/{house.webhook}", {"json": {"enabled": False}}),
+        [("webhook.change", "webhook")],
+    ),
+    ("DELETE", "/v1/webhooks/{webhook_id}"): (
+        lambda house: (f"/v1/webhooks/{house.webhook}", {}),
+        [("webhook.delete", "webhook")],
+    ),
     ("PUT", ALIAS): (
         lambda _: ("/v1/models/audited/aliases/canary", {"json": {"version": 2}}),
         [("alias.set", "model")],
@@ -125,8 +139,9 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
 }
 
 
-# A question that is too long for a query.
+# A question that is too long for a query, and a message that a webhook is sent for a try.
 ASKS = {
+    ("POST", "/v1/webhooks/{webhook_id}/test"),
     ("POST", "/v2/models/{name}/infer"),
     ("POST", "/v2/models/{name}/versions/{number}/infer"),
     ("POST", "/v2/repository/index"),
