@@ -8,12 +8,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from service.auth import requires
 from service.checks import check_dataset, check_image_folder
+from service.classification import asked_precision
 from service.errors import Problem
 from service.idempotency import idempotency
 from service.negotiation import wanted
 from service.parts import parts_of
 from service.results import CSV, KINDS, MEDIA_TYPES, as_csv, classes_of, stored_results
-from service.classification import asked_precision
 from service.routes.jobs import accepted, existing_job, start_job
 from service.schemas import RESULTS_RESPONSES, JobAccepted
 from storage.job import Job, JobState
