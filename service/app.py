@@ -24,6 +24,7 @@ from service.routes import (
     classifications,
     classify,
     datasets,
+    evaluations,
     finetunes,
     health,
     jobs,
@@ -82,7 +83,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
-    for routes in (models, variants, jobs, classifications, finetunes, architectures, audit, health):
+    for routes in (models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)

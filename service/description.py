@@ -103,6 +103,7 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
     },
     "/v1/audit": {"cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/jobs": {"job_id": {"pattern": JOB_ID}, "cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
+    "/v1/evaluations": {"job_id": {"pattern": JOB_ID}},
     "/v1/architectures": {
         "name": {"pattern": "^[a-z0-9_]+(/[a-z0-9_]+)?$"},
         "cursor": {"pattern": "^[a-z0-9_/]+$"},

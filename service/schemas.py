@@ -162,6 +162,30 @@ class VariantsOut(BaseModel):
     )
 
 
+class EvaluatedDataset(BaseModel):
+    id: str
+    name: str
+    content_hash: str
+    images: int = Field(description="All that it has.")
+
+
+class EvaluationOut(BaseModel):
+    """Of `versions`, `comparisons` and `differing` see `docs/api.md`."""
+
+    job: str
+    dataset: EvaluatedDataset
+    split: Literal["unseen", "train", "validation", "test", "all"]
+    images: int = Field(description="How many were measured.")
+    created_at: datetime
+    warnings: list[str] = Field(description="What a reader of the figures must know.")
+    versions: list[dict[str, Any]] = Field(description="The figures of each, in the order asked for.")
+    comparisons: list[dict[str, Any]] = Field(description="Each version with each that follows it.")
+    differing_images: int = Field(description="On how many not all versions give the same answer.")
+    differing: list[dict[str, Any]] = Field(
+        description="The first 100 of these images: first those that some get right and others do not."
+    )
+
+
 class Listing(BaseModel, Generic[Item]):
     model_config = ConfigDict(from_attributes=True)
 
@@ -313,12 +337,36 @@ RESULT_LINE: dict[str, Any] = {
     },
     "required": ["path", "classes", "error"],
 }
+_NULLABLE_TEXT = {"type": ["string", "null"]}
+_NULLABLE_NUMBER = {"type": ["number", "null"]}
+EVALUATION_LINE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "label": {"type": "string"},
+        "answers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": _NULLABLE_TEXT,
+                    "probability": _NULLABLE_NUMBER,
+                    "of_label": _NULLABLE_NUMBER,
+                    "error": RESULT_LINE["properties"]["error"],
+                },
+                "required": ["label", "probability", "of_label", "error"],
+            },
+        },
+    },
+    "required": ["path", "label", "answers"],
+}
+_LINES = {"itemSchema": {"oneOf": [RESULT_LINE, EVALUATION_LINE]}}
 RESULTS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A line for each image, in the order of their paths.",
         "content": {
-            "application/jsonl": {"itemSchema": RESULT_LINE},
-            "application/x-ndjson": {"itemSchema": RESULT_LINE},
+            "application/jsonl": _LINES,
+            "application/x-ndjson": _LINES,
             "text/csv": {"schema": {"type": "string"}},
         },
     },
