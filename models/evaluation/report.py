@@ -233,8 +233,7 @@ def _left_out_warnings(version: VersionReport) -> list[str]:
         names = list(version.unknown)
         named = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         found.append(
-            f"{version.name} has no class of the name of {named}: {version.unknown_images} images are not in its "
-            "figures."
+            f"{version.name} has no class named {named}: {version.unknown_images} images are not in its figures."
         )
     if version.failed:
         count = sum(version.failed.values())
