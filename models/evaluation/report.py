@@ -194,18 +194,19 @@ def conclude(first: str, second: str, found: Comparison | None, *, pairs: int, s
     if found is None:
         return f"{first} and {second} cannot be compared: there is no image whose class both know."
     corrected = f", corrected by Holm for {pairs} pairs" if pairs > 1 else ""
-    test = f"(McNemar's exact test: p = {_p(found.adjusted_p_value)}{corrected})"
     low, high = (f"{100 * bound:+.1f}" for bound in found.difference_interval)
-    interval = f"the difference lies between {low} and {high} points (95 % interval)"
-    differ = f"of {found.images} images {first} alone gets {found.only_first} right and {second} alone "
-    differ += f"{found.only_second}"
+    counts = (
+        f"of {found.images} images {first} alone gets {found.only_first} right and {second} alone "
+        f"{found.only_second}. The difference lies between {low} and {high} points (95 % interval; McNemar's "
+        f"exact test: {_p(found.adjusted_p_value)}{corrected})."
+    )
     if found.is_significant:
         better, worse = (first, second) if found.difference > 0 else (second, first)
-        said = f"On images like these {better} is right more often than {worse}: {differ}; {interval} {test}."
+        said = f"On images like these {better} is right more often than {worse}: {counts}"
     else:
         said = (
-            f"These images cannot tell which of {first} and {second} is right more often: {differ}; {interval} "
-            f"{test}. That is no proof that they are equally good."
+            f"These images cannot tell which of {first} and {second} is right more often: {counts} That is no "
+            "proof that they are equally good."
         )
     if len(seen) == 1:
         said += f" But {seen[0]} learnt from some of these images, which favours it."
@@ -215,7 +216,7 @@ def conclude(first: str, second: str, found: Comparison | None, *, pairs: int, s
 
 
 def _p(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
 
 
 def _seen_warnings(version: VersionReport, images: int) -> list[str]:
