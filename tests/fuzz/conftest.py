@@ -81,7 +81,12 @@ def what_exists(service: Stack, key: str) -> dict[str, list[Any]]:
         )
         asked = {"model": "colours", "dataset": images["id"]}
         many = client.post("/v1/classifications", json=asked).json()["id"]
-        service.wait_until(lambda: client.get(f"/v1/jobs/{many}").json()["state"] == "succeeded", "the second job")
+        asked = {"models": ["colours:1", "colours:2"], "dataset": dataset["id"]}
+        evaluation = client.post("/v1/evaluations", json=asked).json()["id"]
+        for other in (many, evaluation):
+            service.wait_until(
+                lambda other=other: client.get(f"/v1/jobs/{other}").json()["state"] == "succeeded", "another job"
+            )
     thumbnails = (service.folder / "blobs").rglob("thumbnails/*.webp")
     return {
         "name": ["colours"],
@@ -89,6 +94,6 @@ def what_exists(service: Stack, key: str) -> dict[str, list[Any]]:
         "alias": ["production"],
         "number": [1, 2, 3],
         "dataset_id": [dataset["id"], images["id"]],
-        "job_id": [dataset["job"]["id"], job, many],
+        "job_id": [dataset["job"]["id"], job, many, evaluation],
         "sha256": [path.stem for path in thumbnails],
     }
