@@ -119,13 +119,15 @@ def _of_evaluation(blobs: BlobStore, job: Job, only_differing: bool) -> Chunks:
     """A chunk at a time of all versions, as far as each of them has it."""
     request = read_request(EvaluateRequest, job.request)
     places = range(len(request.models))
+    stored = set(blobs.list(results_folder(job.id)))
+    chunks = 0
+    while all(answers_key(job.id, place, chunks) in stored for place in places):
+        chunks += 1
     if job.state is JobState.SUCCEEDED:
-        chunks = count_chunks(EvaluateResult.model_validate(job.result).images, request.chunk)
-    else:
-        chunks, last = 0, places[-1]
-        # Versions come one after the other, so that what the last one has, all have.
-        while blobs.exists(answers_key(job.id, last, chunks)):
-            chunks += 1
+        expected = count_chunks(EvaluateResult.model_validate(job.result).images, request.chunk)
+        if chunks < expected:
+            missing = (answers_key(job.id, place, chunks) for place in places)
+            raise NotFound("file", next(key for key in missing if key not in stored))
 
     def lines(chunk: int) -> bytes:
         versions = [read_chunk(blobs.get_bytes(answers_key(job.id, place, chunk)))[1] for place in places]

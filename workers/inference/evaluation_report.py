@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.evaluation.comparison import Comparison, compare, holm
 from models.evaluation.measurement import Answers, measure
@@ -138,34 +139,39 @@ def _compared(pair: PairReport) -> ComparedPair:
 
 
 def _read(blobs: BlobStore, job_id: str, place: int, images: int, chunk: int, version: Version) -> StoredAnswers:
-    heads: set[ChunkHead] = set()
-    lines: list[dict[str, Any]] = []
-    for number in range(count_chunks(images, chunk)):
-        head, found = read_chunk(blobs.get_bytes(answers_key(job_id, place, number)))
-        heads.add(head)
-        lines += found
-    if len({head.precision for head in heads}) != 1 or len(lines) != images:
-        raise Conflict("another attempt writes answers at the same time")
     known = class_indices(version.labels)
-    columns = zip(*(_figures(line, known) for line in lines), strict=True)
-    truth, predicted, rank, probability, of_truth, brier = (np.array(column) for column in columns)
+    heads: set[ChunkHead] = set()
+    parts: list[NDArray[np.float64]] = []
+    labels: list[str | None] = []
+    failed: Counter[str] = Counter()
+    # Of each answer the same few texts are kept, for there may be a million.
+    text_of: dict[str | None, str | None] = {label: label for label in version.labels}
+    for number in range(count_chunks(images, chunk)):
+        head, lines = read_chunk(blobs.get_bytes(answers_key(job_id, place, number)))
+        heads.add(head)
+        parts.append(np.array([_figures(line, known) for line in lines]))
+        labels += (text_of.get(line["predicted"]) for line in lines)
+        failed.update(line["error"]["code"] for line in lines if line["error"])
+    if len({head.precision for head in heads}) != 1 or len(labels) != images:
+        raise Conflict("another attempt writes answers at the same time")
+    truth, predicted, rank, probability, of_truth, brier = np.concatenate(parts).T
     return StoredAnswers(
         Answers(
             truth.astype(np.int64),
             predicted.astype(np.int64),
-            probability.astype(np.float64),
-            of_truth.astype(np.float64),
+            probability,
+            of_truth,
             rank.astype(np.int64),
-            brier.astype(np.float64),
+            brier,
         ),
-        tuple(line["predicted"] for line in lines),
-        Counter(line["error"]["code"] for line in lines if line["error"]),
+        tuple(labels),
+        failed,
         next(iter(heads)).precision,
         ", ".join(sorted({head.provider for head in heads})),
     )
 
 
-def _figures(line: dict[str, Any], known: dict[str, int]) -> tuple[int, int, int, float, float, float]:
+def _figures(line: dict[str, Any], known: dict[str, int]) -> tuple[float, ...]:
     """A line's part of the arrays: truth, predicted, rank, probability, of_truth, brier."""
     truth = known.get(line["label"], -1)
     if line["figures"] is None or truth < 0:
