@@ -76,5 +76,5 @@ def retry_after_s(response: httpx.Response) -> float | None:
 def _key_hint(url: str, *, has_key: bool) -> str:
     """The server speaks of the header that this client sends; its user gives an argument or a variable."""
     if has_key:
-        return f"Fovea at {url} does not take this API key, which is unknown, expired or revoked"
-    return f"Fovea at {url} needs an API key: give it as key=, or in the variable FOVEA_KEY"
+        return f"Fovea at {url} does not take this API key, which is unknown, expired or revoked: key=, FOVEA_KEY"
+    return f"Fovea at {url} needs an API key: give it with key=, or in the variable FOVEA_KEY"

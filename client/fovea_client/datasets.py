@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 from fovea_client import calls
 from fovea_client.answer import Json
@@ -21,7 +21,7 @@ from fovea_client.request import Body
 from fovea_client.session import Session
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
-Progress = bool | Callable[[UploadProgress | Job[Any]], object]
+Progress = bool | Callable[[UploadProgress], object]
 OnFault = Literal["skip", "refuse"]
 
 CHUNK = 2**20
@@ -54,8 +54,8 @@ class Datasets(Resource[Mode]):
         `source` has a folder for each class, or `train/ val/ test/` over such folders, or a manifest
         (`file,label[,split]`); it may be a zip, tar or tar.gz, also as bytes or an open file. A folder is packed
         into a temporary archive of its size first (TMPDIR says where). Where the same images are there already,
-        their dataset is returned. `progress`: True shows a bar, a function is called with each `UploadProgress`,
-        and with the job that checks at each change. Without `wait` it comes back `checking`, with the `job_id`.
+        their dataset is returned. `progress`: True shows a bar, a function is called with each `UploadProgress`.
+        Without `wait` it comes back `checking`, with the `job_id`.
 
         Raises DatasetRefused with its report, JobFailed, OSError, ValueError, ApiError, Unreachable.
         """
@@ -93,11 +93,11 @@ class Datasets(Resource[Mode]):
         """With its images. Raises NotFound, and InUse while a job uses it."""
         yield from self._session.answer(calls.delete_dataset(dataset))
 
-    def _checked(self, sent: Dataset, progress: JobProgress) -> Plan[Dataset]:
+    def _checked(self, sent: Dataset, progress: Progress) -> Plan[Dataset]:
         job = yield from job_by(self._session, calls.get_job(str(sent.job_id)))
         failure = None
         try:
-            job = yield from Job.wait.plan(job, progress)
+            job = yield from Job.wait.plan(job, _of_check(progress))
         except JobFailed as error:
             failure = error
             job = error.job
@@ -119,6 +119,14 @@ def title_of(source: Source) -> str:
     name = Path(given).resolve().name if isinstance(given, str | os.PathLike) else ""
     suffix = _suffix(name)
     return name[: -len(suffix)] if suffix and name != suffix else name or "dataset"
+
+
+def _of_check(progress: Progress) -> JobProgress:
+    if isinstance(progress, bool):
+        return progress
+    return lambda job: progress(
+        UploadProgress("checking", job.progress.get("done") or 0, job.progress.get("total"))
+    )
 
 
 def _accepted(found: Json) -> Dataset:

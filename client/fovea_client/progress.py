@@ -23,11 +23,14 @@ INTERVAL_S = 0.1
 
 @dataclass(frozen=True)
 class UploadProgress:
-    """`phase` is `packing` or `sending`, `done` and `total` are in bytes."""
+    """`phase` is `packing` or `sending`, with `done` and `total` in bytes, or `checking`, with files.
+
+    `total` is None while nobody knows.
+    """
 
     phase: str
     done: int
-    total: int
+    total: int | None
 
 
 class Line:

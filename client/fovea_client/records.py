@@ -78,10 +78,17 @@ class Variants(Record):
 
 @dataclass(frozen=True)
 class Report(Record):
-    """What the check of a dataset found. `refusals` say why it was refused, in sentences."""
+    """What the check of a dataset found. `refusals` say why it was refused, in sentences.
+
+    `images` are those that can be used, of so many `files`; `width` and `height` have `min` and `max`, in pixels.
+    """
 
     images: int = 0
     files: int = 0
+    litter: int = 0
+    formats: Mapping[str, int] = field(default_factory=dict)
+    width: Mapping[str, int] | None = None
+    height: Mapping[str, int] | None = None
     counts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     faults: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
     faults_by_code: Mapping[str, int] = field(default_factory=dict)
