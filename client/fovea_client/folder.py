@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+LITTER = frozenset({"__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin"})
 
 
 def pack(folder: Path, out: Path, progress: Callable[[int, int], object]) -> None:

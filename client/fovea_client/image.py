@@ -42,7 +42,7 @@ UNTYPED = "application/octet-stream"
 ORIENTATION = 0x0112
 UPRIGHT = 1
 # PNG has these modes of Pillow's; others are converted.
-PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
+PNG_MODES = frozenset({"1", "L", "LA", "I;16", "P", "RGB", "RGBA"})
 _BEGINS = {
     b"\xff\xd8\xff": "image/jpeg",
     b"\x89PNG\r\n\x1a\n": "image/png",

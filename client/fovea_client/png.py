@@ -13,8 +13,8 @@ UP = 2
 def encode_png(pixels: Any) -> bytes:
     """A numpy array, uint8 of shape [height, width, 3] (RGB) or [height, width] (grey), without loss.
 
-    Each row is written as its difference from the one above (the filter `Up`): photographs are a quarter smaller
-    than without, and what is left costs a tenth of what Pillow's search for the best filter of each row does.
+    Each row is written as its difference from the one above (the filter `Up`), which makes photographs a sixth
+    smaller; it takes half of the time of Pillow at its fastest, which tries every filter on every row.
     """
     height, width = pixels.shape[:2]
     rows = pixels.reshape(height, -1)

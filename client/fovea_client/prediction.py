@@ -84,4 +84,4 @@ def _prediction(found: Json, source: Source, shared: Json, timings: Json) -> Pre
     error = found.get("error")
     told = ImageFailed(str(error.get("code")), str(error.get("detail"))) if error else None
     known = {"name": source.name, "error": told, "source": source, "timings": timings, **shared}
-    return Prediction.read({"classes": found.get("classes") or ()}, **known)
+    return Prediction.read({**found, "classes": found.get("classes") or ()}, **known)
