@@ -1,6 +1,7 @@
 """Takes the steps of plans one after another, in the thread that asks."""
 
 import time
+import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ class SyncSession(Session):
     ) -> None:
         super().__init__(url, key, timeout_s, patience_s)
         self._http = httpx.Client(**self._http_options(verify))
+        # For who closes nothing: once neither the client nor a part of it, nor a job, is left, and at the exit.
+        weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
         self._http.close()
