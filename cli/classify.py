@@ -13,7 +13,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient
+    from fovea_client import Fovea
 
 # Enough that the gateway has something to batch, few enough to leave room for others.
 _AT_ONCE = 8
@@ -56,10 +56,10 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """Say what is in images. Exit code 1 if any of them could not be classified."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import print_json
 
-    with ApiClient(url, key) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with connect(url, key) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
         chosen = model or _only_model(client)
         outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
     if as_json:
@@ -71,10 +71,10 @@ def classify(
 
 
 def classify_file(
-    client: "ApiClient", file: str | Path, model: str, top_k: int, precision: str = "auto"
+    client: "Fovea", file: str | Path, model: str, top_k: int, precision: str = "auto"
 ) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
-    from cli.errors import ApiError
+    from fovea_client import ApiError, Unauthorized
 
     path, name = Path(file), str(file)
     if "://" in name:
@@ -83,29 +83,26 @@ def classify_file(
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        answer = client.classify(image, model, top_k, precision)
+        prediction = client.classify(image, model=model, top_k=top_k, precision=precision)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
+    except Unauthorized:
+        raise
     except ApiError as exc:
-        if exc.status == 401:
-            raise
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
-    (prediction,) = answer["predictions"]
-    if error := prediction.get("error"):
-        return ClassifiedFile(name, code=error.get("code", "error"), detail=error.get("detail"))
-    classes = tuple(prediction["classes"])
-    return ClassifiedFile(name, answer["model"], answer["version"], answer.get("precision"), classes)
+    classes = tuple(found.to_dict() for found in prediction.classes)
+    return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
 
 
-def _only_model(client: "ApiClient") -> str:
+def _only_model(client: "Fovea") -> str:
     """The one model that there is. Raises CliError where there is none, or a choice to make."""
     from itertools import islice
 
     from cli.errors import CliError
 
-    models = [model["name"] for model in islice(client.list_models(), _MOST_NAMED + 1) if model.get("latest")]
+    models = [model.name for model in islice(client.models.list(), _MOST_NAMED + 1) if model.latest]
     if len(models) == 1:
-        return str(models[0])
+        return models[0]
     if not models:
         raise CliError("there is no model yet; publish one (fovea models publish) or learn one (fovea finetune)")
     more = " and more" if len(models) > _MOST_NAMED else ""

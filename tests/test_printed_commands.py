@@ -1,6 +1,6 @@
-"""Every command that the pages print does what they say, typed as it stands there.
+"""Every command and every Python program that the pages print does what they say, typed as it stands there.
 
-The lists are exact: a command that is added to a page belongs into one of them.
+The lists are exact: what is added to a page belongs into one of them.
 """
 
 import json
@@ -94,6 +94,24 @@ SLOW = {
     "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
     "fovea doctor": "Redis",
 }
+# The Python programs of a page by their place on it, and what each has to print; the slow ones as above.
+PROGRAMS = {
+    "README.md 1": r"^red$",
+    "docs/client.md 1": r"^red with 9\d\.\d%, by digits version 1\n0 red 0\.9",
+    "docs/client.md 2": r"blue/0\.jpg blue\n.*red/4\.jpg red\nNone This is no file.*\(not_an_image\)",
+    "docs/client.md 3": r"^\['red', 'red'\]$",
+    "docs/client.md 5": r"^queued \{\}\njob \w+ is still queued after \d s\ncancelled\n1 state .*\n2 state",
+    "docs/client.md 6": r"digits 1 \{\}\nmine 2.*\n1\n\('red', 'green', 'blue'\)\nmine-1\.zip",
+    "docs/client.md 7": r"^not_an_image This is no file",
+    "docs/client.md 8": r"^red green\n\['digits', ",
+}
+SLOW_PROGRAMS = {
+    "docs/client.md 4": r"^mine:\d+ 1\.0\n(red|green|blue)$",
+}
+PROGRAMS_NOT_RUN = {
+    "docs/teach.md 1": "tests/models/test_file_alone.py runs it",
+    "client/README.md 1": "is the third line of README.md, with a photograph of one's own",
+}
 DOCKER = "needs a container engine; tests/stack/ drives one of its own"
 CLUSTER = "needs a Kubernetes cluster; tests/docker/test_kubernetes.py checks what is applied"
 INTERNET = "fetches from a publisher; tests/cli/test_weights.py pulls from a server of its own"
@@ -101,6 +119,7 @@ NOT_RUN = {
     "make run": "is `fovea up`, which tests/cli/up/test_run.py runs",
     "make test": "runs this",
     "fovea demo": "tests/cli/up/test_run.py runs it",
+    "pip install ./client": "tests/client/test_package.py does, with uv",
     "git clone ... fovea && cd fovea": "names no address",
     "git pull": "needs the host of the repository",
     "docker compose up -d --build --wait": DOCKER,
@@ -121,13 +140,23 @@ NOT_RUN = {
     "kubectl -n fovea wait --for=condition=complete job/migrate --timeout=120s": CLUSTER,
 }
 COMMANDS = {command.words: command for command in printed_commands()}
+PYTHON = {
+    f"{page.name} {place}": program
+    for page in [*pages(), Page("client/README.md")]
+    if not page.is_history
+    for place, program in enumerate(page.blocks("python"), 1)
+}
 
 
 def test_every_printed_command_is_run_or_has_a_reason_why_not() -> None:
     assert sorted([*QUICK, *SLOW, *NOT_RUN]) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("reason", sorted(set(NOT_RUN.values())))
+def test_every_printed_program_is_run_or_has_a_reason_why_not() -> None:
+    assert sorted([*PROGRAMS, *SLOW_PROGRAMS, *PROGRAMS_NOT_RUN]) == sorted(PYTHON)
+
+
+@pytest.mark.parametrize("reason", sorted({*NOT_RUN.values(), *PROGRAMS_NOT_RUN.values()}))
 def test_what_runs_a_command_in_the_place_of_this_exists(reason: str) -> None:
     for named in re.findall(r"\btests/[\w./]+\w/?", reason):
         assert (ROOT / named).exists(), named
@@ -212,6 +241,13 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         assert (path, label) == ("2026/a.jpg", "red")
 
 
+# Before the commands, which make more of what some programs list.
+@pytest.mark.parametrize("place", PROGRAMS)
+def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
+    said = playground.run_python(PYTHON[place])
+    assert re.search(PROGRAMS[place], said, re.DOTALL), said
+
+
 # All of Fovea, as `fovea up` starts it, and real weights.
 
 
@@ -257,3 +293,11 @@ def test_it_does_what_the_page_says_with_all_of_fovea(words: str, whole: Playgro
     assert re.search(SLOW[words], said, re.DOTALL), said
     if "card.html" in words:
         assert "<html" in (whole.folder / "card.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("place", SLOW_PROGRAMS)
+def test_a_program_does_what_the_page_says_with_all_of_fovea(place: str, whole: Playground) -> None:
+    said = whole.run_python(PYTHON[place])
+    assert re.search(SLOW_PROGRAMS[place], said, re.DOTALL), said

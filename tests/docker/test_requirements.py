@@ -40,7 +40,7 @@ def installed_beside(named: set[str]) -> set[str]:
     """The top-level modules of this machine that none of the named packages brings, and that are not Fovea's."""
     found = importlib.metadata.packages_distributions()
     names = {module: {re.sub(r"[-_.]+", "-", name).lower() for name in of} for module, of in found.items()}
-    return {module for module, of in names.items() if not of & (named | {"fovea"})}
+    return {module for module, of in names.items() if not of & (named | {"fovea", "fovea-client"})}
 
 
 @pytest.mark.parametrize(
