@@ -8,7 +8,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from fovea_client import Deed
+    from fovea_client import AuditEntry
 
 
 def audit(
@@ -39,12 +39,12 @@ def audit(
     print_table(("at", "who", "action", "on", "what", "from"), rows, optional=("from", "what"))
 
 
-def _who(entry: "Deed") -> str:
+def _who(entry: "AuditEntry") -> str:
     name = entry.actor_name or entry.job_id
     return f"{entry.actor} ({name})" if name else entry.actor
 
 
-def _what(entry: "Deed") -> str:
+def _what(entry: "AuditEntry") -> str:
     """The details on one line."""
     return ", ".join(f"{name} {_plain(value)}" for name, value in entry.detail.items() if value is not None)
 

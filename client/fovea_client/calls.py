@@ -13,8 +13,8 @@ from fovea_client.record import Record
 from fovea_client.records import (
     Alias,
     Architecture,
+    AuditEntry,
     Dataset,
-    Deed,
     Model,
     Readiness,
     Report,
@@ -190,8 +190,10 @@ def list_audit(
     subject: str | None = None,
     since: str | None = None,
     page_size: int | None = None,
-) -> Call[Page[Deed]]:
-    return _pages("/v1/audit", Deed, actor=actor, action=action, subject=subject, since=since, limit=page_size)
+) -> Call[Page[AuditEntry]]:
+    return _pages(
+        "/v1/audit", AuditEntry, actor=actor, action=action, subject=subject, since=since, limit=page_size
+    )
 
 
 def readiness_of(response: httpx.Response) -> Readiness:

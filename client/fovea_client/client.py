@@ -17,7 +17,7 @@ from fovea_client.models import Models, given, id_of
 from fovea_client.operation import Async, Mode, Resource, Sync, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.prediction import Prediction
-from fovea_client.records import Dataset, Deed, Model, Readiness, Version
+from fovea_client.records import AuditEntry, Dataset, Model, Readiness, Version
 from fovea_client.session import Session
 from fovea_client.sync_session import SyncSession
 
@@ -120,7 +120,7 @@ class Client(Resource[Mode]):
         action: str | None = None,
         subject: str | None = None,
         since: datetime | None = None,
-    ) -> Feed[Deed]:
+    ) -> Feed[AuditEntry]:
         """Who did what, the newest first. `since` without a zone is a time of this machine's."""
         moment = since.astimezone().isoformat() if since else None
         return (yield from self._session.items(calls.list_audit(actor, action, subject, moment)))

@@ -130,7 +130,7 @@ class Architecture(Record):
 
 
 @dataclass(frozen=True)
-class Deed(Record):
+class AuditEntry(Record):
     """An entry of the audit log: `actor` did `action` to `subject`, which is a `kind`."""
 
     id: str

@@ -297,9 +297,9 @@ def test_who_did_what_is_listed(fovea: Any) -> None:
     fovea.models.set_alias("colours", "audited", 1)
     fovea.models.delete_alias("colours", "audited")
     since = datetime.now(UTC) - timedelta(hours=1)
-    deeds = list(fovea.audit(subject="colours", action="alias", since=since))
-    assert [deed.action for deed in deeds][:2] == ["alias.delete", "alias.set"]
-    assert deeds[0].detail["alias"] == "audited"
+    entries = list(fovea.audit(subject="colours", action="alias", since=since))
+    assert [entry.action for entry in entries][:2] == ["alias.delete", "alias.set"]
+    assert entries[0].detail["alias"] == "audited"
 
 
 def test_who_needs_a_key_is_told_where_to_give_it(connect: Connect, tmp_path: Path) -> None:
