@@ -11,14 +11,20 @@ from cli.job_progress import show_until_over
 from cli.options import FaultPolicy
 from cli.transfer import Transfer
 from fovea_client import Dataset, Fovea, Report
-from fovea_client.datasets import title_of
+from fovea_client.datasets import Labels, title_of
 from models.dataset.pack import pack
 
 
 def create_dataset(
-    client: Fovea, source: Path, name: str | None = None, on_fault: FaultPolicy = "skip"
+    client: Fovea,
+    source: Path,
+    name: str | None = None,
+    on_fault: FaultPolicy = "skip",
+    labels: Labels = "folders",
 ) -> tuple[Dataset, Report]:
     """Send and have checked; returns the dataset, `ready` or `refused`, with its report.
+
+    With `labels="none"` it is of images to be classified, wherever they lie.
 
     Where a dataset has the same images already, that one is returned. A folder is packed into a temporary archive
     of its size first (TMPDIR says where). Raises DatasetUnusable where there is nothing to send, what packing
@@ -26,7 +32,7 @@ def create_dataset(
     """
     name = name or title_of(source)
     with _archive(source) as archive:
-        accepted = _send(client, archive, name, on_fault)
+        accepted = _send(client, archive, name, on_fault, labels)
     job = show_until_over(client.jobs.get(str(accepted.job_id)), f"checking {name}")
     checked = str((job.result or {}).get("dataset") or accepted.id)
     dataset = client.datasets.get(checked)
@@ -67,13 +73,14 @@ def _archive(source: Path) -> Iterator[Path]:
         yield packed
 
 
-def _send(client: Fovea, archive: Path, name: str, on_fault: FaultPolicy) -> Dataset:
+def _send(client: Fovea, archive: Path, name: str, on_fault: FaultPolicy, labels: Labels) -> Dataset:
     try:
         with Transfer(f"sending {name}", archive.stat().st_size) as shown:
             return client.datasets.create(
                 archive,
                 name=name,
                 on_fault=on_fault,
+                labels=labels,
                 progress=lambda sent: shown.reach(sent.done, sent.total),
                 wait=False,
             )

@@ -128,9 +128,16 @@ def finetune(fields: Json, idempotency_key: str | None = None) -> Call[Json]:
     return _make("/v1/finetunes", fields, idempotency_key)
 
 
-def create_dataset(archive: bytes | Body, name: str, on_fault: str, media_type: str) -> Call[Json]:
+def start_classification(fields: Json, idempotency_key: str | None = None) -> Call[Json]:
+    return _make("/v1/classifications", fields, idempotency_key)
+
+
+def create_dataset(
+    archive: bytes | Body, name: str, on_fault: str, media_type: str, labels: str = "folders"
+) -> Call[Json]:
     headers = {"Content-Type": media_type, **_once()}
-    params = {"name": name, "on_fault": on_fault}
+    # A server of an earlier release does not know `labels`.
+    params = {"name": name, "on_fault": on_fault} | ({} if labels == "folders" else {"labels": labels})
     request = Request("POST", "/v1/datasets", params, headers, content=archive, timeout_s=SETTLING_S)
     return Call(request, as_json(as_it_is))
 
@@ -169,6 +176,11 @@ def get_events(job: str, after: str = "", silence_s: float = SILENCE_S) -> Call[
     headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
     request = Request("GET", f"{_job(job)}/events", headers=headers, timeout_s=silence_s)
     return Call(request, nothing)
+
+
+def get_results(job: str, media_type: str, *, partial: bool = False) -> Call[None]:
+    request = Request("GET", f"{_job(job)}/results", headers={"Accept": media_type})
+    return Call(request, nothing).with_params(**({"partial": "true"} if partial else {}))
 
 
 def cancel_job(job: str, on_cancel: str | None = None) -> Call[Json]:

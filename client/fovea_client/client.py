@@ -97,6 +97,31 @@ class Client(Resource[Mode]):
         return (yield from job_by(self._session, call))
 
     @operation
+    def classify_many(
+        self,
+        *,
+        model: Reference,
+        dataset: str | Dataset | None = None,
+        prefix: str | None = None,
+        top_k: int | None = None,
+        precision: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Plan[Job[Mode]]:
+        """Start to classify all images of a `dataset`, or those below `prefix` in the server's folder of images.
+
+        A job, whose `results()` has a `Prediction` for each of them when it has ended. A dataset of images without
+        labels is made by `datasets.create(..., labels="none")`.
+        """
+        fields = given(
+            model=reference_of(model),
+            dataset=None if dataset is None else id_of(dataset),
+            prefix=prefix,
+            top_k=top_k,
+            precision=precision,
+        )
+        return (yield from job_by(self._session, calls.start_classification(fields, idempotency_key)))
+
+    @operation
     def readiness(self) -> Plan[Readiness]:
         """Whether everything is there, what is missing, and what each worker really runs."""
         return (yield from self._session.answer(calls.get_readiness()))

@@ -23,6 +23,7 @@ from fovea_client.session import Session
 Source = str | os.PathLike[str] | bytes | BinaryIO
 Progress = bool | Callable[[UploadProgress], object]
 OnFault = Literal["skip", "refuse"]
+Labels = Literal["folders", "none"]
 
 CHUNK = 2**20
 MEDIA_TYPES = {
@@ -46,13 +47,15 @@ class Datasets(Resource[Mode]):
         *,
         name: str | None = None,
         on_fault: OnFault = "skip",
+        labels: Labels = "folders",
         progress: Progress = False,
         wait: bool = True,
     ) -> Plan[Dataset]:
         """Send a folder or an archive and have it checked; the dataset, ready to be learned from.
 
         `source` has a folder for each class, or `train/ val/ test/` over such folders, or a manifest
-        (`file,label[,split]`); it may be a zip, tar or tar.gz, also as bytes or an open file. A folder is packed
+        (`file,label[,split]`), or, with `labels="none"`, images to be classified, wherever they lie. It may be a
+        zip, tar or tar.gz, also as bytes or an open file. A folder is packed
         into a temporary archive of its size first (TMPDIR says where). Where the same images are there already,
         their dataset is returned. `progress`: True shows a bar, a function is called with each `UploadProgress`.
         Without `wait` it comes back `checking`, with the `job_id`.
@@ -62,7 +65,7 @@ class Datasets(Resource[Mode]):
         name = name or title_of(source)
         with ExitStack() as to_clean, ShownUpload(name, progress) as shown:
             archive = yield from compute(lambda: _archive(source, to_clean, shown))
-            call = calls.create_dataset(archive, name, on_fault, _media_type(source))
+            call = calls.create_dataset(archive, name, on_fault, _media_type(source), labels)
             sent = yield from self._session.answer(call.parsed_by(as_json(_accepted)))
         if not wait or not sent.job_id:
             return sent

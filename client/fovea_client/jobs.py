@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from fovea_client import calls
-from fovea_client.answer import PASSING, Json
+from fovea_client.answer import PASSING, Json, NotFoveasAnswer, not_fovea
 from fovea_client.call import Call, as_json, as_page
 from fovea_client.errors import ApiError, JobFailed, StillRunning, Unreachable
+from fovea_client.file import saved
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Close, Emit, Feed, Opened, Plan, Sleep, each, read
+from fovea_client.prediction import Prediction, prediction_of_line
 from fovea_client.progress import JobProgress, ShownJob
 from fovea_client.record import MOMENT, TUPLE, Record
 from fovea_client.session import Session
@@ -21,6 +25,7 @@ from fovea_client.sse import EventParser, ServerEvent
 
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 EVENT_STREAM = "text/event-stream"
+JSON_LINES, CSV = "application/jsonl", "text/csv"
 # Progress may come faster than anyone reads.
 QUIET_S = 0.2
 OnCancel = Literal["keep_best", "discard"]
@@ -150,6 +155,34 @@ class Job(Record, Resource[Mode]):
                 return None
             yield Sleep(listener.retry_s)
 
+    @listing
+    def results(self, *, partial: bool = False) -> Feed[Prediction]:
+        """What was seen in each image that the job classified, while it is read; `name` is the image's path.
+
+        `partial`: also of a job that has not ended well, those that are there. Raises NotFound for a job that
+        classified nothing, Conflict, Unreachable.
+        """
+        rest = b""
+        answer = yield from self._session.opened(calls.get_results(self.id, JSON_LINES, partial=partial))
+        while piece := (yield from read(answer)):
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield Emit(_seen(line, self._session.url))
+        return None
+
+    @operation
+    def save_results(
+        self, to: str | os.PathLike[str], *, form: Literal["csv", "jsonl"] | None = None, partial: bool = False
+    ) -> Plan[Path]:
+        """As a file, whole or not at all; its path. By default as CSV where its name ends in `.csv`.
+
+        Raises OSError, and what `results` raises.
+        """
+        target = Path(to)
+        is_csv = target.suffix.lower() == ".csv" if form is None else form == "csv"
+        media_type = CSV if is_csv else JSON_LINES
+        return (yield from saved(self._session, calls.get_results(self.id, media_type, partial=partial), target))
+
     def _repr_html_(self) -> str:
         from fovea_client.html import job_bar
 
@@ -274,6 +307,14 @@ class _Listener:
         self._opened = answer
         if not answer.response.headers.get("content-type", "").startswith(EVENT_STREAM):
             yield from self.close()
+
+
+def _seen(line: bytes, url: str) -> Prediction:
+    """Raises Unreachable for what is no line of Fovea's."""
+    try:
+        return prediction_of_line(json.loads(line))
+    except (ValueError, NotFoveasAnswer) as error:
+        raise Unreachable(not_fovea(url, f"a line of results is {line[:200]!r}")) from error
 
 
 def _event_of(found: ServerEvent) -> Event:

@@ -1,16 +1,16 @@
 """`Fovea.models`: what can be called, its versions and aliases."""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from fovea_client import calls
 from fovea_client.errors import NotFound
+from fovea_client.file import pieces, saved
 from fovea_client.jobs import Job, job_by
 from fovea_client.operation import Mode, Resource, listing, operation
-from fovea_client.plan import Emit, Feed, Plan, compute, each, read
+from fovea_client.plan import Feed, Plan
 from fovea_client.records import Alias, Dataset, Model, Variants, Version
 from fovea_client.session import Session
 
@@ -111,7 +111,7 @@ class Models(Resource[Mode]):
     def artifact(self, model: str, version: int | None = None) -> Feed[bytes]:
         """The version's files as a zip, piece by piece. Raises Unreachable where it is cut off."""
         number = yield from self._number(model, version)
-        return (yield from _pieces(self._session, model, number))
+        return (yield from pieces(self._session, calls.get_artifact(model, number)))
 
     @operation
     def download(
@@ -129,24 +129,7 @@ class Models(Resource[Mode]):
         number = yield from self._number(model, version)
         target = Path(to)
         target = target / f"{model}-{number}.zip" if target.is_dir() else target
-        done = 0
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
-            part = Path(file.name)
-
-            def write(piece: bytes) -> None:
-                nonlocal done
-                file.write(piece)
-                done += len(piece)
-                if progress:
-                    progress(done)
-
-            try:
-                yield from each(_pieces(self._session, model, number), write)
-                file.close()
-                yield from compute(lambda: part.replace(target))
-            finally:
-                part.unlink(missing_ok=True)
-        return target
+        return (yield from saved(self._session, calls.get_artifact(model, number), target, progress))
 
     @operation
     def variants(self, model: str, version: int | None = None) -> Plan[Variants]:
@@ -185,10 +168,3 @@ def given(**fields: Any) -> dict[str, Any]:
 
 def id_of(dataset: str | Dataset) -> str:
     return dataset.id if isinstance(dataset, Dataset) else dataset
-
-
-def _pieces(session: Session, model: str, version: int) -> Feed[bytes]:
-    answer = yield from session.opened(calls.get_artifact(model, version))
-    while piece := (yield from read(answer)):
-        yield Emit(piece)
-    return None

@@ -76,6 +76,13 @@ def predictions_of(answer: Json, sources: list[Source]) -> list[Prediction]:
     return [_prediction(one, source, shared, timings) for one, source in zip(found, sources, strict=True)]
 
 
+def prediction_of_line(found: Json) -> Prediction:
+    """Of a line of a job's results. Raises NotFoveasAnswer."""
+    error = found.get("error")
+    told = ImageFailed(str(error.get("code")), str(error.get("detail"))) if error else None
+    return Prediction.read({**found, "classes": found.get("classes") or ()}, name=found.get("path"), error=told)
+
+
 def failed(source: Source, code: str, detail: str) -> Prediction:
     return Prediction(source.name, error=ImageFailed(code, detail), source=source)
 

@@ -1,6 +1,7 @@
 """The whole client against a real gateway with a real inference worker, synchronous and asynchronous."""
 
 import io
+import json
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -133,6 +134,25 @@ def test_classification_may_be_left_to_a_job(fovea: Any, sky: Path) -> None:
     first, second = job.result["predictions"]
     assert (first["name"], first["classes"][0]["label"]) == ("sky.png", "blue")
     assert second["classes"][0]["label"] == "red"
+
+
+def test_a_whole_folder_is_classified_by_a_job_that_has_a_line_for_each_image(fovea: Any, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, content in (("a.png", picture("red")), ("b.png", picture("blue")), ("c.txt", b"no picture")):
+        (photos / name).write_bytes(content)
+    dataset = fovea.datasets.create(photos, labels="none")
+    assert dataset.labels == ()
+    job = fovea.classify_many(model="colours", dataset=dataset, top_k=2).wait(timeout_s=60)
+    a, b, c = job.results()
+    assert [(seen.name, seen.label) for seen in (a, b)] == [("a.png", "red"), ("b.png", "blue")]
+    assert (len(a.classes), c.error.code) == (2, "not_an_image")
+    saved = job.save_results(tmp_path / "seen.csv")
+    assert saved.read_text().splitlines()[0].startswith("path,label,probability,")
+    lines = job.save_results(tmp_path / "seen.txt", form="jsonl").read_text().splitlines()
+    assert [json.loads(line)["path"] for line in lines] == ["a.png", "b.png", "c.txt"]
+    with pytest.raises(NotFound, match="no_results"):
+        list(fovea.jobs.get(fovea.datasets.create(photos, name="again", wait=False).job_id).results())
 
 
 # Models
