@@ -207,6 +207,13 @@ def newest(playground: Playground, kind: str) -> str:
         time.sleep(0.05)
 
 
+# Before the commands, some of which delete what programs use.
+@pytest.mark.parametrize("place", PROGRAMS)
+def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
+    said = playground.run_python(PYTHON[place])
+    assert re.search(PROGRAMS[place], said, re.DOTALL), said
+
+
 @pytest.mark.parametrize("words", QUICK)
 def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
     if words.endswith(" ID") or "ds_..." in words:
@@ -222,13 +229,6 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         playground.replaced |= {"fovea-20261121T120000Z.tar": backup.name, "--data data": "--data restored"}
     said = playground.run(COMMANDS[words])
     assert re.search(QUICK[words], said, re.DOTALL), said
-
-
-# Before the commands, which make more of what some programs list.
-@pytest.mark.parametrize("place", PROGRAMS)
-def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
-    said = playground.run_python(PYTHON[place])
-    assert re.search(PROGRAMS[place], said, re.DOTALL), said
 
 
 # All of Fovea, as `fovea up` starts it, and real weights.
