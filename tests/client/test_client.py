@@ -1,6 +1,7 @@
 """The whole client against a real gateway with a real inference worker, synchronous and asynchronous."""
 
 import io
+import os
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from support.colours import LABELS, picture
 from support.faulty import Asked, Reply, faulty, problem
-from support.stack import Stack
+from support.stack import Stack, running_stack
 from support.waited import Connect
 
 from fovea_client import (
@@ -133,6 +134,27 @@ def test_classification_may_be_left_to_a_job(fovea: Any, sky: Path) -> None:
     first, second = job.result["predictions"]
     assert (first["name"], first["classes"][0]["label"]) == ("sky.png", "blue")
     assert second["classes"][0]["label"] == "red"
+
+
+def test_a_file_may_have_any_name(fovea: Any, tmp_path: Path) -> None:
+    names = ['a "quoted"\nname.png', os.fsdecode(b"\xff\xfe.png"), "日本.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(picture("green"))
+    found = fovea.classify([tmp_path / name for name in names], model="colours")
+    assert [(Path(one.name).name, one.label) for one in found] == [(name, "green") for name in names]
+
+
+def test_the_limits_of_a_real_gateway_are_found_out(connect: Connect, tmp_path: Path) -> None:
+    limits = {"FOVEA_MAX_IMAGES": "4", "FOVEA_MAX_BODY_BYTES": "9000", "FOVEA_MAX_IMAGE_BYTES": "8000"}
+    large = io.BytesIO()
+    Image.effect_noise((100, 90), 80).save(large, "PNG")
+    assert len(large.getvalue()) > 8000
+    colours = [LABELS[number % 3] for number in range(21)]
+    given = [picture(colour, noise=number + 1) for number, colour in enumerate(colours)]
+    with running_stack(tmp_path, limits) as service:
+        found = connect(service.url).classify([*given, large.getvalue()], model="colours")
+    assert [one.label for one in found[:-1]] == colours
+    assert found[-1].error.code == "too_large"
 
 
 # Models

@@ -179,6 +179,16 @@ def test_address_and_key_come_from_the_environment_and_the_key_is_not_shown(
         assert server.asked[0].headers["Authorization"] == "Bearer fov_abc.secret"
 
 
+def test_a_password_in_the_url_is_used_and_not_shown(connect: Connect) -> None:
+    with faulty(Reply(content=MODEL), Reply(content=[])) as server:
+        client = connect(server.url.replace("//", "//anna:secret@"))
+        client.models.get("digits")
+        assert server.asked[0].headers["Authorization"].startswith("Basic ")
+        with pytest.raises(Unreachable) as failure:
+            client.models.get("digits")
+    assert "secret" not in str(failure.value) + client.url + repr(client)
+
+
 def test_no_proxy_of_the_environment_comes_between(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
