@@ -86,7 +86,7 @@ def test_what_makes_something_is_repeated_under_one_key(connect: Connect, first:
 def test_an_upload_is_sent_again_from_its_beginning(connect: Connect, tmp_path: Any) -> None:
     archive = tmp_path / "photos.zip"
     archive.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9000)
-    dataset = {
+    dataset: dict[str, Any] = {
         "id": "ds_1", "name": "photos", "state": "checking", "labels": [], "content_hash": None, "size_bytes": 1,
         "created_at": "2026-11-26T00:00:00Z", "job": JOB,
     }  # fmt: skip
