@@ -219,6 +219,13 @@ def newest(playground: Playground, kind: str, *until: str) -> str:
         time.sleep(0.05)
 
 
+# Before the commands, some of which delete what programs use.
+@pytest.mark.parametrize("place", PROGRAMS)
+def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
+    said = playground.run_python(PYTHON[place])
+    assert re.search(PROGRAMS[place], said, re.DOTALL), said
+
+
 @pytest.mark.parametrize("words", QUICK)
 def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
     if words.endswith(" ID") or "ds_..." in words:
@@ -239,13 +246,6 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
     if "november.csv" in words:
         path, label, *_ = (playground.folder / "november.csv").read_text().splitlines()[1].split(",")
         assert (path, label) == ("2026/a.jpg", "red")
-
-
-# Before the commands, which make more of what some programs list.
-@pytest.mark.parametrize("place", PROGRAMS)
-def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
-    said = playground.run_python(PYTHON[place])
-    assert re.search(PROGRAMS[place], said, re.DOTALL), said
 
 
 # All of Fovea, as `fovea up` starts it, and real weights.

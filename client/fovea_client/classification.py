@@ -8,7 +8,7 @@ from typing import Any
 from fovea_client import calls
 from fovea_client.call import as_json
 from fovea_client.errors import OF_ONE_IMAGE, ApiError, TooLarge
-from fovea_client.image import Source, is_many, media_type_of, source_of
+from fovea_client.image import Source, is_many, media_type_of, shown, source_of
 from fovea_client.plan import Plan, compute, gather
 from fovea_client.prediction import Prediction, failed, predictions_of
 from fovea_client.request import FormFile
@@ -49,7 +49,7 @@ def classify(session: Session, images: Any, question: Question) -> Plan[Any]:
 def form_of(sources: Sequence[Source], images: Sequence[bytes]) -> list[FormFile]:
     """Files of a form. Of a path only the file's name goes over the network."""
     return [
-        ("file", (Path(source.name or str(number)).name, image, media_type_of(image)))
+        ("file", (shown(Path(source.name or str(number)).name), image, media_type_of(image)))
         for number, (source, image) in enumerate(zip(sources, images, strict=True))
     ]
 

@@ -12,6 +12,7 @@ from fovea_client.answer import Json
 from fovea_client.call import as_json
 from fovea_client.errors import DatasetRefused, JobFailed
 from fovea_client.folder import pack
+from fovea_client.image import UNTYPED, shown
 from fovea_client.jobs import Job, job_by
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
@@ -63,8 +64,8 @@ class Datasets(Resource[Mode]):
         Raises DatasetRefused with its report, JobFailed, OSError, ValueError, ApiError, Unreachable.
         """
         name = name or title_of(source)
-        with ExitStack() as to_clean, ShownUpload(name, progress) as shown:
-            archive = yield from compute(lambda: _archive(source, to_clean, shown))
+        with ExitStack() as to_clean, ShownUpload(name, progress) as progress_shown:
+            archive = yield from compute(lambda: _archive(source, to_clean, progress_shown))
             call = calls.create_dataset(archive, name, on_fault, _media_type(source), labels)
             sent = yield from self._session.answer(call.parsed_by(as_json(_accepted)))
         if not wait or not sent.job_id:
@@ -121,7 +122,7 @@ def title_of(source: Source) -> str:
     given = getattr(source, "name", None) if hasattr(source, "read") else source
     name = Path(given).resolve().name if isinstance(given, str | os.PathLike) else ""
     suffix = _suffix(name)
-    return name[: -len(suffix)] if suffix and name != suffix else name or "dataset"
+    return shown(name[: -len(suffix)] if suffix and name != suffix else name or "dataset")
 
 
 def _of_check(progress: Progress) -> JobProgress:
@@ -136,7 +137,7 @@ def _accepted(found: Json) -> Dataset:
     return Dataset.read(found, job_id=(found.get("job") or {}).get("id"))
 
 
-def _archive(source: Source, to_clean: ExitStack, shown: ShownUpload) -> bytes | Body:
+def _archive(source: Source, to_clean: ExitStack, upload: ShownUpload) -> bytes | Body:
     """What is sent. Raises OSError, ValueError."""
     if isinstance(source, bytes):
         return source
@@ -146,26 +147,23 @@ def _archive(source: Source, to_clean: ExitStack, shown: ShownUpload) -> bytes |
     if path.is_dir():
         temporary = to_clean.enter_context(tempfile.TemporaryDirectory(prefix="fovea-dataset-"))
         packed = Path(temporary) / "dataset.tar"
-        pack(path, packed, lambda done, total: shown.show("packing", done, total))
+        pack(path, packed, lambda done, total: upload.show("packing", done, total))
         path = packed
-    return Body(size := path.stat().st_size, lambda: _pieces(path, size, shown))
+    return Body(size := path.stat().st_size, lambda: _pieces(path, size, upload))
 
 
-def _pieces(path: Path, size: int, shown: ShownUpload) -> Iterator[bytes]:
+def _pieces(path: Path, size: int, upload: ShownUpload) -> Iterator[bytes]:
     done = 0
     with path.open("rb") as file:
         while piece := file.read(CHUNK):
             yield piece
             done += len(piece)
-            shown.show("sending", done, size)
+            upload.show("sending", done, size)
 
 
 def _media_type(source: Source) -> str:
-    return (
-        MEDIA_TYPES.get(_suffix(str(source)), "application/octet-stream")
-        if isinstance(source, str | os.PathLike)
-        else "application/octet-stream"
-    )
+    name = str(source) if isinstance(source, str | os.PathLike) else ""
+    return MEDIA_TYPES.get(_suffix(name), UNTYPED)
 
 
 def _suffix(name: str) -> str:

@@ -115,6 +115,11 @@ def media_type_of(image: bytes) -> str:
     return UNTYPED
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be sent: what of it is no UTF-8 is replaced."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size

@@ -42,6 +42,9 @@ class Session(ABC):
             raise Unreachable(f"{self.url} is not a URL: {error}") from error
         if self._address.scheme not in ("http", "https") or not self._address.host:
             raise Unreachable(f"{self.url} is not a URL of Fovea; one looks like {DEFAULT_URL}")
+        if self._address.password:
+            # From here on the URL is only shown: in errors, which end up in logs.
+            self.url = str(self._address.copy_with(password="...")).rstrip("/")  # noqa: S106
 
     @abstractmethod
     def run(self, plan: Plan[Any]) -> Any:
@@ -90,7 +93,7 @@ class Session(ABC):
 
     def _http_options(self, verify: Any) -> dict[str, Any]:
         return {
-            "base_url": self.url,
+            "base_url": self._address,
             "headers": {"Authorization": f"Bearer {self._key}"} if self._key else {},
             "timeout": self._timeout(self.timeout_s),
             "verify": verify,
@@ -139,16 +142,21 @@ def pause_before_repeating(problem: FoveaError, call: Call[Any], repetition: int
     What was surely not done may be repeated in any case: a refusal for want of room, a connection that never was.
     Anything else only where doing it twice is doing it once.
     """
-    backoff = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**repetition) * random.uniform(0.75, 1.25)
+    backoff: float = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**repetition) * random.uniform(0.75, 1.25)
     if isinstance(problem, Unreachable):
         return backoff if problem.may_pass and (call.is_repeatable or not problem.was_sent) else None
     if not isinstance(problem, ApiError) or problem.code in call.gives_up_at:
         return None
-    if problem.status == TOO_MANY_REQUESTS:
-        return problem.retry_after_s
+    if problem.status == TOO_MANY_REQUESTS and problem.retry_after_s is not None:
+        return _after(problem.retry_after_s, backoff)
     if problem.status == SERVICE_UNAVAILABLE and call.is_repeatable:
-        return backoff if problem.retry_after_s is None else problem.retry_after_s
+        return _after(problem.retry_after_s or 0.0, backoff)
     return None
+
+
+def _after(told_s: float, backoff: float) -> float:
+    """Somewhat later than told, and not all at once: others were told the same."""
+    return told_s * random.uniform(1.0, 1.2) if told_s else backoff
 
 
 def _may_be_done(problem: FoveaError) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 from support.colours import LABELS, picture
 from support.faulty import Asked, Reply, faulty, problem
-from support.stack import Stack
+from support.stack import Stack, running_stack
 from support.waited import Connect
 
 from fovea_client import (
@@ -153,6 +154,27 @@ def test_a_whole_folder_is_classified_by_a_job_that_has_a_line_for_each_image(fo
     assert [json.loads(line)["path"] for line in lines] == ["a.png", "b.png", "c.txt"]
     with pytest.raises(NotFound, match="no_results"):
         list(fovea.jobs.get(fovea.datasets.create(photos, name="again", wait=False).job_id).results())
+
+
+def test_a_file_may_have_any_name(fovea: Any, tmp_path: Path) -> None:
+    names = ['a "quoted"\nname.png', os.fsdecode(b"\xff\xfe.png"), "日本.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(picture("green"))
+    found = fovea.classify([tmp_path / name for name in names], model="colours")
+    assert [(Path(one.name).name, one.label) for one in found] == [(name, "green") for name in names]
+
+
+def test_the_limits_of_a_real_gateway_are_found_out(connect: Connect, tmp_path: Path) -> None:
+    limits = {"FOVEA_MAX_IMAGES": "4", "FOVEA_MAX_BODY_BYTES": "9000", "FOVEA_MAX_IMAGE_BYTES": "8000"}
+    large = io.BytesIO()
+    Image.effect_noise((100, 90), 80).save(large, "PNG")
+    assert len(large.getvalue()) > 8000
+    colours = [LABELS[number % 3] for number in range(21)]
+    given = [picture(colour, noise=number + 1) for number, colour in enumerate(colours)]
+    with running_stack(tmp_path, limits) as service:
+        found = connect(service.url).classify([*given, large.getvalue()], model="colours")
+    assert [one.label for one in found[:-1]] == colours
+    assert found[-1].error.code == "too_large"
 
 
 # Models

@@ -31,7 +31,7 @@ def test_it_holds_the_files_in_order_and_no_litter(tmp_path: Path) -> None:
 
 
 def test_the_same_folder_is_the_same_bytes(tmp_path: Path) -> None:
-    packed = []
+    packed: list[bytes] = []
     for name in ("one", "two"):
         folder = made(tmp_path / name)
         os.utime(folder / "a/1.png", (len(packed), len(packed)))

@@ -86,7 +86,7 @@ def test_what_makes_something_is_repeated_under_one_key(connect: Connect, first:
 def test_an_upload_is_sent_again_from_its_beginning(connect: Connect, tmp_path: Any) -> None:
     archive = tmp_path / "photos.zip"
     archive.write_bytes(b"PK\x03\x04" + bytes(range(256)) * 9000)
-    dataset = {
+    dataset: dict[str, Any] = {
         "id": "ds_1", "name": "photos", "state": "checking", "labels": [], "content_hash": None, "size_bytes": 1,
         "created_at": "2026-11-26T00:00:00Z", "job": JOB,
     }  # fmt: skip
@@ -177,6 +177,16 @@ def test_address_and_key_come_from_the_environment_and_the_key_is_not_shown(
         assert client.url == server.url
         assert "secret" not in repr(client)
         assert server.asked[0].headers["Authorization"] == "Bearer fov_abc.secret"
+
+
+def test_a_password_in_the_url_is_used_and_not_shown(connect: Connect) -> None:
+    with faulty(Reply(content=MODEL), Reply(content=[])) as server:
+        client = connect(server.url.replace("//", "//anna:secret@"))
+        client.models.get("digits")
+        assert server.asked[0].headers["Authorization"].startswith("Basic ")
+        with pytest.raises(Unreachable) as failure:
+            client.models.get("digits")
+    assert "secret" not in str(failure.value) + client.url + repr(client)
 
 
 def test_no_proxy_of_the_environment_comes_between(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def installed_beside(named: set[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("requirements", "rooms"),
     [
-        ("gateway", "service storage system cli.main cli.migrate"),
+        ("gateway", "service storage system cli.main cli.migrate cli.connection fovea_client"),
         ("inference-cuda", "workers.inference workers.jobs workers.health models.dataset storage system"),
         pytest.param(
             "training",

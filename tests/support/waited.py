@@ -62,11 +62,11 @@ def connected(kind: str, *args: Any, **kwargs: Any) -> Iterator[Any]:
             yield fovea
         return
     with asyncio.Runner() as runner:
-        fovea = AsyncFovea(*args, **kwargs)
+        awaited = AsyncFovea(*args, **kwargs)
         try:
-            yield Waited(fovea, runner)
+            yield Waited(awaited, runner)
         finally:
-            runner.run(fovea.aclose())
+            runner.run(awaited.aclose())
 
 
 def job(found: dict[str, Any]) -> Job:
