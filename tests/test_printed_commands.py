@@ -110,6 +110,7 @@ SLOW_PROGRAMS = {
 }
 PROGRAMS_NOT_RUN = {
     "docs/teach.md 1": "tests/models/test_file_alone.py runs it",
+    "docs/protocol.md 1": "tests/service/protocol/test_tritonclient.py runs it where tritonclient is",
     "client/README.md 1": "is the third line of README.md, with a photograph of one's own",
 }
 DOCKER = "needs a container engine; tests/stack/ drives one of its own"
@@ -117,6 +118,7 @@ CLUSTER = "needs a Kubernetes cluster; tests/docker/test_kubernetes.py checks wh
 INTERNET = "fetches from a publisher; tests/cli/test_weights.py pulls from a server of its own"
 NOT_RUN = {
     "make run": "is `fovea up`, which tests/cli/up/test_run.py runs",
+    "fovea up --grpc-port 0": "tests/cli/up/test_run.py runs it",
     "make test": "runs this",
     "fovea demo": "tests/cli/up/test_run.py runs it",
     "pip install ./client": "tests/client/test_package.py does, with uv",

@@ -210,6 +210,7 @@ CLASS_OF_STATUS: Mapping[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     405: InvalidRequest,
+    406: InvalidRequest,
     408: InvalidRequest,
     409: Conflict,
     413: TooLarge,

@@ -135,9 +135,17 @@ def routes(folder: Path) -> set[tuple[str, str]]:
     return calls
 
 
+# A question that is too long for a query.
+ASKS = {
+    ("POST", "/v2/models/{name}/infer"),
+    ("POST", "/v2/models/{name}/versions/{number}/infer"),
+    ("POST", "/v2/repository/index"),
+}
+
+
 def test_every_call_that_may_change_something_is_tried_here(tmp_path: Path) -> None:
     """A new one fails this until it stands in the table, and then until it leaves its entry."""
-    assert {call for call in routes(tmp_path) if call[0] not in ("GET", "HEAD")} == CHANGES.keys()
+    assert {call for call in routes(tmp_path) if call[0] not in ("GET", "HEAD")} == CHANGES.keys() | ASKS
 
 
 def test_each_change_leaves_its_entries_with_who_made_it(gateways: Gateways) -> None:
