@@ -41,6 +41,7 @@ QUICK = {
     "http://127.0.0.1:8000/v1/models/digits/classify": r'"label":"green".*"label":"red"',
     'curl -s -H Content-Type: application/json -d {"architecture": "resnet18", "weights": "imagenet"} '
     "http://127.0.0.1:8000/v1/models/imagenet/versions": r'"kind":"publish","state":"queued"',
+    "fovea classify photos/ --model mine --csv out.csv": r"out\.csv: 15 images by mine version \d",
     "fovea jobs list": "publish",
     "fovea architectures list mobilenet": "mobilenet_v2",
     # docs/api.md
@@ -104,6 +105,7 @@ PROGRAMS = {
     "docs/client.md 6": r"digits 1 \{\}\nmine 2.*\n1\n\('red', 'green', 'blue'\)\nmine-1\.zip",
     "docs/client.md 7": r"^not_an_image This is no file",
     "docs/client.md 8": r"^red green\n\['digits', ",
+    "docs/client.md 9": r"blue/0\.jpg blue\n.*red/4\.jpg red\nseen\.csv",
 }
 SLOW_PROGRAMS = {
     "docs/client.md 4": r"^mine:\d+ 1\.0\n(red|green|blue)$",
