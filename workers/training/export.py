@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.artifact import MODEL
-from models.parity import ParityReport, check_parity
+from models.parity import check_parity
+from models.parity_report import ParityReport
 from models.spec import Preprocessing
 from workers.training.progress import ProgressReporter
 
