@@ -15,10 +15,22 @@ from service.documentation import install_documentation
 from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
+from service.model_uploads import FORM_BYTES
 from service.parts import Parts
 from service.protocol import routes as protocol
 from service.query import refuse_unknown_parameters
-from service.routes import architectures, audit, classify, datasets, finetunes, health, jobs, models, variants
+from service.routes import (
+    architectures,
+    audit,
+    classify,
+    datasets,
+    finetunes,
+    health,
+    jobs,
+    model_files,
+    models,
+    variants,
+)
 from workers.traces import Tracer
 
 if TYPE_CHECKING:
@@ -67,6 +79,8 @@ def create_app(parts: Parts) -> FastAPI:
     app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
+    # Before the call of the same address that takes JSON.
+    app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
     for images in (classify.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
