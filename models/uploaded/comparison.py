@@ -63,7 +63,7 @@ def answers_of(path: Path, given: GivenInput, output: str, images: Pixels, view:
                     f"the file takes {seconds:.1f} s of a processor for one image; expected at most {LONGEST_S:g}"
                 )
             again = _run(session, given, output, fed[:step])
-            if not np.array_equal(part, again):
+            if not np.array_equal(part, again, equal_nan=True):
                 raise ModelFileRefused(
                     "the file answers otherwise when it is given the same image again; expected a network in "
                     "inference mode: call eval() before the export, and use no random operators"

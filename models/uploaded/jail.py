@@ -26,6 +26,7 @@ from system.parent import dying_with_parent
 KEPT_VARIABLES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
 )  # fmt: skip
+COMMAND = (sys.executable, "-m", "models.uploaded.prepare")
 LOOK_S = 0.5
 LONGEST_ANSWER = 32 * 2**20
 
@@ -74,7 +75,7 @@ def prepare(
     }
     before = oom_kills()
     with subprocess.Popen(
-        dying_with_parent([sys.executable, "-m", "models.uploaded.prepare"], signal.SIGKILL),
+        dying_with_parent(COMMAND, signal.SIGKILL),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

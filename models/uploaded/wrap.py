@@ -44,6 +44,8 @@ def wrapped(
     graph.name = "fovea"
     _forget_notes(graph)
     image, answer = given.input.name, given.output.logits or given.output.name
+    # The sizes of a file's outputs are known where those of what is between are not.
+    graph.value_info.extend(graph.output)
     del graph.output[:]
     _keep_what_leads_to(graph, answer)
     weights = {value.name for value in graph.input} - {value.name for value in inputs_of(given.model.graph)}
