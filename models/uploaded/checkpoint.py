@@ -1,5 +1,6 @@
 """A user's checkpoint into the network that its architecture names; what does not fit is told with what would."""
 
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,10 @@ def nearest_architecture(state: dict[str, Tensor]) -> str | None:
     """The architecture that has nearly all of the state's tensors in their sizes, but for the last layer's."""
     sizes = {name: tuple(value.shape) for name, value in state.items() if not name.endswith(NOT_PARAMETERS)}
     count = sum(value.numel() for name, value in state.items() if name in sizes)
-    entries = sorted(list_architectures(), key=lambda entry: abs((entry.get("parameters") or 0) - count))
+    # The catalogue counts with 1000 classes.
+    last = next((shape for shape in reversed(sizes.values()) if len(shape) > 1), (1000,))
+    count += (1000 - last[0]) * (math.prod(last[1:]) + 1)
+    entries = sorted(list_architectures(), key=lambda entry: abs(entry["totals"]["parameters"] - count))
     best, found = NEARLY, None
     for entry in entries[:MOST_TRIED]:
         tensors = _sizes_of(entry["name"])

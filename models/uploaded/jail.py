@@ -35,7 +35,7 @@ LONGEST_ANSWER = 32 * 2**20
 class JailLimits:
     """`memory_bytes` come on top of what the file's own size justifies; `cpu_s` are of all threads together."""
 
-    memory_bytes: int = 3 * 2**30
+    memory_bytes: int = 2 * 2**30
     cpu_s: int = 600
     wall_s: float = 1200.0
 

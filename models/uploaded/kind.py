@@ -37,6 +37,14 @@ def kind_of(begin: bytes) -> FileKind | None:
     return None
 
 
+def no_weights_of_a_graph(version: str) -> str:
+    """Why nothing can be learnt on from a version of an ONNX file, and what to do."""
+    return (
+        f"{version} was uploaded as an ONNX file, which can be served but not trained any further: upload the "
+        "checkpoint that it was exported from, and learn on from that version"
+    )
+
+
 def no_model(begin: bytes) -> str:
     """What the file is instead, and what was expected."""
     known = next((what for other, what in _OTHERS if begin.startswith(other)), None)

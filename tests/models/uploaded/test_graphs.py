@@ -213,7 +213,7 @@ def test_answers_that_depend_on_the_batch_do_not_pass_the_gate(
         ({"labels": ("a", "b", "a")}, r"1 of them stand for more than one class \('a'\)"),
         (
             {"labels": ("a", "b", "c\u202ed")},
-            r"number 3, 'c\\u202ed', holds a character that is not seen, U\+202E",
+            r"number 3, 'c\\u202ed', holds a .*not seen, U\+202E",
         ),
         ({"labels": ("a", "b\x07", "c")}, r"number 2, 'b\\x07', holds a character that is not seen"),
         ({"labels": ("a", " ", "c")}, "number 2, ' ', is empty"),
