@@ -19,7 +19,7 @@ class PreprocessingFields(BaseModel):
     height: int | None = Field(
         None, ge=1, le=LARGEST_SIDE, description="What the network takes; the file's own where it says so."
     )
-    width: int | None = Field(None, ge=1, le=LARGEST_SIDE)
+    width: int | None = Field(None, ge=1, le=LARGEST_SIDE, description="As `height`.")
     resize: int | None = Field(
         None,
         ge=1,
@@ -29,4 +29,4 @@ class PreprocessingFields(BaseModel):
     fit: Fit | None = Field(None, description="`crop` (the middle), or `squash` (the whole picture).")
     interpolation: Interpolation | None = Field(None, description="`bilinear` where left out.")
     mean: Colours | None = Field(None, description="Of red, green and blue, of pixels from 0 to 1.")
-    std: Colours | None = None
+    std: Colours | None = Field(None, description="The standard deviations of the same.")

@@ -236,7 +236,9 @@ class UploadOptions(FileFacts):
     architecture: str | None = Field(
         None, min_length=1, description="A name from /v1/architectures: needed of a checkpoint, and of that alone."
     )
-    architecture_params: dict[str, Any] = Field(default_factory=dict)
+    architecture_params: dict[str, Any] = Field(
+        default_factory=dict, description="What that architecture takes, as in a fine-tune."
+    )
     promote: Literal["never", "if_better", "always"] = Field(
         "always", description="Whether `production` moves to it; `if_better`: if there is none yet."
     )
