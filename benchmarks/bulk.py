@@ -1,4 +1,4 @@
-"""Bulk work to run beside something else: an ingest of many images, asynchronous classifies, a fine-tune.
+"""Bulk work to run beside something else: an ingest, asynchronous and bulk classifications, a fine-tune.
 
 Each is a block: it begins when its work has been taken by a worker and at its end the work is over.
 """
@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,40 @@ def write_archive(path: Path, photographs: Sequence[Path], count: int) -> Path:
             # What follows the end of a JPEG is ignored, and another file all the same.
             archive.writestr(f"{label}/{number:06d}.jpg", encoded[number % len(encoded)] + b"%d" % number)
     return path
+
+
+def fill_images(folder: Path, photographs: Sequence[Path], count: int) -> None:
+    """As many files as that, links to copies of the photographs: a disk's cache holds them all."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        path = folder / f"{number:06d}.jpg"
+        if number < len(photographs):
+            path.write_bytes(photographs[number].read_bytes())
+        else:
+            path.hardlink_to(folder / f"{number % len(photographs):06d}.jpg")
+
+
+def bulk_rate(client: httpx.Client, model: str, prefix: str) -> float:
+    """Images a second of a bulk classification from its beginning to its end. Raises BulkFailed."""
+    job = str(_checked(client.post("/v1/classifications", json={"model": model, "prefix": prefix}))["id"])
+    _await(client, job, lambda state: state in ENDED, END_S)
+    _require(client, job, "succeeded")
+    found = _checked(client.get(f"/v1/jobs/{job}"))
+    began, ended = (datetime.fromisoformat(found[name]) for name in ("started_at", "finished_at"))
+    return float(found["result"]["images"]) / (ended - began).total_seconds()
+
+
+@contextmanager
+def classifying_many(client: httpx.Client, model: str, prefix: str) -> Iterator[Goes]:
+    """While a bulk classification of a folder runs. Says whether it still does."""
+    job = str(_checked(client.post("/v1/classifications", json={"model": model, "prefix": prefix}))["id"])
+    _await(client, job, lambda state: state != "queued", START_S)
+    try:
+        yield _running(client, job)
+    finally:
+        if _state(client, job) not in ENDED:
+            client.post(f"/v1/jobs/{job}/cancel")
+        _await(client, job, lambda state: state in ENDED, END_S)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """`python -m benchmarks.isolation`: how much slower an image is answered while bulk work runs beside it.
 
 Photographs are sent at a fixed, modest rate, by turns with nothing else and with an ingest, asynchronous classify
-jobs or a fine-tune on the same machine. What counts is the ratio of the 99th percentiles within the run.
+jobs, a bulk classification or a fine-tune on the same machine. What counts is the ratio of the 99th percentiles
+within the run.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.artifacts import ExportProcessFailed, make_artifacts
-from benchmarks.bulk import BulkFailed, Goes, classifying, finetuning, ingesting, write_archive
+from benchmarks.bulk import (
+    BulkFailed,
+    Goes,
+    classifying,
+    classifying_many,
+    fill_images,
+    finetuning,
+    ingesting,
+    write_archive,
+)
 from benchmarks.machine import this_machine
 from benchmarks.photographs import Photographs
 from benchmarks.report import PIPED_WIDTH
@@ -29,7 +39,7 @@ from benchmarks.rest import Service, ServiceFailed
 from benchmarks.run import make_sets
 from benchmarks.steady import Latencies, steady_load
 
-KINDS = ("ingest", "classify", "finetune")
+KINDS = ("ingest", "classify", "classify_many", "finetune")
 MODEL = "mobilenet_v2"
 # What the 99th percentile may be with bulk work, as a multiple of that without.
 MOST = 1.5
@@ -100,7 +110,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="requests a second (%(default)s)")
     parser.add_argument("--seconds", type=float, default=30.0, help="at most, for each block (%(default)s)")
-    parser.add_argument("--images", type=int, default=10_000, help="in the archive (%(default)s)")
+    parser.add_argument("--images", type=int, default=10_000, help="in the archive and the folder (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE as well")
     given = parser.parse_args(arguments)
     if min(given.rounds, given.rate, given.seconds, given.images) <= 0:
@@ -139,10 +149,12 @@ def measure(
         url = service.target.url
         return steady_load(url, photographs.paths, rate=options.rate, seconds=options.seconds, goes_on=goes_on)
 
+    fill_images(service.images / "bulk", photographs.paths, options.images)
     with httpx.Client(base_url=service.base_url, timeout=60, trust_env=False) as client:
         works: dict[str, Any] = {
             "ingest": lambda: ingesting(client, archive),
             "classify": lambda: classifying(client, "bench", photographs.paths),
+            "classify_many": lambda: classifying_many(client, "bench", "bulk"),
             "finetune": lambda: finetuning(client),
         }
         # What is slow only once (loading, the first connections) is in no block.

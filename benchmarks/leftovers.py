@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from storage.blobs import BlobStore
+from storage.blobs import BlobStore, is_image
 from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
 from storage.errors import NotFound
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from workers.contract.queues import JobKind
 
 # What passes through these folders is gone when nothing runs.
 PASSING = ("uploads", "cache/ingest", "work")
@@ -32,8 +33,10 @@ def _unowned_blobs(database: Database, blobs: BlobStore) -> Iterator[str]:
     owned = {prefix.rstrip("/") + "/" for prefix in (*_artifacts(database), *_datasets(database))}
     for key in blobs.list():
         if key.startswith("jobs/"):
-            if not _runs(database, key.split("/")[1]):
+            if not _keeps_files(database, key.split("/")[1]):
                 yield f"blobs/{key}"
+        elif is_image(key):
+            continue
         elif not any(key.startswith(prefix) for prefix in owned):
             yield f"blobs/{key}"
 
@@ -63,8 +66,10 @@ def _datasets(database: Database) -> Iterator[str]:
         found = registry.list(PAGE, found.next_cursor)
 
 
-def _runs(database: Database, job_id: str) -> bool:
+def _keeps_files(database: Database, job_id: str) -> bool:
+    """A job that runs; and a bulk classification, whose results lie there as long as its record."""
     try:
-        return not JobLedger(database).get(job_id).state.is_terminal
+        job = JobLedger(database).get(job_id)
     except NotFound:
         return False
+    return job.kind == JobKind.CLASSIFY_MANY or not job.state.is_terminal

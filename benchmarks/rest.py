@@ -32,7 +32,7 @@ from benchmarks.server import Running, ServerFailed
 from cli.up.launch import GATEWAY_ENVIRONMENT
 from cli.up.redis_server import broker_arguments, find_redis, redis_url, transit_arguments
 from models.artifact import FLOAT32, Precision, read_manifest
-from storage.blobs import BlobStore
+from storage.blobs import IMAGE_FOLDER, BlobStore
 from storage.database import migrate, open_database
 from storage.registry import ModelRegistry
 from workers.contract.queues import Queue
@@ -73,6 +73,11 @@ class Service:
     def target(self) -> Target:
         pids = {name: process.pid for name, process in self._processes.items()}
         return Target(f"{self.base_url}/v1/models/bench/classify", pids)
+
+    @property
+    def images(self) -> Path:
+        """The operator's folder of images."""
+        return self._folder / "blobs" / IMAGE_FOLDER
 
     @property
     def _trains(self) -> bool:

@@ -22,6 +22,7 @@ from service.query import refuse_unknown_parameters
 from service.routes import (
     architectures,
     audit,
+    classifications,
     classify,
     datasets,
     finetunes,
@@ -85,7 +86,7 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
-    for routes in (models, variants, jobs, finetunes, architectures, audit, health):
+    for routes in (models, variants, jobs, classifications, finetunes, architectures, audit, health):
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)

@@ -15,6 +15,7 @@ from models.weights.user_weights import NAME, imported_sources
 from models.zoo.catalogue import describe
 from service.errors import Problem, invalid_request
 from service.parts import Parts
+from storage.blobs import IMAGE_FOLDER
 from storage.datasets import DatasetState
 from storage.errors import InvalidReference, NotFound
 from storage.registry import Version
@@ -32,12 +33,15 @@ def check_architecture(name: str, params: dict[str, Any]) -> None:
             raise wrong_field(f"architecture_params.{shortened(param)}", f"no such parameter; {has}")
 
 
-async def check_dataset(parts: Parts, dataset: str) -> str:
+async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) -> str:
     """The id of the dataset, for the one that was given may lead to another of the same content.
 
-    Raises NotFound, and Problem 409 while it is being checked or when it was refused.
+    Raises NotFound, and Problem 409 while it is being checked, when it was refused or, where it is `to_learn` from
+    or to measure by, when it has no labels. A built-in one is where the trainings are: to only classify it is 422.
     """
     if dataset in builtin.NAMES:
+        if not to_learn:
+            raise wrong_field("dataset", f"{dataset} is made by training workers only; send images of your own")
         return dataset
     found = await asyncio.to_thread(parts.datasets.get, dataset)
     if found.state is DatasetState.CHECKING:
@@ -46,7 +50,23 @@ async def check_dataset(parts: Parts, dataset: str) -> str:
     if found.state is DatasetState.REFUSED:
         why = "; ".join(found.report.get("refusals", ["see its report"]))
         raise Problem(409, "dataset_refused", f"Dataset {dataset} was refused: {why}")
+    if to_learn and not found.labels:
+        detail = (
+            f"Dataset {dataset} was sent with labels=none: its images can be classified, not learnt from. Send "
+            "them in class folders or with a manifest."
+        )
+        raise Problem(409, "dataset_unlabelled", detail)
     return found.id
+
+
+async def check_image_folder(parts: Parts, prefix: str) -> None:
+    """Whether there is such a folder of the operator's. Raises Problem 404."""
+    if not await asyncio.to_thread(parts.blobs.has_folder, f"{IMAGE_FOLDER}/{prefix}".rstrip("/")):
+        detail = (
+            f"There is no folder {shortened(prefix)!r} below {IMAGE_FOLDER}/ of the store of files. Whoever runs "
+            "this Fovea puts images there; send yours with POST /v1/datasets?labels=none."
+        )
+        raise Problem(404, "unknown_prefix", detail)
 
 
 async def check_weights(parts: Parts, architecture: str, weights: str, *, references: bool = True) -> None:

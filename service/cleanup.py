@@ -75,7 +75,8 @@ class Cleanup:
             log.info("cleanup.audit_pruned", entries=pruned)
 
     def delete_job_files(self) -> None:
-        """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was.
+        """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was, the
+        results of a bulk classification with the job's record.
 
         With them go the files of a version that was never registered and of a dataset that was refused.
         """
@@ -87,6 +88,8 @@ class Cleanup:
             else:
                 keep = self.keep_images if job.kind == JobKind.CLASSIFY else timedelta()
                 is_over = job.finished_at is not None and now - job.finished_at >= keep
+                # Its results lie there.
+                is_over = is_over and job.kind != JobKind.CLASSIFY_MANY
             if is_over:
                 if job is not None:
                     self._delete_unregistered(job)

@@ -320,6 +320,43 @@ MODEL_FILE_BODY: dict[str, Any] = {
         }
     }
 }
+RESULT_LINE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": ["string", "null"]},
+        "classes": {
+            "type": ["array", "null"],
+            "items": {
+                "type": "object",
+                "properties": {
+                    "index": {"type": "integer"},
+                    "label": {"type": "string"},
+                    "probability": {"type": "number"},
+                },
+                "required": ["index", "label", "probability"],
+            },
+        },
+        "error": {
+            "type": ["object", "null"],
+            "properties": {"code": {"type": "string"}, "detail": {"type": "string"}},
+            "required": ["code", "detail"],
+        },
+    },
+    "required": ["path", "classes", "error"],
+}
+RESULTS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A line for each image, in the order of their paths.",
+        "content": {
+            "application/jsonl": {"itemSchema": RESULT_LINE},
+            "application/x-ndjson": {"itemSchema": RESULT_LINE},
+            "text/csv": {"schema": {"type": "string"}},
+        },
+    },
+    404: {"description": "No such job, or one that has no lines of results."},
+    406: {"description": "None of the forms is one that `Accept` takes."},
+    409: {"description": "The job has not ended, or did not succeed, and `partial` was not asked for."},
+}
 ARCHIVE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,

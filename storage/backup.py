@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from storage.backup_record import BLOBS, FORMAT, RECORD, ROWS, BackupRecord, BackupSummary, MemberRecord, Progress
-from storage.blobs import BlobStore
+from storage.blobs import BlobStore, is_image
 from storage.database import Database
 from storage.errors import NotFound, StorageError
 from storage.rows import dump_rows
@@ -47,7 +47,8 @@ def _write(database: Database, blobs: BlobStore, part: Path, progress: Progress)
     with tempfile.TemporaryFile() as rows, tarfile.open(part, "w") as archive:
         revision, counts = dump_rows(database, rows)
         needed = _needed(rows)
-        sizes = blobs.sizes()
+        # The operator's images are not Fovea's to keep, and may be larger than all that is.
+        sizes = {key: size for key, size in blobs.sizes().items() if not is_image(key)}
         total = sum(sizes.values())
         _add(archive, ROWS, rows, members)
         for key in sizes:

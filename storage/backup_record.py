@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
 
-from storage.blobs import check_key
+from storage.blobs import check_key, is_image
 from storage.errors import BackupUnusable, StorageError
 
 FORMAT = 1
@@ -100,6 +100,8 @@ def _check_names(record: BackupRecord) -> None:
         key = name.removeprefix(BLOBS)
         if key == name or not _is_key(key):
             raise BackupUnusable(f"its {RECORD} lists {name[:200]!r}; expected names like {BLOBS}KEY")
+        if is_image(key):
+            raise BackupUnusable(f"its {RECORD} lists {name[:200]!r}: the operator's images are in no backup")
         if inside := next((str(parent) for parent in PurePosixPath(key).parents if str(parent) in keys), None):
             raise BackupUnusable(f"its {RECORD} lists {inside[:200]!r} as a file and as a folder")
 

@@ -24,6 +24,10 @@ from system.files import sync
 # Files being written lie here, in the root's own file system, so that a rename can put them in their place.
 _STAGING = ".staging"
 
+# The one folder that is the operator's: who runs Fovea puts images there to be classified. Nothing of ours is
+# written into it or deleted from it, and no backup takes it.
+IMAGE_FOLDER = "images"
+
 # What the several file systems raise for a key that names no file.
 _MISSING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 
@@ -36,6 +40,11 @@ _MOVES = 100
 _A = TypeVar("_A")
 _B = TypeVar("_B")
 _Keys = list[str]  # inside the class, `list` is its method
+
+
+def is_image(key: str) -> bool:
+    """Whether the key is one of the operator's."""
+    return key.startswith(f"{IMAGE_FOLDER}/")
 
 
 class BlobStore:
@@ -85,10 +94,11 @@ class BlobStore:
         self._put_files([(path, key) for key, path in keys.items() if key != mark])
         self.put_file(mark, folder / last)
 
-    def get_bytes(self, key: str) -> bytes:
-        """Raises NotFound."""
+    def get_bytes(self, key: str, most: int | None = None) -> bytes:
+        """The file's bytes, the first `most` where that is given and it is not empty. Raises NotFound."""
+        begin = {} if most is None else {"start": 0, "end": most}
         with self._translated(key):
-            return bytes(self._files.cat_file(self._path(key)))
+            return bytes(self._files.cat_file(self._path(key), **begin))
 
     def open(self, key: str) -> IO[bytes]:
         """The file for reading, to be closed by the caller. Raises NotFound."""
@@ -139,6 +149,14 @@ class BlobStore:
         parent, _, name = prefix.rstrip("/").rpartition("/")
         for other in set(self.folders(parent)) - {name}:
             self.delete_prefix(f"{parent}/{other}")
+
+    def has_folder(self, prefix: str) -> bool:
+        """Whether there is a folder of that name, asked without a listing of what lies in it."""
+        try:
+            with self._translated(prefix):
+                return bool(self._files.info(self._path(prefix))["type"] == "directory")
+        except NotFound:
+            return False
 
     def folders(self, prefix: str) -> _Keys:
         """The names of the folders directly in the folder of that name, sorted; none when there is none."""

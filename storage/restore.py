@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from storage import audit
 from storage.backup_record import BLOBS, RECORD, ROWS, BackupRecord, BackupSummary, Progress, parse_record
-from storage.blobs import BlobStore, check_key
+from storage.blobs import BlobStore, check_key, is_image
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetState
 from storage.errors import BackupUnusable, NotEmpty, StorageError
@@ -58,7 +58,7 @@ def restore_backup(
         migrate(scratch, record.revision)
         migrate(url)
         with closing(open_database(url)) as database:
-            before = set(blobs.list())
+            before = {key for key in blobs.list() if not is_image(key)}
             _check_room(database, before, record, force)
             rows = Path(folder, ROWS)
             with _named(file):

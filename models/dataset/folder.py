@@ -150,8 +150,8 @@ def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any])
     content_hash = hash_content(ordered)
     lines = (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in ordered)
     write_whole(folder / SAMPLES, "".join(lines))
-    _write_json(folder / REPORT, report)
-    _write_json(
+    write_json(folder / REPORT, report)
+    write_json(
         folder / MANIFEST,
         {
             "format": FORMAT,
@@ -224,5 +224,5 @@ def _read_samples(path: Path) -> Iterator[Sample]:
         raise DatasetCorrupt(f"{path.name} cannot be read: {without_folder(exc, path)}") from exc
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -10,14 +10,15 @@ from pathlib import Path
 from models.dataset.archive import kind_of, read_members
 from models.dataset.errors import DatasetRefused, LayoutUnclear, MemberDamaged
 from models.dataset.folder import complete, count_by_class_and_split, file_name, staged, thumbnail_name
-from models.dataset.inspect import Findings, Stored, inspect
-from models.dataset.layout import SourceLayout, find_layout
+from models.dataset.inspect import Findings, Stored, UnlabelledFindings, inspect, inspect_unlabelled
+from models.dataset.layout import find_layout
 from models.dataset.limits import Limits
 from models.dataset.member import Member
 from models.dataset.names import is_litter
 from models.dataset.progress import Progress, no_progress
 from models.dataset.report import OnFault, Range, Report, count_by_code, in_order, listed, refusals
-from models.dataset.sample import Sample, hash_content, natural_order
+from models.dataset.sample import hash_content, natural_order
+from models.dataset.unlabelled import UNLABELLED, complete_unlabelled, hash_images
 
 INCOMING = "incoming"
 
@@ -45,19 +46,72 @@ def ingest(
     limits = limits or Limits()
     kind = kind_of(source)
     with staged(destination) as folder:
-        files = _Files(folder)
-        with closing(read_members(source, limits)) as members:
-            for member in members:
-                files.take(member)
-                progress("reading", files.count, None)
+        files = _read(source, folder, limits, progress)
         layout = find_layout(files.stored, files.folders, files.read)
         findings = inspect(folder, layout, files.stored, limits, progress, threads, apart=apart)
-        report = _report(kind, on_fault, files, layout, findings)
-        if not report.accepted:
-            raise DatasetRefused(report)
-        files.keep_only(findings.samples)
+        labels = natural_order(layout.labels)
+        report = _report(
+            files,
+            [sample.sha256 for sample in findings.samples],
+            findings,
+            source=kind,
+            layout=layout.kind,
+            on_fault=on_fault,
+            labels=labels,
+            counts=count_by_class_and_split(labels, findings.samples),
+            content_hash=hash_content(findings.samples),
+        )
+        files.keep_only({sample.sha256 for sample in findings.samples})
         complete(folder, findings.samples, report.to_dict())
     return report
+
+
+def ingest_unlabelled(
+    source: Path,
+    destination: Path,
+    *,
+    on_fault: OnFault = "skip",
+    limits: Limits | None = None,
+    progress: Progress = no_progress,
+    threads: int | None = None,
+    apart: bool = False,
+) -> Report:
+    """As `ingest`, of images without labels wherever they lie: each file but litter has its line.
+
+    With `on_fault="skip"` a faulty one keeps its line, which says what is wrong with it. Raises what `ingest`
+    raises but LayoutUnclear.
+    """
+    limits = limits or Limits()
+    kind = kind_of(source)
+    with staged(destination) as folder:
+        files = _read(source, folder, limits, progress)
+        findings = inspect_unlabelled(folder, files.stored, limits, progress, threads, apart=apart)
+        used = [image.sha256 for image in findings.images if image.sha256]
+        content_hash = hash_images(findings.images)
+        report = _report(
+            files,
+            used,
+            findings,
+            source=kind,
+            layout=UNLABELLED,
+            on_fault=on_fault,
+            labels=(),
+            counts={},
+            content_hash=content_hash,
+        )
+        files.keep_only(set(used))
+        complete_unlabelled(folder, findings.images, content_hash, report.to_dict())
+    return report
+
+
+def _read(source: Path, folder: Path, limits: Limits, progress: Progress) -> "_Files":
+    """Every member of the source, its bytes in `folder`. Raises ArchiveError."""
+    files = _Files(folder)
+    with closing(read_members(source, limits)) as members:
+        for member in members:
+            files.take(member)
+            progress("reading", files.count, None)
+    return files
 
 
 class _Files:
@@ -89,9 +143,9 @@ class _Files:
             raise LayoutUnclear(f"{name} cannot be read: {stored.damage}")
         return (self._folder / file_name(stored.sha256)).read_bytes()
 
-    def keep_only(self, samples: tuple[Sample, ...]) -> None:
+    def keep_only(self, used: Set[str]) -> None:
         present = {file.sha256 for file in self.stored.values() if file.damage is None}
-        for sha256 in present - {sample.sha256 for sample in samples}:
+        for sha256 in present - used:
             (self._folder / file_name(sha256)).unlink(missing_ok=True)
             (self._folder / thumbnail_name(sha256)).unlink(missing_ok=True)
 
@@ -134,28 +188,42 @@ class _Files:
         return target
 
 
-def _report(kind: str, on_fault: OnFault, files: _Files, layout: SourceLayout, findings: Findings) -> Report:
-    samples, pictures = findings.samples, findings.pictures
+def _report(
+    files: _Files,
+    used: Sequence[str],
+    findings: Findings | UnlabelledFindings,
+    *,
+    source: str,
+    layout: str,
+    on_fault: OnFault,
+    labels: tuple[str, ...],
+    counts: Mapping[str, Mapping[str, int]],
+    content_hash: str,
+) -> Report:
+    """`used` are the images' sha256, each as often as it is used. Raises DatasetRefused."""
     faults = in_order(findings.faults)
     reasons = refusals(faults, on_fault)
-    labels = natural_order(layout.labels)
+    pictures = [findings.pictures[sha256] for sha256 in used]
     sizes = {file.sha256: file.bytes for file in files.stored.values()}
-    return Report(
-        source=kind,
-        layout=layout.kind,
+    report = Report(
+        source=source,
+        layout=layout,
         on_fault=on_fault,
         files=files.count,
         litter=files.litter,
-        images=len(samples),
+        images=len(used),
         labels=labels,
-        counts=count_by_class_and_split(labels, samples),
-        formats=dict(Counter(pictures[sample.sha256].format for sample in samples).most_common()),
-        modes=dict(Counter(sample.mode for sample in samples).most_common()),
-        width=Range.of(sample.width for sample in samples),
-        height=Range.of(sample.height for sample in samples),
-        bytes=Range.of(sizes[sample.sha256] for sample in samples),
+        counts=counts,
+        formats=dict(Counter(picture.format for picture in pictures).most_common()),
+        modes=dict(Counter(picture.mode for picture in pictures).most_common()),
+        width=Range.of(picture.width for picture in pictures),
+        height=Range.of(picture.height for picture in pictures),
+        bytes=Range.of(sizes[sha256] for sha256 in used),
         faults=listed(faults),
         fault_counts=count_by_code(faults),
         refusals=reasons,
-        content_hash=None if reasons else hash_content(samples),
+        content_hash=None if reasons else content_hash,
     )
+    if not report.accepted:
+        raise DatasetRefused(report)
+    return report

@@ -5,7 +5,7 @@ Decides no policy: it says what is faulty and what is left when the faulty is le
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from models.dataset.layout import Placed, SourceLayout
@@ -17,6 +17,7 @@ from models.dataset.progress import Progress
 from models.dataset.report import Fault, FaultCode
 from models.dataset.sample import SPLITS, Sample, SplitName, natural_order
 from models.dataset.similarity import near_duplicates
+from models.dataset.unlabelled import UnlabelledImage
 from models.formats import FORMAT_OF_SUFFIX, GIF, TIFF
 
 # With fewer, a validation split of a fifth has hardly a picture of the class.
@@ -45,6 +46,15 @@ class Findings:
     faults: tuple[Fault, ...]
 
 
+@dataclass(frozen=True)
+class UnlabelledFindings:
+    """A line for each stored file, in the order of their names; `pictures` describes the sound ones, by sha256."""
+
+    images: tuple[UnlabelledImage, ...]
+    pictures: Mapping[str, PictureInfo]
+    faults: tuple[Fault, ...]
+
+
 def inspect(
     folder: Path,
     layout: SourceLayout,
@@ -57,10 +67,7 @@ def inspect(
 ) -> Findings:
     """Look at every placed file; writes the thumbnails of the sound ones into `folder`."""
     hashes = {stored[placed.name].sha256 for placed in layout.placed if stored[placed.name].damage is None}
-    looks = look_at_all(folder, hashes, limits.pixels, progress, threads, apart=apart)
-    pictures = {sha256: result for sha256, result in looks.items() if isinstance(result, PictureInfo)}
-    flaws = {sha256: result for sha256, result in looks.items() if isinstance(result, Flaw)}
-
+    pictures, flaws = _told_apart(look_at_all(folder, hashes, limits.pixels, progress, threads, apart=apart))
     sound = [placed for placed in layout.placed if stored[placed.name].sha256 in pictures]
     kept, repeats = _without_repeats(sound, stored)
     samples = tuple(_sample(placed, stored[placed.name].sha256, pictures) for placed in kept)
@@ -74,6 +81,39 @@ def inspect(
         *_across_splits(samples, pictures),
     )
     return Findings(samples, {sample.sha256: pictures[sample.sha256] for sample in samples}, faults)
+
+
+def inspect_unlabelled(
+    folder: Path,
+    stored: Mapping[str, Stored],
+    limits: Limits,
+    progress: Progress,
+    threads: int | None = None,
+    *,
+    apart: bool = False,
+) -> UnlabelledFindings:
+    """Look at every stored file, wherever it lies. Each keeps its line: copies of a picture, and faulty files."""
+    hashes = {file.sha256 for file in stored.values() if file.damage is None}
+    pictures, flaws = _told_apart(look_at_all(folder, hashes, limits.pixels, progress, threads, apart=apart))
+    placed = [Placed(name, "", None) for name in sorted(stored)]
+    sound = [file for file in placed if stored[file.name].sha256 in pictures]
+    flawed = tuple(replace(fault, label=None) for fault in _flawed(placed, stored, flaws))
+    remarks = tuple(replace(fault, label=None) for fault in _remarks(sound, stored, pictures))
+    reasons = {fault.file: fault for fault in flawed}
+    images = []
+    for name, file in sorted(stored.items()):
+        if fault := reasons.get(name):
+            images.append(UnlabelledImage(name, fault=str(fault.code), reason=fault.reason))
+        else:
+            images.append(UnlabelledImage(name, file.sha256, file.bytes))
+    none = () if sound else (Fault(FaultCode.NO_IMAGES, "there is no picture that can be used"),)
+    return UnlabelledFindings(tuple(images), pictures, (*flawed, *remarks, *none))
+
+
+def _told_apart(looks: Mapping[str, PictureInfo | Flaw]) -> tuple[dict[str, PictureInfo], dict[str, Flaw]]:
+    """The pictures and the flawed files."""
+    pictures = {sha256: result for sha256, result in looks.items() if isinstance(result, PictureInfo)}
+    return pictures, {sha256: result for sha256, result in looks.items() if isinstance(result, Flaw)}
 
 
 def _sample(placed: Placed, sha256: str, pictures: Mapping[str, PictureInfo]) -> Sample:

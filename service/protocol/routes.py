@@ -4,9 +4,9 @@ Models are called by any model reference: `ants-bees`, `ants-bees@candidate`.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version as release_of
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
@@ -18,7 +18,7 @@ from service.classification import Caller
 from service.direct_route import DirectRoute
 from service.disconnection import unless_disconnected
 from service.errors import request_id_of
-from service.parts import Parts, parts_of, traceparent_of
+from service.parts import parts_of, traceparent_of
 from service.protocol import readiness
 from service.protocol.body import read_infer
 from service.protocol.inference import Inference, contents, infer
@@ -66,38 +66,41 @@ async def all_statistics(request: Request) -> Json:
     return {"model_stats": [statistics(model, number, stats) for (model, number), stats in found]}
 
 
-@router.get("/models/{name}", summary="A model's tensors and versions")
-@router.get("/models/{name}/versions/{number}", summary="A version's tensors")
-async def model_metadata(request: Request, name: str, number: str = "") -> Json:
-    parts = parts_of(request)
-    version = await _version(parts, name, number)
-    numbers = await asyncio.to_thread(parts.registry.numbers, version.model)
-    return metadata(name, version, numbers)
+async def current_version(request: Request, name: str) -> Version:
+    """The one that the model reference names."""
+    return await parts_of(request).versions.resolve(name)
 
 
-@router.get("/models/{name}/ready", summary="Whether a model can be asked")
-@router.get("/models/{name}/versions/{number}/ready", summary="Whether a version can be asked")
-async def model_ready(request: Request, name: str, number: str = "") -> JSONResponse:
-    parts = parts_of(request)
-    await _version(parts, name, number)
-    is_ready = readiness.of_workers(parts)
-    return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+async def numbered_version(request: Request, name: str, number: str) -> Version:
+    return await parts_of(request).versions.resolve(reference_of(name, number))
 
 
-@router.get("/models/{name}/config", summary="A model's configuration, as Triton's clients read it")
-@router.get("/models/{name}/versions/{number}/config", summary="A version's configuration")
-async def model_config(request: Request, name: str, number: str = "") -> Json:
-    parts = parts_of(request)
-    return config(name, await _version(parts, name, number), parts.settings.max_images)
+def _describe(path: str, resolve: Callable[..., Awaitable[Version]], what: str) -> None:
+    """Add the calls that tell of a version, which `resolve` finds by the path."""
+    resolved = Annotated[Version, Depends(resolve)]
+
+    @router.get(path, summary=f"The tensors of {what}, and all versions of the model")
+    async def model_metadata(request: Request, name: str, version: resolved) -> Json:
+        numbers = await asyncio.to_thread(parts_of(request).registry.numbers, version.model)
+        return metadata(name, version, numbers)
+
+    @router.get(f"{path}/ready", summary=f"Whether {what} can be asked")
+    async def model_ready(request: Request, name: str, _: resolved) -> JSONResponse:
+        is_ready = readiness.of_workers(parts_of(request))
+        return JSONResponse({"name": name, "ready": is_ready}, 200 if is_ready else 503)
+
+    @router.get(f"{path}/config", summary=f"The configuration of {what}, as Triton's clients read it")
+    async def model_config(request: Request, name: str, version: resolved) -> Json:
+        return config(name, version, parts_of(request).settings.max_images)
+
+    @router.get(f"{path}/stats", summary=f"What this gateway has had of {what} since it started")
+    async def model_statistics(request: Request, name: str, version: resolved) -> Json:
+        found = parts_of(request).statistics.of(version.model, version.number)
+        return {"model_stats": [statistics(name, version.number, found)]}
 
 
-@router.get("/models/{name}/stats", summary="What this gateway has had of a model since it started")
-@router.get("/models/{name}/versions/{number}/stats", summary="What this gateway has had of a version")
-async def model_statistics(request: Request, name: str, number: str = "") -> Json:
-    parts = parts_of(request)
-    version = await _version(parts, name, number)
-    found = parts.statistics.of(version.model, version.number)
-    return {"model_stats": [statistics(name, version.number, found)]}
+_describe("/models/{name}", current_version, "a model")
+_describe("/models/{name}/versions/{number}", numbered_version, "a version")
 
 
 @router.post("/repository/index", summary="Every version that can be asked")
@@ -107,24 +110,29 @@ async def repository_index(request: Request, _: IndexRequest | None = None) -> l
 
 
 @inference.post(
-    "/models/{name}/infer",
-    summary="Classify images",
-    responses=INFER_RESPONSES,
-    openapi_extra=INFER_BODY,
+    "/models/{name}/infer", summary="Classify images", responses=INFER_RESPONSES, openapi_extra=INFER_BODY
 )
+async def model_infer(request: Request, name: str) -> Response:
+    """Images in a tensor, encoded (BYTES) or prepared (UINT8); the network's outputs as tensors.
+
+    With the header `Inference-Header-Content-Length: 0` the body is one image and nothing else.
+    """
+    return await _infer(request, await current_version(request, name))
+
+
 @inference.post(
     "/models/{name}/versions/{number}/infer",
     summary="Classify images by a version",
     responses=INFER_RESPONSES,
     openapi_extra=INFER_BODY,
 )
-async def model_infer(request: Request, name: str, number: str = "") -> Response:
-    """Images in a tensor, encoded (BYTES) or prepared (UINT8); the network's outputs as tensors.
+async def version_infer(request: Request, name: str, number: str) -> Response:
+    """As by the model alone."""
+    return await _infer(request, await numbered_version(request, name, number))
 
-    With the header `Inference-Header-Content-Length: 0` the body is one image and nothing else.
-    """
+
+async def _infer(request: Request, version: Version) -> Response:
     parts = parts_of(request)
-    version = await _version(parts, name, number)
     async with parts.intake.reception(key_of(request)) as reception:
         asked, images = await read_infer(request, version, reception)
         caller = Caller(key_of(request), request_id_of(request), traceparent_of(request))
@@ -133,10 +141,6 @@ async def model_infer(request: Request, name: str, number: str = "") -> Response
         reception.answered(images)
     binary = frozenset(wanted.name for wanted in asked.outputs if wanted.binary)
     return _answer(found, binary)
-
-
-async def _version(parts: Parts, name: str, number: str) -> Version:
-    return await parts.versions.resolve(reference_of(name, number))
 
 
 def _answer(found: Inference, binary: frozenset[str]) -> Response:

@@ -16,7 +16,7 @@ from uuid import uuid4
 import grpc
 import grpc.aio
 import structlog
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -143,7 +143,7 @@ class RpcServer:
                 try:
                     key = None if name in WITHOUT_KEY else await self._admitted(sent.get("authorization"))
                     caller = Caller(key, request_id, self._traceparent(sent.get("traceparent", "")))
-                    answer = await call.answer(await anext(aiter(messages)), caller, context)
+                    answer = await call.answer(await _only(messages), caller, context)
                     status = 200
                 except Exception as error:
                     problem = problem_of(error)
@@ -210,6 +210,16 @@ class RpcServer:
 
     async def _version(self, name: str, number: str) -> Version:
         return await self._parts.versions.resolve(reference_of(name, number))
+
+
+async def _only(messages: AsyncIterator[Any]) -> Any:
+    """The one message of a call. Raises Problem 400 where what came is none."""
+    try:
+        async for message in messages:
+            return message
+    except DecodeError as error:
+        raise Problem(400, "malformed_body", f"The message cannot be read: {error}.") from error
+    raise Problem(400, "malformed_body", "The call came without a message; expected one.")
 
 
 async def _abort(context: Any, problem: Problem, request_id: str) -> None:

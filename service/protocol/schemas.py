@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.protocol.request import InferBody
 
@@ -40,4 +40,4 @@ INFER_RESPONSES: dict[int | str, dict[str, Any]] = {
 class IndexRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    ready: bool = False
+    ready: bool = Field(False, strict=True)

@@ -35,6 +35,11 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depen
 
 SHA256 = re.compile("[0-9a-f]{64}")
 OnFault = Literal["skip", "refuse"]
+Labels = Literal["folders", "none"]
+LABELS = (
+    "`folders`: class folders, splits or a manifest. `none`: images to be classified, wherever in the archive; "
+    "each file counts, copies and faulty ones too."
+)
 
 
 @router.post(
@@ -51,17 +56,18 @@ async def create(
     on_fault: Annotated[
         OnFault, Query(description="What is done with faulty files: leave them out, or refuse the dataset.")
     ] = "skip",
+    labels: Annotated[Labels, Query(description=LABELS)] = "folders",
 ) -> JSONResponse:
     """The body is a zip, tar or tar.gz of class folders, of `train/ val/ test/` over class folders, or with a
-    manifest (`file,label[,split]`), whatever its content type says. A job decodes every image once; then the
-    report lists every fault."""
+    manifest (`file,label[,split]`), or of anything without labels, whatever its content type says. A job decodes
+    every image once; then the report lists every fault."""
     parts = parts_of(request)
     await _check_quota(parts, request)
     with parts.uploads.one(key_of(request)):
         async with received(
             request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
         ) as upload:
-            dataset, job = await _keep(parts, request, upload, name, on_fault)
+            dataset, job = await _keep(parts, request, upload, name, on_fault, labels)
     body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
     return JSONResponse(
         body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}
@@ -134,13 +140,13 @@ class _RepeatedRequest(Exception):
 
 
 async def _keep(
-    parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault
+    parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault, labels: Labels
 ) -> tuple[Dataset, Job]:
     """Keep the archive as a blob, then write the dataset and its job in one transaction, and send the job."""
     job_id, dataset_id = new_id("job"), new_id("ds")
     owner = parts.limiter.owner(key_of(request))
     key = f"jobs/{job_id}/upload"
-    asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault)
+    asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault, labels=labels)
     idempotency = idempotency_of(request, upload.sha256)
 
     def write() -> tuple[Dataset, Job]:

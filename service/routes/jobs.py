@@ -20,6 +20,7 @@ from workers.contract.queues import JobKind
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(requires("classify"))])
 
 POLL_S = 0.25
+ATTEMPTS = 3
 
 
 @router.get("", summary="Jobs, newest first")
@@ -102,20 +103,33 @@ async def _events(parts: Parts, job_id: str, seen: int) -> AsyncIterator[bytes]:
         await parts.draining.sleep(0 if fresh else POLL_S)
 
 
-async def start_job(request: Request, kind: JobKind, asked: dict[str, Any], key: Idempotency | None) -> Job:
+async def start_job(
+    request: Request,
+    kind: JobKind,
+    asked: dict[str, Any],
+    key: Idempotency | None,
+    *,
+    max_attempts: int = ATTEMPTS,
+) -> Job:
     """A new job, sent to its queue; or the one that an earlier request with the key made and sent.
 
     Raises what `JobLedger.create` raises.
     """
     job_id = new_id("job")
-    job = await create_job(request, kind, asked, key, job_id)
+    job = await create_job(request, kind, asked, key, job_id, max_attempts=max_attempts)
     if job.id == job_id:
         await parts_of(request).dispatcher.dispatch(job)
     return job
 
 
 async def create_job(
-    request: Request, kind: JobKind, asked: dict[str, Any], key: Idempotency | None, job_id: str
+    request: Request,
+    kind: JobKind,
+    asked: dict[str, Any],
+    key: Idempotency | None,
+    job_id: str,
+    *,
+    max_attempts: int = ATTEMPTS,
 ) -> Job:
     """As `start_job`, but not yet sent: for a caller that names files by it. It is new where it has this id."""
     return await asyncio.to_thread(
@@ -125,6 +139,7 @@ async def create_job(
         idempotency=key,
         request_id=request_id_of(request),
         traceparent=traceparent_of(request),
+        max_attempts=max_attempts,
         job_id=job_id,
         owner=parts_of(request).limiter.owner(key_of(request)),
     )

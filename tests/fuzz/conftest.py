@@ -71,20 +71,24 @@ def what_exists(service: Stack, key: str) -> dict[str, list[Any]]:
         dataset = client.post("/v1/datasets?name=colours", content=colours_archive()).json()
         png = {"content-type": "image/png", "prefer": "respond-async"}
         job = client.post("/v1/models/colours/classify", content=picture("red"), headers=png).json()["id"]
+        images = client.post("/v1/datasets?name=images&labels=none", content=colours_archive()).json()
         service.wait_until(
             lambda: (
-                client.get(f"/v1/datasets/{dataset['id']}").json()["state"] == "ready"
+                all(client.get(f"/v1/datasets/{d['id']}").json()["state"] == "ready" for d in (dataset, images))
                 and client.get(f"/v1/jobs/{job}").json()["state"] == "succeeded"
             ),
-            "the dataset and the job",
+            "the datasets and the job",
         )
+        asked = {"model": "colours", "dataset": images["id"]}
+        many = client.post("/v1/classifications", json=asked).json()["id"]
+        service.wait_until(lambda: client.get(f"/v1/jobs/{many}").json()["state"] == "succeeded", "the second job")
     thumbnails = (service.folder / "blobs").rglob("thumbnails/*.webp")
     return {
         "name": ["colours"],
         "reference": ["colours", "colours:2", "colours@production"],
         "alias": ["production"],
         "number": [1, 2, 3],
-        "dataset_id": [dataset["id"]],
-        "job_id": [dataset["job"]["id"], job],
+        "dataset_id": [dataset["id"], images["id"]],
+        "job_id": [dataset["job"]["id"], job, many],
         "sha256": [path.stem for path in thumbnails],
     }

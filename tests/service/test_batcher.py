@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from models.cost import COSTLY_PIXELS
 from service.batcher import Batcher, DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.exchange import BrokerUnavailable, ImageContent, Place, ReplyInterrupted, StoredImage, WorkerLost
-from service.lane import Answer
+from service.lane import Answer, PendingImage
 from service.metrics import GatewayMetrics
 from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
 
@@ -47,9 +47,10 @@ def make(exchange: MemoryExchange, *, slots: int = 1, **limits: int) -> Batcher:
 
 
 def ask(
-    batcher: Batcher, *images: ImageContent, version: VersionKey = CATS, timeout_s: float = 5
+    batcher: Batcher, *images: ImageContent, version: VersionKey = CATS, timeout_s: float = 5, priority: int = 9
 ) -> asyncio.Task[list[Answer]]:
-    return asyncio.create_task(batcher.classify(version, images, top_k=1, timeout_s=timeout_s, request_id="r"))
+    asked = batcher.classify(version, images, top_k=1, timeout_s=timeout_s, request_id="r", priority=priority)
+    return asyncio.create_task(asked)
 
 
 def run(scenario: Callable[[MemoryExchange], Awaitable[None]]) -> None:
@@ -170,6 +171,64 @@ def test_images_for_different_versions_never_share_a_batch() -> None:
         await cats
         await dogs
         assert sorted((batch.model, len(batch.images)) for batch in exchange.sent) == [("cats", 2), ("dogs", 2)]
+
+    run(scenario)
+
+
+def test_a_batch_asks_for_the_outputs_of_its_images_and_for_no_others() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        exchange.gate.set()
+        for version in (CATS, replace(CATS, outputs=("logits",)), replace(CATS, prepared=True)):
+            await ask(batcher, b"a", version=version)
+        assert [(batch.outputs, batch.prepared) for batch in exchange.sent] == [
+            ((), False),
+            (("logits",), False),
+            ((), True),
+        ]
+
+    run(scenario)
+
+
+def test_what_is_urgent_leaves_before_what_waits_longer_and_among_its_like_in_its_turn() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, max_batch=2)
+        answers = [ask(batcher, bytes([letter])) for letter in b"abc"]
+        answers += [ask(batcher, b"d", priority=2), ask(batcher, b"e", priority=1), ask(batcher, b"f", priority=2)]
+        await settle()
+        exchange.gate.set()
+        await asyncio.gather(*answers)
+        assert exchange.contents == [[b"a"], [b"e", b"d"], [b"f", b"b"], [b"c"]]
+
+    run(scenario)
+
+
+def test_pixels_cost_no_decoding_whatever_they_look_like() -> None:
+    looks_like_a_png = b"\x89PNG\r\n\x1a\n" + bytes(8) + (10_000).to_bytes(4) + (10_000).to_bytes(4)
+
+    async def scenario(_exchange: MemoryExchange) -> None:
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        costs = [
+            PendingImage(looks_like_a_png, 1, 0.0, "r", None, answered, 0.0, prepared=prepared).cost
+            for prepared in (False, True)
+        ]
+        assert costs == [10_000 * 10_000, 0]
+
+    run(scenario)
+
+
+def test_who_counts_is_told_of_each_batch_that_was_answered() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange)
+        told: list[tuple[str, int]] = []
+        batcher.on_batch = lambda version, images, _timings: told.append((version.model, images))
+        exchange.gate.set()
+        await ask(batcher, b"a", b"b")
+        await ask(batcher, b"c", version=DOGS)
+        exchange.failures.append(BrokerUnavailable("away"))
+        with pytest.raises(BrokerUnavailable):
+            await ask(batcher, b"d")
+        assert told == [("cats", 2), ("dogs", 1)]
 
     run(scenario)
 

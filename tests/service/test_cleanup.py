@@ -70,6 +70,31 @@ def test_files_of_ended_jobs_go_and_of_others_stay(database: Database, tmp_path:
     assert [folder.name for folder in (tmp_path / "blobs" / "jobs").iterdir()] == [waiting]
 
 
+def test_results_stay_as_long_as_the_record_of_their_job(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    job = cleanup.ledger.create("classify_many", {}, job_id="job_01J9Z3NDEKTSV4RRFFQ69G5FAV")
+    cleanup.blobs.put_bytes(f"jobs/{job.id}/results/000000.jsonl", b"")
+    cleanup.ledger.request_cancel(job.id)
+    cleanup.delete_job_files()
+    assert kept(cleanup) == {job.id}
+    with database.session() as session:
+        session.execute(update(JobRow).values(finished_at=from_now(-91 * 24 * 3600)))
+    cleanup.prune_jobs()
+    cleanup.delete_job_files()
+    assert kept(cleanup) == set()
+
+
+def test_the_operators_images_are_left_alone(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    cleanup.blobs.put_bytes("images/2026/a.png", b"an operator's photograph")
+    for _ in range(2):
+        cleanup.delete_job_files()
+        cleanup.delete_orphans()
+        cleanup.delete_files_of_the_first_release()
+        cleanup.blobs.sweep()
+    assert cleanup.blobs.list() == ["images/2026/a.png"]
+
+
 def test_images_of_clients_may_be_kept_for_a_while(database: Database, tmp_path: Path) -> None:
     cleanup = cleanup_of(database, tmp_path, keep_images_h=2)
     images = made(cleanup, "classify", ended=True)

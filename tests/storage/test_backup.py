@@ -180,6 +180,23 @@ def test_a_fovea_that_holds_something_is_replaced_only_by_force(
     assert len(entries(new)) == len(told) + len(entries(old)) + 2
 
 
+def test_the_operators_images_are_in_no_backup_and_stay_where_they_are(
+    make_place: MakePlace, tmp_path: Path
+) -> None:
+    old, new = make_place("sqlite", "file"), make_place("sqlite", "file")
+    furnish(old)
+    old.blobs.put_bytes("images/2026/a.png", b"the old operator's")
+    new.blobs.put_bytes("images/2026/b.png", b"the new operator's")
+    write_backup(old.database, old.blobs, tmp_path / "backup.tar", nothing)
+    # They are nothing that a restore would have to replace.
+    restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing)
+    restore_backup(new.url, new.blobs, tmp_path / "backup.tar", nothing, force=True)
+    assert new.blobs.list("images") == ["images/2026/b.png"]
+    old.blobs.delete_prefix("images")
+    new.blobs.delete_prefix("images")
+    assert new.contents() == old.contents()
+
+
 def test_keys_that_were_made_before_are_kept(make_place: MakePlace, tmp_path: Path) -> None:
     old, new = make_place("sqlite", "file"), make_place("sqlite", "file")
     tokens = [furnish(old), KeyRing(new.database).create("first", ["admin"])[1]]

@@ -105,6 +105,16 @@ def test_keys_are_listed_in_order_below_a_folder(blobs: BlobStore) -> None:
     assert blobs.list("nothing") == []
 
 
+def test_a_folder_is_there_once_something_lies_below_it(blobs: BlobStore) -> None:
+    blobs.put_bytes("a/b/c", b"1")
+    assert [name for name in ("a", "a/b", "a/b/c", "a/bc", "b") if blobs.has_folder(name)] == ["a", "a/b"]
+
+
+def test_the_begin_of_a_file_is_enough(blobs: BlobStore) -> None:
+    blobs.put_bytes("a", b"12345")
+    assert [blobs.get_bytes("a", most) for most in (None, 2, 5, 100)] == [b"12345", b"12", b"12345", b"12345"]
+
+
 def test_the_folders_of_a_folder_are_listed(blobs: BlobStore) -> None:
     for key in ("jobs/b/images/0", "jobs/a/upload", "jobs/file", "jobs2/c/d"):
         blobs.put_bytes(key, b"x")

@@ -1,5 +1,7 @@
 """Fovea's readers of strangers' files by family of attack, and the errors that each documents."""
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 from support.model_files import LABELS, VIEW
 
 from models.dataset.errors import DatasetError, LayoutUnclear
-from models.dataset.ingest import ingest
+from models.dataset.ingest import ingest, ingest_unlabelled
 from models.dataset.limits import MIB, Limits
 from models.dataset.manifest import parse_manifest
 from models.dataset.picture import look
@@ -45,7 +47,13 @@ MESSAGES = (ClassifyBatch, ClassifyReply, Heartbeat, RunJob)
 
 
 def read_archive(path: Path, box: Path) -> None:
-    ingest(path, box / "dataset", limits=LIMITS, threads=1)
+    """With labels and without; how it ends is told of the first."""
+    try:
+        ingest(path, box / "dataset", limits=LIMITS, threads=1)
+    finally:
+        with suppress(DatasetError):
+            ingest_unlabelled(path, box / "images", limits=LIMITS, threads=1)
+            shutil.rmtree(box / "images")
 
 
 def read_image(path: Path, _box: Path) -> None:

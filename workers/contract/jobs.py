@@ -6,7 +6,7 @@ clients ask for by JSON is validated by the same models.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -17,8 +17,11 @@ from pydantic import (
     StringConstraints,
     Tag,
     field_serializer,
+    field_validator,
+    model_validator,
 )
 
+from models.artifact import PrecisionChoice
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe, whole
 from models.uploaded.kind import FileKind
@@ -27,11 +30,14 @@ from models.validation import BRANCH
 from storage.reference import MODEL_NAME
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
+from workers.contract.results import CHUNK_IMAGES
 
 # Small letters, as the names of weights and of models are.
 WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 
 Variant = Literal["int8", "fp16"]
+
+LONGEST_PREFIX = 1024
 
 
 class JobRequest(BaseModel):
@@ -47,6 +53,7 @@ class IngestRequest(JobRequest):
     upload: str = Field(description="The key of the archive's blob.")
     name: str = ""
     on_fault: Literal["skip", "refuse"] = "skip"
+    labels: Literal["folders", "none"] = "folders"
 
 
 class ClassifyRequest(JobRequest):
@@ -58,6 +65,61 @@ class ClassifyRequest(JobRequest):
     images: tuple[str, ...]
     names: tuple[str | None, ...]
     precision: str = Field("", description="Empty where the worker chooses.")
+
+
+class ClassifyManyOptions(BaseModel):
+    """Classify a dataset, or a folder of images that the operator put beside it; exactly one of the two."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {"model": "ants-bees@production", "dataset": "ds_01J9Z3NDEKTSV4RRFFQ69G5FAV", "top_k": 1}
+        },
+    )
+
+    model: str = Field(min_length=1, description="A model reference; it stands for the version that it names now.")
+    dataset: str | None = Field(None, min_length=1, description="A dataset's id, with labels or without.")
+    prefix: str | None = Field(
+        None,
+        max_length=LONGEST_PREFIX,
+        description="A folder below `images/` of the store of files, such as `2026/november/`; empty for all.",
+    )
+    top_k: Annotated[int, BeforeValidator(whole)] = Field(
+        5, ge=1, le=1000, strict=True, description="Classes to name for each image."
+    )
+    precision: PrecisionChoice = Field(
+        "auto",
+        description="`auto`: the fastest that the worker may serve. Or one that the version has.",
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _names_a_folder(cls, prefix: str | None) -> str | None:
+        if not prefix:
+            return prefix
+        parts = prefix.removesuffix("/").split("/")
+        if any(part in ("", ".", "..") for part in parts) or set(prefix) & {"\\", "\0"}:
+            raise ValueError("names of folders below images/, with one / between them and none before the first")
+        return "/".join(parts)
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.dataset is None) == (self.prefix is None):
+            raise ValueError("exactly one of dataset and prefix says which images are classified")
+        return self
+
+
+class ClassifyManyRequest(JobRequest):
+    """`ClassifyManyOptions` with the version that its reference named; `chunk` images are in a file of results."""
+
+    model: str
+    version: int
+    dataset: str | None = None
+    prefix: str | None = None
+    top_k: int
+    precision: str = Field("", description="Empty where the worker chooses.")
+    chunk: int = Field(CHUNK_IMAGES, ge=1)
 
 
 class ValidationOptions(BaseModel):
@@ -331,6 +393,17 @@ class ClassifyResult(JobResult):
     predictions: tuple[ClassifiedImage, ...]
 
 
+class ClassifyManyResult(JobResult):
+    """What was classified; a line for each image is under `/v1/jobs/{id}/results`."""
+
+    model: str
+    version: int
+    provider: str = Field(description="The execution provider that really ran; empty where no image needed any.")
+    precision: str = Field("float32", description="What the network was computed in.")
+    images: int = Field(description="How many lines there are.")
+    errors: dict[str, int] = Field(default_factory=dict, description="How many of them have each error's code.")
+
+
 class PromotionResult(JobResult):
     """Whether `production` moved to the new version and why; `previous` is where it was before."""
 
@@ -390,6 +463,7 @@ class VariantsResult(JobResult):
 
 REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.CLASSIFY: ClassifyRequest,
+    JobKind.CLASSIFY_MANY: ClassifyManyRequest,
     JobKind.INGEST: IngestRequest,
     JobKind.FINETUNE: FinetuneRequest,
     JobKind.PUBLISH: PublishRequest,
@@ -397,6 +471,7 @@ REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
 }
 RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.CLASSIFY: ClassifyResult,
+    JobKind.CLASSIFY_MANY: ClassifyManyResult,
     JobKind.INGEST: IngestResult,
     JobKind.FINETUNE: FinetuneResult,
     JobKind.PUBLISH: PublishResult,

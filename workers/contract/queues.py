@@ -44,6 +44,7 @@ QUEUE_OF_TASK: Mapping[TaskName, Queue] = {
 
 class JobKind(StrEnum):
     CLASSIFY = "classify"
+    CLASSIFY_MANY = "classify_many"
     INGEST = "ingest"
     FINETUNE = "finetune"
     PUBLISH = "publish"
@@ -52,6 +53,7 @@ class JobKind(StrEnum):
 
 TASK_OF_JOB: Mapping[JobKind, TaskName] = {
     JobKind.CLASSIFY: TaskName.RUN_BULK_JOB,
+    JobKind.CLASSIFY_MANY: TaskName.RUN_BULK_JOB,
     JobKind.INGEST: TaskName.RUN_BULK_JOB,
     JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
     JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,

@@ -1,6 +1,7 @@
 """The bulk process of an inference worker: `python -m workers.inference.bulk WORKER`. Imports no torch.
 
-Ingests and asynchronous classifies, at low priority. The worker that started it speaks for it in its heartbeat.
+Ingests, asynchronous and bulk classifications, at low priority. The worker that started it speaks for it in its
+heartbeat.
 """
 
 import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
@@ -20,6 +21,7 @@ from system.scratch import remove_old, sweep_scratch
 from workers.celery_app import make_celery, run_consumer
 from workers.contract.queues import JobKind, Queue
 from workers.inference.classify import ClassifyJob
+from workers.inference.classify_many import ClassifyManyJob
 from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine
@@ -51,9 +53,11 @@ def main(worker: str) -> int:
     # Of the first release, which did not lock its folders.
     remove_old(scratch, "ingest-*", OLD_S)
     database = open_database(settings.database)
+    registry, datasets = ModelRegistry(database), DatasetRegistry(database)
     functions: dict[str, JobFunction] = {
-        JobKind.CLASSIFY: ClassifyJob(ModelRegistry(database), blobs, engine),
-        JobKind.INGEST: IngestJob(DatasetRegistry(database), blobs, scratch),
+        JobKind.CLASSIFY: ClassifyJob(registry, blobs, engine),
+        JobKind.CLASSIFY_MANY: ClassifyManyJob(registry, datasets, blobs, engine),
+        JobKind.INGEST: IngestJob(datasets, blobs, scratch),
     }
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))

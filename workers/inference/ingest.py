@@ -11,7 +11,7 @@ from pathlib import Path
 
 from models.dataset.errors import DatasetError, DatasetRefused
 from models.dataset.folder import MANIFEST
-from models.dataset.ingest import ingest
+from models.dataset.ingest import ingest, ingest_unlabelled
 from models.dataset.report import Report
 from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
@@ -50,7 +50,8 @@ class IngestJob:
             self.blobs.get_files([(request.upload, archive)])
             try:
                 progress = _progress_of(attempt)
-                report = ingest(archive, folder, on_fault=request.on_fault, progress=progress, apart=True)
+                check = ingest_unlabelled if request.labels == "none" else ingest
+                report = check(archive, folder, on_fault=request.on_fault, progress=progress, apart=True)
             except DatasetError as error:
                 self._refuse(attempt, dataset, error)
                 return

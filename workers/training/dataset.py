@@ -20,6 +20,8 @@ def open_dataset(dataset_id: str, datasets: DatasetRegistry, folders: FolderCach
     dataset = datasets.get(dataset_id)
     if dataset.state != DatasetState.READY:
         raise InvalidRequest(f"dataset: {dataset_id} is {dataset.state}; only one that is ready can be trained on")
+    if not dataset.labels:
+        raise InvalidRequest(f"dataset: {dataset_id} has no labels; only one with labels can be trained on")
     return DatasetFolder.open(folders.keep(dataset.prefix, checksums, last=MANIFEST))
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.colours import LABELS, SIZE, picture
 from support.gateways import Gateways, running_gateways
 from support.stack import Stack, free_port, running_stack
@@ -143,6 +145,78 @@ def test_errors_have_our_words_their_code_and_the_requests_id(client: Client) ->
         trailing = dict(error.trailing_metadata())
         assert (error.code().name, trailing["fovea-code"], trailing["x-request-id"]) == (status, code, "number-7")
         assert words in error.details()
+
+
+def test_what_is_no_message_is_refused(client: Client) -> None:
+    for name in ("ModelInfer", "ServerLive"):
+        with pytest.raises(grpc.RpcError) as caught:
+            client.channel.unary_unary(f"/{SERVICE}/{name}")(b"\xff\xff\xff", timeout=10)
+        error: Any = caught.value
+        assert (error.code().name, "cannot be read" in error.details()) == ("INVALID_ARGUMENT", True)
+    with pytest.raises(grpc.RpcError) as caught:
+        client.channel.stream_unary(f"/{SERVICE}/ModelInfer")(iter([]), timeout=10)
+    assert "without a message" in str(caught.value)
+
+
+parameters = st.dictionaries(
+    st.sampled_from(
+        ["timeout", "priority", "precision", "binary_data_output", "classification", "binary_data_size"]
+    ),
+    st.one_of(
+        st.builds(pb.InferParameter, int64_param=st.integers(-(2**63), 2**63 - 1)),
+        st.builds(pb.InferParameter, string_param=st.text(max_size=9)),
+        st.builds(pb.InferParameter, double_param=st.floats()),
+        st.builds(pb.InferParameter, bool_param=st.booleans()),
+        st.just(pb.InferParameter()),
+    ),
+    max_size=3,
+)
+tensors = st.builds(
+    pb.ModelInferRequest.InferInputTensor,
+    name=st.sampled_from(["image", "", "x"]),
+    datatype=st.sampled_from(["BYTES", "UINT8", "FP32", ""]),
+    shape=st.lists(st.sampled_from([-1, 0, 1, 2, 3, SIZE, 2**62]), max_size=5),
+    parameters=parameters,
+    contents=st.builds(
+        pb.InferTensorContents,
+        bytes_contents=st.lists(st.binary(max_size=9), max_size=3),
+        uint_contents=st.lists(st.integers(0, 2**32 - 1), max_size=3),
+    ),
+)
+outputs = st.builds(
+    pb.ModelInferRequest.InferRequestedOutputTensor,
+    name=st.sampled_from(["probabilities", "logits", "embedding", ""]),
+    parameters=parameters,
+)
+
+
+@given(
+    st.builds(
+        pb.ModelInferRequest,
+        model_name=st.sampled_from(["colours", "colours@latest", "", "a b", "colours:1"]),
+        model_version=st.sampled_from(["", "1", "-1", "99999999999", "x"]),
+        id=st.text(max_size=300),
+        parameters=parameters,
+        inputs=st.lists(tensors, max_size=2),
+        outputs=st.lists(outputs, max_size=3),
+        raw_input_contents=st.lists(st.binary(max_size=20), max_size=2),
+    )
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_message_holds_it_is_answered_or_refused_with_a_reason(
+    client: Client, asked: pb.ModelInferRequest
+) -> None:
+    try:
+        client.infer(asked)
+    except grpc.RpcError as error:
+        told: Any = error
+        assert told.code().name in {
+            "INVALID_ARGUMENT",
+            "NOT_FOUND",
+            "FAILED_PRECONDITION",
+            "DEADLINE_EXCEEDED",
+        }, told.details()
+        assert told.details()
 
 
 def test_a_deadline_of_the_clients_or_of_the_request_is_honoured(client: Client) -> None:

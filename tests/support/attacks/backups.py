@@ -224,6 +224,7 @@ WRONG: Mapping[str, Callable[[], bytes]] = {
             "blobs/" + "a/" * 5_000 + "..",
         )
     },
+    "an image of the operator's": lambda: with_blob("blobs/images/a.png"),
     "a file in a file": lambda: with_blob(blob_named("model.onnx") + "/x"),
     **{
         f"line {line[:20]!r}": partial(with_line, line)

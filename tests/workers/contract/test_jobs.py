@@ -12,6 +12,9 @@ from workers.contract.jobs import (
     REQUEST_OF_JOB,
     RESULT_OF_JOB,
     ClassifiedImage,
+    ClassifyManyOptions,
+    ClassifyManyRequest,
+    ClassifyManyResult,
     ClassifyRequest,
     ClassifyResult,
     FinetuneRequest,
@@ -37,8 +40,14 @@ from workers.contract.queues import JobKind
 
 REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
     JobKind.INGEST: (
-        IngestRequest(dataset="ds_1", upload="jobs/job_1/upload", name="ants", on_fault="refuse"),
-        {"dataset": "ds_1", "upload": "jobs/job_1/upload", "name": "ants", "on_fault": "refuse"},
+        IngestRequest(dataset="ds_1", upload="jobs/job_1/upload", name="ants", on_fault="refuse", labels="none"),
+        {
+            "dataset": "ds_1",
+            "upload": "jobs/job_1/upload",
+            "name": "ants",
+            "on_fault": "refuse",
+            "labels": "none",
+        },
     ),
     JobKind.CLASSIFY: (
         ClassifyRequest(model="m", version=2, top_k=3, images=("i0", "i1"), names=("a.jpg", None)),
@@ -49,6 +58,18 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "images": ["i0", "i1"],
             "names": ["a.jpg", None],
             "precision": "",
+        },
+    ),
+    JobKind.CLASSIFY_MANY: (
+        ClassifyManyRequest(model="m", version=2, prefix="2026/november", top_k=3, precision="int8", chunk=32),
+        {
+            "model": "m",
+            "version": 2,
+            "dataset": None,
+            "prefix": "2026/november",
+            "top_k": 3,
+            "precision": "int8",
+            "chunk": 32,
         },
     ),
     JobKind.FINETUNE: (
@@ -142,6 +163,19 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
                 },
                 {"name": None, "classes": None, "error": {"code": "image_unreadable", "detail": "why"}},
             ],
+        },
+    ),
+    JobKind.CLASSIFY_MANY: (
+        ClassifyManyResult(
+            model="m", version=2, provider="CPUExecutionProvider", images=9, errors={"not_an_image": 2}
+        ),
+        {
+            "model": "m",
+            "version": 2,
+            "provider": "CPUExecutionProvider",
+            "precision": "float32",
+            "images": 9,
+            "errors": {"not_an_image": 2},
         },
     ),
     JobKind.FINETUNE: (
@@ -365,6 +399,17 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
 def test_names_of_weights_are_taken_in_any_case() -> None:
     base = {"model": "m", "dataset": "ds_1", "architecture": "resnet18"}
     assert FinetuneRequest.model_validate({**base, "weights": "None"}).weights == "none"
+
+
+def test_a_bulk_classification_has_exactly_one_source() -> None:
+    for body in ({}, {"dataset": "ds_1", "prefix": "a"}):
+        with pytest.raises(ValidationError, match="exactly one of dataset and prefix"):
+            ClassifyManyOptions.model_validate({"model": "m", **body})
+
+
+@pytest.mark.parametrize(("given", "meant"), [("", ""), ("a/", "a"), ("2026/a b/", "2026/a b"), ("...", "...")])
+def test_a_prefix_names_a_folder_with_or_without_a_slash_at_its_end(given: str, meant: str) -> None:
+    assert ClassifyManyOptions.model_validate({"model": "m", "prefix": given}).prefix == meant
 
 
 def test_overrides_of_the_built_in_digits_start_from_their_own_recipe() -> None:
