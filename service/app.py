@@ -15,6 +15,7 @@ from service.documentation import install_documentation
 from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
+from service.model_uploads import FORM_BYTES
 from service.parts import Parts
 from service.protocol import routes as protocol
 from service.query import refuse_unknown_parameters
@@ -28,6 +29,7 @@ from service.routes import (
     finetunes,
     health,
     jobs,
+    model_files,
     models,
     variants,
 )
@@ -79,6 +81,8 @@ def create_app(parts: Parts) -> FastAPI:
     app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
+    # Before the call of the same address that takes JSON.
+    app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
     for images in (classify.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
