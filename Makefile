@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PINS := requirements/uv.txt requirements/dev.txt pyproject.toml
+PINS := requirements/uv.txt requirements/dev.txt pyproject.toml client/pyproject.toml
 # Without bytecode every process compiles torch and the rest anew, and tests start hundreds.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -107,6 +107,6 @@ $(READY): $(PINS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements/dev.txt requirements/uv.txt
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable . --editable ./client
 	@touch $@
 	@echo "Ready."

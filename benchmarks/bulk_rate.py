@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,7 @@ from benchmarks.bulk import BulkFailed, bulk_rate, fill_images
 from benchmarks.load import LoadFailed, WrkMissing, measure_load
 from benchmarks.machine import this_machine
 from benchmarks.photographs import Photographs
+from benchmarks.processes import usage
 from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import Service, ServiceFailed
 from benchmarks.run import make_sets
@@ -48,15 +50,23 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Round:
-    """Images a second."""
+class Rate:
+    """`images_s` is images a second, `cpu_ms` what one costs all of Fovea's processes. `others` is the share of
+    all cores that other programs used meanwhile: a bulk job stands back behind these, too."""
 
-    interactive: float
-    bulk: float
+    images_s: float
+    cpu_ms: float
+    others: float
+
+
+@dataclass(frozen=True)
+class Round:
+    interactive: Rate
+    bulk: Rate
 
     @property
     def ratio(self) -> float:
-        return self.bulk / self.interactive
+        return self.bulk.images_s / self.interactive.images_s
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,7 +119,7 @@ def measure(service: Service, photographs: Photographs, options: Options, consol
     fill_images(service.images / "bench", photographs.paths, options.images)
     fill_images(service.images / "warm-up", photographs.paths, WARM_UP_IMAGES)
 
-    def interactive(seconds: float) -> float:
+    def interactive(seconds: float) -> Rate:
         figure = measure_load(
             "interactive",
             service.target,
@@ -118,7 +128,16 @@ def measure(service: Service, photographs: Photographs, options: Options, consol
             seconds=seconds,
             ramp_s=RAMP_S,
         )
-        return figure.images / figure.seconds
+        return Rate(figure.images / figure.seconds, figure.cpu_ms, figure.others)
+
+    def bulk(client: httpx.Client) -> Rate:
+        first = usage(service.target.pids)
+        images_s = bulk_rate(client, "bench", "bench")
+        last = usage(service.target.pids)
+        cpu_s = sum(last.cpu_s.values()) - sum(first.cpu_s.values())
+        all_cores_s = (last.at - first.at) * (psutil.cpu_count() or 1)
+        others = max(0.0, last.busy_s - first.busy_s - cpu_s) / all_cores_s
+        return Rate(images_s, cpu_s / options.images * 1e3, others)
 
     rounds = []
     with httpx.Client(base_url=service.base_url, timeout=60, trust_env=False) as client:
@@ -126,11 +145,11 @@ def measure(service: Service, photographs: Photographs, options: Options, consol
         bulk_rate(client, "bench", "warm-up")
         for number in range(options.rounds):
             time.sleep(PAUSE_S)
-            one = Round(interactive(options.seconds), bulk_rate(client, "bench", "bench"))
+            one = Round(interactive(options.seconds), bulk(client))
             rounds.append(one)
             console.print(
-                f"round {number + 1}/{options.rounds}: {one.interactive:.1f} images/s interactive, "
-                f"{one.bulk:.1f} in bulk",
+                f"round {number + 1}/{options.rounds}: {one.interactive.images_s:.1f} images/s interactive, "
+                f"{one.bulk.images_s:.1f} in bulk",
                 highlight=False,
             )
     return rounds
@@ -143,18 +162,24 @@ def show(console: Console, rounds: Sequence[Round], ratio: float, options: Optio
         title_justify="left",
         caption_justify="left",
     )
-    for heading in ("round", "interactive (images/s)", "bulk (images/s)", "ratio"):
+    for heading in ("images/s", "in bulk", "ratio", "CPU ms/image", "in bulk", "others", "in bulk"):
         table.add_column(heading, justify="right")
-    for number, one in enumerate(rounds, start=1):
-        table.add_row(str(number), f"{one.interactive:.1f}", f"{one.bulk:.1f}", f"{one.ratio:.2f}")
+    for one in rounds:
+        pair = (one.interactive, one.bulk)
+        table.add_row(
+            *(f"{rate.images_s:.1f}" for rate in pair),
+            f"{one.ratio:.2f}",
+            *(f"{rate.cpu_ms:.2f}" for rate in pair),
+            *(f"{rate.others:.0%}" for rate in pair),
+        )
     console.print(table)
 
 
 def _plain(rounds: Sequence[Round]) -> list[dict[str, Any]]:
     return [
         {
-            "interactive": round(one.interactive, 2),
-            "bulk": round(one.bulk, 2),
+            "interactive": asdict(one.interactive),
+            "bulk": asdict(one.bulk),
             "ratio": round(one.ratio, 3),
         }
         for one in rounds

@@ -30,10 +30,11 @@ from benchmarks.rest import ServiceFailed, publish
 from benchmarks.run import make_sets
 from benchmarks.sampling import ROLES, Sampler
 from benchmarks.soak_report import judge, show
-from cli.client import ApiClient
+from cli.connection import connect
 from cli.errors import CliError
 from cli.up.readiness import await_ready
 from cli.up.temporary_fovea import temporary_fovea
+from fovea_client import Fovea, FoveaError
 from models.predictor import Predictor
 from storage.database import migrate
 
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return soak(options, console)
-    except (ExportProcessFailed, ServiceFailed, CliError, ValueError) as error:
+    except (ExportProcessFailed, ServiceFailed, CliError, FoveaError, ValueError) as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
         return 1
 
@@ -100,7 +101,7 @@ def soak(options: Options, console: Console) -> int:
         os.environ |= _environment(artifacts)
         with temporary_fovea(folder) as (url, require_alive):
             pid = _supervisor()
-            with ApiClient(url) as client:
+            with connect(url) as client:
                 await_ready(client, require_alive)
                 for _ in range(2):
                     _learn_digits(client)
@@ -163,11 +164,11 @@ def _supervisor() -> int:
     raise ServiceFailed("`fovea up` is not among this process's children")
 
 
-def _learn_digits(client: ApiClient) -> None:
-    started = client.finetune(LITTLE_TO_LEARN)
-    for job in client.follow_job(started["id"]):
-        if job["state"] in ("failed", "cancelled"):
-            raise ServiceFailed(f"the digits were not learned: {job['error']}")
+def _learn_digits(client: Fovea) -> None:
+    started = client.finetune(**LITTLE_TO_LEARN)
+    for job in started.follow():
+        if job.state in ("failed", "cancelled"):
+            raise ServiceFailed(f"the digits were not learned: {job.error}")
 
 
 def _hold(seconds: float, require_alive: Any, sampler: Sampler, tally: Tally, console: Console) -> None:
@@ -191,9 +192,9 @@ def _hold(seconds: float, require_alive: Any, sampler: Sampler, tally: Tally, co
 
 def _await_rest(url: str) -> None:
     """Until no job runs, and two clean-ups after it."""
-    with ApiClient(url) as client:
+    with connect(url) as client:
         deadline = time.monotonic() + START_S
-        while any(True for state in ("queued", "running") for _ in client.list_jobs(state=state)):
+        while any(True for state in ("queued", "running") for _ in client.jobs.list(state=state)):
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"jobs still wait or run {START_S:.0f} s after the load")
             time.sleep(0.5)

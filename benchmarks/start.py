@@ -35,10 +35,11 @@ from benchmarks.report import MEGABYTE, PIPED_WIDTH
 from benchmarks.rest import ServiceFailed, publish
 from benchmarks.run import make_sets
 from benchmarks.server import ServerFailed
-from cli.client import ApiClient
+from cli.connection import connect
 from cli.errors import CliError
 from cli.up.readiness import await_ready
 from cli.up.temporary_fovea import temporary_fovea
+from fovea_client import FoveaError
 from models.predictor import Predictor
 from storage.database import migrate
 
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return bench(options, console)
-    except (ExportProcessFailed, ServerFailed, CliError, OSError) as error:
+    except (ExportProcessFailed, ServerFailed, CliError, FoveaError, OSError) as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
         return 1
 
@@ -228,7 +229,7 @@ def _compiled(situation: str, folder: Path) -> Iterator[None]:
 def _started(folder: Path, situation: str, photographs: Photographs) -> Iterator[tuple[str, Start]]:
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     busy_s, began = busy_seconds(), time.time()
-    with temporary_fovea(folder) as (url, require_alive), ApiClient(url) as client:
+    with temporary_fovea(folder) as (url, require_alive), connect(url) as client:
         await_ready(client, require_alive, poll_s=POLL_S)
         ready_s = time.time() - began
         busy_s = busy_seconds() - busy_s

@@ -28,11 +28,12 @@ from benchmarks.artifacts import weights_folder
 from benchmarks.machine import this_machine
 from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import ServiceFailed
-from cli.client import ApiClient
+from cli.connection import connect
 from cli.dataset_upload import ready_dataset
 from cli.errors import CliError
 from cli.up.readiness import await_ready
 from cli.up.temporary_fovea import temporary_fovea
+from fovea_client import Fovea, FoveaError
 from workers.training.cleanup import CACHES, FEATURES, PIXELS
 
 ARCHITECTURE = "mobilenet_v1_025"
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return teach(options, console)
-    except (ServiceFailed, CliError) as error:
+    except (ServiceFailed, CliError, FoveaError) as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
         return 1
 
@@ -162,7 +163,7 @@ def show(finetunes: Sequence[FineTune], console: Console) -> None:
 
 
 def _upload(folder: Path, archive: Path) -> str:
-    with temporary_fovea(folder) as (url, require_alive), ApiClient(url) as client:
+    with temporary_fovea(folder) as (url, require_alive), connect(url) as client:
         await_ready(client, require_alive)
         return ready_dataset(client, archive)
 
@@ -170,7 +171,7 @@ def _upload(folder: Path, archive: Path) -> str:
 def _round(folder: Path, dataset: str, seed: int, plain_s: float) -> list[FineTune]:
     cache = folder / "data" / "cache"
     shutil.rmtree(folder / "tmp")
-    with temporary_fovea(folder) as (url, require_alive), ApiClient(url) as client:
+    with temporary_fovea(folder) as (url, require_alive), connect(url) as client:
         await_ready(client, require_alive)
         found = []
         for situation, thrown_away in SITUATIONS.items():
@@ -182,23 +183,22 @@ def _round(folder: Path, dataset: str, seed: int, plain_s: float) -> list[FineTu
     return found
 
 
-def _finetune(client: ApiClient, situation: str, dataset: str, seed: int, plain_s: float) -> FineTune:
+def _finetune(client: Fovea, situation: str, dataset: str, seed: int, plain_s: float) -> FineTune:
     began = time.monotonic()
-    request = {
-        "model": "ants-bees",
-        "dataset": dataset,
-        "architecture": ARCHITECTURE,
-        "seed": seed,
+    accepted = client.finetune(
+        model="ants-bees",
+        dataset=dataset,
+        architecture=ARCHITECTURE,
+        seed=seed,
         # The next fine-tune follows at once, and would begin with variants that give way to it.
-        "variants": "none",
-    }
-    accepted = client.finetune(request)
-    *_, job = client.follow_job(accepted["id"])
+        variants="none",
+    )
+    *_, job = accepted.follow()
     ended = time.monotonic()
-    if job["state"] != "succeeded":
-        raise ServiceFailed(f"the fine-tune {job['state']}: {job['error']}")
-    result = job["result"]
-    manifest = client.get_version(result["model"], result["version"])["manifest"]
+    if job.state != "succeeded" or not job.result:
+        raise ServiceFailed(f"the fine-tune {job.state}: {job.error}")
+    result = job.result
+    manifest = client.models.version(result["model"], result["version"]).manifest
     return FineTune(
         situation,
         ended - began,

@@ -8,7 +8,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import Json
+    from fovea_client import AuditEntry
 
 
 def audit(
@@ -26,31 +26,27 @@ def audit(
     """Who did what, the newest first. Needs a key with the scope admin where keys are needed."""
     from itertools import islice
 
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import local_time, print_json, print_table
 
-    since_utc = since.astimezone().isoformat() if since else None
-    with ApiClient(url, key) as client:
-        found = client.list_audit(actor=actor, action=action, subject=subject, since=since_utc)
+    with connect(url, key) as client:
+        found = client.audit(actor=actor, action=action, subject=subject, since=since)
         entries = list(islice(found, limit))
     if as_json:
-        print_json(entries)
+        print_json([entry.to_dict() for entry in entries])
         return
-    rows = [
-        (local_time(e["at"], "seconds"), _who(e), e["action"], e["subject"], _what(e), e["client"] or "")
-        for e in entries
-    ]
+    rows = [(local_time(e.at, "seconds"), _who(e), e.action, e.subject, _what(e), e.client or "") for e in entries]
     print_table(("at", "who", "action", "on", "what", "from"), rows, optional=("from", "what"))
 
 
-def _who(entry: "Json") -> str:
-    name = entry["actor_name"] or entry["job_id"]
-    return f"{entry['actor']} ({name})" if name else str(entry["actor"])
+def _who(entry: "AuditEntry") -> str:
+    name = entry.actor_name or entry.job_id
+    return f"{entry.actor} ({name})" if name else entry.actor
 
 
-def _what(entry: "Json") -> str:
+def _what(entry: "AuditEntry") -> str:
     """The details on one line."""
-    return ", ".join(f"{name} {_plain(value)}" for name, value in entry["detail"].items() if value is not None)
+    return ", ".join(f"{name} {_plain(value)}" for name, value in entry.detail.items() if value is not None)
 
 
 def _plain(value: object) -> str:

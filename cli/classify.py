@@ -13,7 +13,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient
+    from fovea_client import Fovea, Job
 
 # Enough that the gateway has something to batch, few enough to leave room for others.
 _AT_ONCE = 8
@@ -40,7 +40,13 @@ class ClassifiedFile:
 
 
 def classify(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Image files; - reads one from a pipe.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...",
+            help="Image files; - reads one from a pipe. With --csv or --jsonl one folder or archive.",
+        ),
+    ],
     model: Annotated[
         str | None,
         typer.Option(
@@ -51,17 +57,38 @@ def classify(
     precision: Annotated[
         str, typer.Option(help="auto (the fastest), float32, int8 or fp16; see fovea models variants.")
     ] = "auto",
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Classify a whole folder or archive as a job; results as CSV.")
+    ] = None,
+    jsonl: Annotated[Path | None, typer.Option("--jsonl", help="The same; results as JSON Lines.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where the same command was cut off, not where it ended.")
+    ] = False,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in images. Exit code 1 if any of them could not be classified."""
-    from cli.client import ApiClient
+    """Say what is in images. Exit code 1 if any of them could not be classified.
+
+    A folder of any size becomes a job with --csv or --jsonl. Ctrl-C stops watching, not the job; the same command
+    again goes on.
+    """
+    from cli.connection import connect
     from cli.output import print_json
 
-    with ApiClient(url, key) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    if csv and jsonl:
+        raise typer.BadParameter("it excludes --jsonl", param_hint="--csv")
+    with connect(url, key) as client:
         chosen = model or _only_model(client)
-        outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
+        if output := csv or jsonl:
+            from cli.classify_folder import Asked, classify_folder
+
+            asked = Asked(_only_source(files), chosen, top_k, precision)
+            job = classify_folder(client, asked, output, as_csv=csv is not None, fresh=fresh)
+            print_json(job.to_dict()) if as_json else _tell(job, output)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -70,11 +97,25 @@ def classify(
         raise typer.Exit(1)
 
 
+def _only_source(sources: Sequence[str]) -> Path:
+    """Raises BadParameter."""
+    if len(sources) != 1:
+        raise typer.BadParameter(f"got {len(sources)} files; with --csv or --jsonl give one folder or archive")
+    return Path(sources[0])
+
+
+def _tell(job: "Job", output: Path) -> None:
+    result = job.result or {}
+    failed = sum((result.get("errors") or {}).values())
+    more = f"; {failed} could not be classified, as their lines say" if failed else ""
+    print(f"{output}: {result['images']} images by {result['model']} version {result['version']}{more}")
+
+
 def classify_file(
-    client: "ApiClient", file: str | Path, model: str, top_k: int, precision: str = "auto"
+    client: "Fovea", file: str | Path, model: str, top_k: int, precision: str = "auto"
 ) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
-    from cli.errors import ApiError
+    from fovea_client import ApiError, Unauthorized
 
     path, name = Path(file), str(file)
     if "://" in name:
@@ -83,29 +124,26 @@ def classify_file(
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        answer = client.classify(image, model, top_k, precision)
+        prediction = client.classify(image, model=model, top_k=top_k, precision=precision)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
+    except Unauthorized:
+        raise
     except ApiError as exc:
-        if exc.status == 401:
-            raise
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
-    (prediction,) = answer["predictions"]
-    if error := prediction.get("error"):
-        return ClassifiedFile(name, code=error.get("code", "error"), detail=error.get("detail"))
-    classes = tuple(prediction["classes"])
-    return ClassifiedFile(name, answer["model"], answer["version"], answer.get("precision"), classes)
+    classes = tuple(found.to_dict() for found in prediction.classes)
+    return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
 
 
-def _only_model(client: "ApiClient") -> str:
+def _only_model(client: "Fovea") -> str:
     """The one model that there is. Raises CliError where there is none, or a choice to make."""
     from itertools import islice
 
     from cli.errors import CliError
 
-    models = [model["name"] for model in islice(client.list_models(), _MOST_NAMED + 1) if model.get("latest")]
+    models = [model.name for model in islice(client.models.list(), _MOST_NAMED + 1) if model.latest]
     if len(models) == 1:
-        return str(models[0])
+        return models[0]
     if not models:
         raise CliError("there is no model yet; publish one (fovea models publish) or learn one (fovea finetune)")
     more = " and more" if len(models) > _MOST_NAMED else ""
@@ -118,7 +156,7 @@ def _fetch_hint(url: str) -> str:
 
 
 def _folder_hint(folder: Path) -> str:
-    return f"is a folder; name its files: fovea classify {shlex.quote(str(folder))}/*"
+    return f"is a folder; to classify all of it: fovea classify {shlex.quote(str(folder))} --csv results.csv"
 
 
 def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:

@@ -3,27 +3,28 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from cli.client import ApiClient, Json
 from cli.errors import DatasetUnusable
-from cli.job_progress import require_success, show_until_over
+from cli.job_progress import show_until_over
+from cli.options import FaultPolicy
 from cli.transfer import Transfer
+from fovea_client import Dataset, Fovea, Report
+from fovea_client.datasets import Labels, title_of
 from models.dataset.pack import pack
 
-_CHUNK = 2**20
-_MEDIA_TYPES = {
-    ".zip": "application/zip",
-    ".tar": "application/x-tar",
-    ".tar.gz": "application/gzip",
-    ".tgz": "application/gzip",
-}
 
+def create_dataset(
+    client: Fovea,
+    source: Path,
+    name: str | None = None,
+    on_fault: FaultPolicy = "skip",
+    labels: Labels = "folders",
+) -> tuple[Dataset, Report]:
+    """Send and have checked; returns the dataset, `ready` or `refused`, with its report.
 
-def create_dataset(client: ApiClient, source: Path, name: str | None = None, on_fault: str = "skip") -> Json:
-    """Send and have checked; returns the dataset, `ready` or `refused`, with its `report`.
+    With `labels="none"` it is of images to be classified, wherever they lie.
 
     Where a dataset has the same images already, that one is returned. A folder is packed into a temporary archive
     of its size first (TMPDIR says where). Raises DatasetUnusable where there is nothing to send, what packing
@@ -31,38 +32,31 @@ def create_dataset(client: ApiClient, source: Path, name: str | None = None, on_
     """
     name = name or title_of(source)
     with _archive(source) as archive:
-        accepted = _send(client, archive, name, on_fault)
-    job = show_until_over(client, accepted["job"]["id"], f"checking {name}")
-    checked = (job.get("result") or {}).get("dataset") or accepted["id"]
-    dataset = client.get_dataset(checked)
-    if dataset["state"] == "checking":
-        require_success(job)
-    if checked != accepted["id"]:
-        print(f"the same images are there already as {checked} ({dataset['name']})", file=sys.stderr)
-    return {**dataset, "report": client.get_report(checked)}
+        accepted = _send(client, archive, name, on_fault, labels)
+    job = show_until_over(client.jobs.get(str(accepted.job_id)), f"checking {name}")
+    checked = str((job.result or {}).get("dataset") or accepted.id)
+    dataset = client.datasets.get(checked)
+    if dataset.state == "checking":
+        job.require_success()
+    if checked != accepted.id:
+        print(f"the same images are there already as {checked} ({dataset.name})", file=sys.stderr)
+    return dataset, client.datasets.report(checked)
 
 
-def ready_dataset(client: ApiClient, source: Path, on_fault: str = "skip") -> str:
+def ready_dataset(client: Fovea, source: Path, on_fault: FaultPolicy = "skip") -> str:
     """The id of a dataset to learn from: sent and checked now, or the one there already of the same images.
 
     Raises DatasetUnusable with the refusals, and what `create_dataset` raises.
     """
-    dataset = create_dataset(client, source, on_fault=on_fault)
-    name, report = str(dataset["id"]), dataset["report"]
-    if dataset["state"] != "ready":
-        why = "; ".join(report.get("refusals") or ["see its report"])
+    dataset, report = create_dataset(client, source, on_fault=on_fault)
+    name = dataset.id
+    if dataset.state != "ready":
+        why = "; ".join(report.refusals or ["see its report"])
         raise DatasetUnusable(f"dataset {name} is refused: {why}. All: fovea datasets report {name}")
-    faults = sum((report.get("faults_by_code") or {}).values())
+    faults = sum(report.faults_by_code.values())
     more = f"; {faults} faults: fovea datasets report {name}" if faults else ""
-    print(f"{name} is ready: {report['images']} images, {len(dataset['labels'])} classes{more}", file=sys.stderr)
+    print(f"{name} is ready: {report.images} images, {len(dataset.labels)} classes{more}", file=sys.stderr)
     return name
-
-
-def title_of(source: Path) -> str:
-    """The folder's or archive's name without its suffix."""
-    name = source.resolve().name
-    suffix = _suffix(name)
-    return name[: -len(suffix)] if suffix and name != suffix else name or "dataset"
 
 
 @contextlib.contextmanager
@@ -79,20 +73,16 @@ def _archive(source: Path) -> Iterator[Path]:
         yield packed
 
 
-def _send(client: ApiClient, archive: Path, name: str, on_fault: str) -> Json:
+def _send(client: Fovea, archive: Path, name: str, on_fault: FaultPolicy, labels: Labels) -> Dataset:
     try:
-        with archive.open("rb") as file, Transfer(f"sending {name}", size := archive.stat().st_size) as shown:
-            media_type = _MEDIA_TYPES.get(_suffix(archive.name), "")
-            return client.create_dataset(_pieces(file, shown.advance), size, name, on_fault, media_type)
+        with Transfer(f"sending {name}", archive.stat().st_size) as shown:
+            return client.datasets.create(
+                archive,
+                name=name,
+                on_fault=on_fault,
+                labels=labels,
+                progress=lambda sent: shown.reach(sent.done, sent.total),
+                wait=False,
+            )
     except OSError as exc:
         raise DatasetUnusable(f"{archive} cannot be read: {exc.strerror or exc}") from exc
-
-
-def _pieces(file: BinaryIO, report: Callable[[int], None]) -> Iterator[bytes]:
-    while piece := file.read(_CHUNK):
-        yield piece
-        report(len(piece))
-
-
-def _suffix(name: str) -> str:
-    return next((suffix for suffix in _MEDIA_TYPES if name.lower().endswith(suffix)), "")

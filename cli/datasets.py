@@ -1,5 +1,6 @@
 """`fovea datasets`: labelled images, sent to a running Fovea and checked there."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from cli.options import AsJson, Key, OnFault, Url, Yes, confirm
 
 if TYPE_CHECKING:
-    from cli.client import Json
+    from fovea_client import Dataset, Report
 
 app = typer.Typer(no_args_is_help=True, help="Send, list, show and delete datasets.")
 
@@ -34,17 +35,17 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Send labelled images and show what the check found. Exit code 1 when they are refused."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.dataset_upload import create_dataset
     from cli.output import print_json
 
-    with ApiClient(url, key) as client:
-        dataset = create_dataset(client, source, name, on_fault)
+    with connect(url, key) as client:
+        dataset, report = create_dataset(client, source, name, on_fault)
     if as_json:
-        print_json(dataset)
+        print_json({**dataset.to_dict(), "report": report.to_dict()})
     else:
-        _print_created(dataset)
-    if dataset["state"] != "ready":
+        _print_created(dataset, report)
+    if dataset.state != "ready":
         raise typer.Exit(1)
 
 
@@ -56,20 +57,19 @@ def list_datasets(
     as_json: AsJson = False,
 ) -> None:
     """Every dataset, the newest first."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import local_time, print_json, print_table, size
 
-    with ApiClient(url, key) as client:
-        datasets = list(client.list_datasets(search))
+    with connect(url, key) as client:
+        datasets = list(client.datasets.list(search=search))
     if as_json:
-        print_json(datasets)
+        print_json([dataset.to_dict() for dataset in datasets])
         return
     if not datasets and not search:
         print("No dataset yet; send one: fovea datasets create DIR_OR_ARCHIVE")
         return
     rows = (
-        (d["id"], d["name"], d["state"], str(len(d["labels"])), size(d["size_bytes"]), local_time(d["created_at"]))
-        for d in datasets
+        (d.id, d.name, d.state, str(len(d.labels)), size(d.size_bytes), local_time(d.created_at)) for d in datasets
     )
     columns = ("dataset", "name", "state", "classes", "size", "created")
     print_table(columns, rows, optional=("size", "classes"), right=("classes", "size"))
@@ -78,24 +78,24 @@ def list_datasets(
 @app.command()
 def show(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One dataset with its counts."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.dataset_report import counts_by_split, in_words
     from cli.output import local_time, print_json, print_table, size
 
-    with ApiClient(url, key) as client:
-        found = client.get_dataset(dataset)
+    with connect(url, key) as client:
+        found = client.datasets.get(dataset)
     if as_json:
-        print_json(found)
+        print_json(found.to_dict())
         return
     rows = [
-        ("dataset", found["id"]),
-        ("name", found["name"]),
-        ("state", found["state"]),
-        ("classes", _shortened(found["labels"])),
-        ("images", in_words(counts_by_split(found["counts"]))),
-        ("size", size(found["size_bytes"])),
-        ("content", found["content_hash"] or ""),
-        ("created", local_time(found["created_at"])),
+        ("dataset", found.id),
+        ("name", found.name),
+        ("state", found.state),
+        ("classes", _shortened(found.labels)),
+        ("images", in_words(counts_by_split(found.counts))),
+        ("size", size(found.size_bytes)),
+        ("content", found.content_hash or ""),
+        ("created", local_time(found.created_at)),
     ]
     print_table(("", ""), (row for row in rows if row[1]))
 
@@ -109,14 +109,14 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """What the check of a dataset found: counts, and each fault with file and reason."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.dataset_report import print_report
     from cli.output import print_json
 
-    with ApiClient(url, key) as client:
-        found = client.get_report(dataset)
+    with connect(url, key) as client:
+        found = client.datasets.report(dataset)
     if as_json:
-        print_json(found)
+        print_json(found.to_dict())
     else:
         print_report(found, dataset, every_fault=every_fault)
 
@@ -124,23 +124,23 @@ def report(
 @app.command()
 def delete(dataset: DatasetId, yes: Yes = False, url: Url = None, key: Key = None) -> None:
     """Delete a dataset with its images. Refused while a job uses it."""
-    from cli.client import ApiClient
+    from cli.connection import connect
 
     confirm(f"Delete the dataset {dataset} with its images?", yes)
-    with ApiClient(url, key) as client:
-        client.delete_dataset(dataset)
+    with connect(url, key) as client:
+        client.datasets.delete(dataset)
     print(f"{dataset} is deleted")
 
 
-def _print_created(dataset: "Json") -> None:
+def _print_created(dataset: "Dataset", report: "Report") -> None:
     from cli.dataset_report import print_report
 
-    print_report(dataset["report"], dataset["id"])
-    print(f"\n{dataset['id']} ({dataset['name']}) is {dataset['state']}")
-    if dataset["state"] == "ready":
-        print(f"Learn it: fovea finetune {dataset['id']} --model NAME --architecture mobilenet_v2")
+    print_report(report, dataset.id)
+    print(f"\n{dataset.id} ({dataset.name}) is {dataset.state}")
+    if dataset.state == "ready":
+        print(f"Learn it: fovea finetune {dataset.id} --model NAME --architecture mobilenet_v2")
 
 
-def _shortened(labels: list[str], most: int = 12) -> str:
+def _shortened(labels: Sequence[str], most: int = 12) -> str:
     more = f" and {len(labels) - most} more" if len(labels) > most else ""
     return f"{len(labels)}: {', '.join(labels[:most])}{more}" if labels else ""

@@ -10,14 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient, Json
+    from fovea_client import Fovea
+
+Json = dict[str, Any]
 
 _MODEL = "digits-demo"
 _AT_ONCE = 8
@@ -43,7 +45,7 @@ def demo(
 
     With --url it uses the Fovea there, which keeps the model; otherwise it starts one and leaves nothing.
     """
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import print_json
     from cli.up.temporary_fovea import temporary_fovea
 
@@ -53,7 +55,7 @@ def demo(
         is_alive: Callable[[], None] = lambda: None  # noqa: E731
         if not url:
             url, is_alive = stack.enter_context(temporary_fovea(folder))
-        client = stack.enter_context(ApiClient(url, key))
+        client = stack.enter_context(connect(url, key))
         report = run_demo(client, folder, per_digit, is_alive)
     report["seconds"]["whole"] = round(time.monotonic() - started, 2)
     if as_json:
@@ -62,7 +64,7 @@ def demo(
         _show(report)
 
 
-def run_demo(client: "ApiClient", folder: Path, per_digit: int, require_alive: Callable[[], None]) -> "Json":
+def run_demo(client: "Fovea", folder: Path, per_digit: int, require_alive: Callable[[], None]) -> Json:
     """Run the demo against `client`; returns its numbers. Words about it go to stderr, images into `folder`."""
     from cli.up.readiness import await_ready
 
@@ -100,38 +102,36 @@ def _write_digits(folder: Path, per_digit: int) -> Path:
     return target
 
 
-def _learn(client: "ApiClient", images: Path, weights: str) -> "Json":
+def _learn(client: "Fovea", images: Path, weights: str) -> Json:
     """Send a folder, learn it, serve it; the fine-tune's numbers."""
     from cli.dataset_upload import ready_dataset
     from cli.job_progress import watch_job
 
     dataset = ready_dataset(client, images)
-    request = {
-        "model": _MODEL,
-        "dataset": dataset,
-        "architecture": "lenet5",
-        "weights": weights,
-        "strategy": "full",
-        "recipe": _RECIPE,
-        "promote": "always",
-        # It ends before they would be there.
-        "variants": "none",
-    }
-    job = client.finetune(request)
-    result = watch_job(client, job["id"], f"learning {images.name}")["result"]
-    version = client.get_version(_MODEL, result["version"])
+    job = client.finetune(
+        model=_MODEL,
+        dataset=dataset,
+        architecture="lenet5",
+        weights=weights,
+        strategy="full",
+        recipe=_RECIPE,
+        promote="always",
+        variants="none",  # it ends before they would be there
+    )
+    result = watch_job(job, f"learning {images.name}").result or {}
+    version = client.models.version(_MODEL, result["version"])
     return {
         "dataset": dataset,
-        "job": job["id"],
+        "job": job.id,
         "version": result["version"],
-        "labels": version["labels"],
-        "labels_kept": (version.get("manifest") or {}).get("weights", {}).get("labels_kept", []),
+        "labels": list(version.labels),
+        "labels_kept": version.manifest.get("weights", {}).get("labels_kept", []),
         "accuracy": result["metrics"]["accuracy"],
         "measured_on": f"{result['metrics']['images']} {result['metrics']['measured_on']} images",
     }
 
 
-def _classify(client: "ApiClient", model: str, images: list[Path]) -> "Json":
+def _classify(client: "Fovea", model: str, images: list[Path]) -> Json:
     from cli.classify import classify_file
     from cli.errors import CliError
 
@@ -163,7 +163,7 @@ def _timed(seconds: dict[str, float], name: str, words: str) -> Iterator[None]:
     _say(f"  done in {seconds[name]:.1f} s")
 
 
-def _show(report: "Json") -> None:
+def _show(report: Json) -> None:
     from cli.output import bar, percent, print_table
 
     first, second = (finetune["unseen"] for finetune in report["finetunes"])
@@ -184,7 +184,7 @@ def _show(report: "Json") -> None:
     print(f"{each:.1f} ms for each classification; {report['seconds']['whole']:.0f} s in all")
 
 
-def _right(counted: "Json | None") -> str:
+def _right(counted: Json | None) -> str:
     return f"{counted['correct']} of {counted['images']}" if counted else "not known"
 
 

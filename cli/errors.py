@@ -1,9 +1,8 @@
 """Everything the command line can say in one line on stderr before it ends with a non-zero exit code.
 
+What a running Fovea has to say comes as an error of the Python client (`fovea_client.errors`).
+
 CliError
-├── ApiError             Fovea answered with an error (RFC 9457 problem)
-├── Unreachable          nothing, or something else than Fovea, answers at the URL
-├── JobFailed            the job that was waited for did not succeed
 ├── Detached             Ctrl-C ended the watching, not the job
 ├── DatasetUnusable      what was given is no dataset, or was refused
 ├── FileNotWritten       no room, no right, or no such folder
@@ -19,26 +18,6 @@ class CliError(Exception):
     """Base of every expected failure; its text is the line that the user reads."""
 
     exit_code = 1
-
-
-class ApiError(CliError):
-    """An error answer of the REST API: a stable `code`, a `detail` for people, and the request's id."""
-
-    def __init__(self, code: str, detail: str, status: int, request_id: str | None = None) -> None:
-        self.code = code
-        self.detail = detail
-        self.status = status
-        self.request_id = request_id
-        suffix = f" [request {request_id}]" if request_id else ""
-        super().__init__(f"{detail} ({status} {code}){suffix}")
-
-
-class Unreachable(CliError):
-    """No Fovea answers at the URL."""
-
-
-class JobFailed(CliError):
-    """The job ended as failed or cancelled."""
 
 
 class Detached(CliError):

@@ -2,15 +2,16 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli.options import AsJson, Key, OnFault, Params, Url, read_object
+from cli.options import AsJson, FaultPolicy, Key, OnFault, Params, Url, read_object
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient, Json
+    from fovea_client import Fovea
 
 # A phase that took less is not worth a word.
 LEAST_TOLD_S = 0.05
@@ -54,11 +55,11 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Learn a dataset's classes and publish the result. Ctrl-C stops watching, not the job."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.job_progress import watch_job
     from cli.output import print_json_line
 
-    request: Json = {
+    request: dict[str, Any] = {
         "model": model,
         "architecture": architecture,
         "weights": weights,
@@ -72,28 +73,28 @@ def finetune(
         request["architecture_params"] = read_object(params, "--params")
     if validation_fraction is not None:
         request["validation"] = {"fraction": validation_fraction}
-    with ApiClient(url, key) as client:
+    with connect(url, key) as client:
         request["dataset"] = _dataset_id(client, dataset, request, on_fault)
-        job = client.finetune(request)
-        for warning in job.get("warnings") or ():
+        job = client.finetune(**request)
+        for warning in job.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         if wait:
-            job = watch_job(client, job["id"], f"learning {model}", as_json=as_json)
+            job = watch_job(job, f"learning {model}", as_json=as_json)
     if not wait and as_json:
-        print_json_line(job)
+        print_json_line(job.to_dict())
     elif not wait:
-        print(f"{job['id']} is {job['state']}; watch it: fovea jobs watch {job['id']}")
+        print(f"{job.id} is {job.state}; watch it: fovea jobs watch {job.id}")
     elif not as_json:
-        _print_result(job["result"])
+        _print_result(job.result or {})
 
 
-def read_recipe_option(text: str) -> "str | Json":
+def read_recipe_option(text: str) -> str | dict[str, Any]:
     """A preset's name as it is, JSON or a file of it as an object. Raises BadParameter."""
     is_name = not text.startswith("@") and not text.lstrip().startswith("{")
     return text if is_name else read_object(text, "--recipe")
 
 
-def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: str) -> str:
+def _dataset_id(client: "Fovea", dataset: str, request: Mapping[str, Any], on_fault: FaultPolicy) -> str:
     """The id to learn from; what is a folder or archive here is sent and checked first."""
     from cli.dataset_upload import ready_dataset
     from cli.errors import DatasetUnusable
@@ -106,7 +107,7 @@ def _dataset_id(client: "ApiClient", dataset: str, request: "Json", on_fault: st
     return ready_dataset(client, Path(dataset), on_fault)
 
 
-def _check_before_sending(request: "Json") -> None:
+def _check_before_sending(request: Mapping[str, Any]) -> None:
     """A mistake is told before gigabytes are sent, not after. Raises the errors of models and storage."""
     from models.training.recipe import read_recipe
     from models.zoo.catalogue import describe
@@ -117,7 +118,7 @@ def _check_before_sending(request: "Json") -> None:
     read_recipe(request["recipe"])
 
 
-def _print_result(result: "Json") -> None:
+def _print_result(result: Mapping[str, Any]) -> None:
     from cli.output import print_table
 
     name, version = result["model"], result["version"]
@@ -130,7 +131,7 @@ def _print_result(result: "Json") -> None:
         print(f"Faster variants are being tried: fovea jobs watch {result['variants_job']}")
 
 
-def _rows(result: "Json") -> list[tuple[str, str]]:
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     from cli.output import duration, percent
 
     metrics: dict[str, Any] = result.get("metrics") or {}

@@ -1,17 +1,18 @@
 """`fovea jobs`: the durable work of a running Fovea."""
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import Json
+    from fovea_client import Job
 
 app = typer.Typer(no_args_is_help=True, help="List, show, watch and cancel jobs.")
 
+_MOMENTS = ("created_at", "started_at", "finished_at")
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 
@@ -30,44 +31,42 @@ def list_jobs(
     """The newest jobs."""
     from itertools import islice
 
-    from cli.client import ApiClient
-    from cli.job_progress import describe
+    from cli.connection import connect
     from cli.output import local_time, print_json, print_table
+    from fovea_client.words import describe
 
-    with ApiClient(url, key) as client:
-        jobs = list(islice(client.list_jobs(state=state, kind=kind), limit))
+    with connect(url, key) as client:
+        jobs = list(islice(client.jobs.list(state=state, kind=kind), limit))
     if as_json:
-        print_json(jobs)
+        print_json([job.to_dict() for job in jobs])
         return
-    rows = [
-        (j["id"], j["kind"], _model(j), describe(j, brief=True), local_time(j.get("created_at"))) for j in jobs
-    ]
+    rows = [(j.id, j.kind, _model(j), describe(j, brief=True), local_time(j.created_at)) for j in jobs]
     print_table(("job", "kind", "model", "state", "created"), rows)
 
 
 @app.command()
 def show(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One job: what was asked, how far it is, what came of it. All of it with --json."""
-    from cli.client import ApiClient
-    from cli.job_progress import describe
+    from cli.connection import connect
     from cli.output import local_time, print_json, print_table
+    from fovea_client.words import describe
 
-    with ApiClient(url, key) as client:
-        found = client.get_job(job)
+    with connect(url, key) as client:
+        found = client.jobs.get(job)
     if as_json:
-        print_json(found)
+        print_json(found.to_dict())
         return
-    error = found.get("error") or {}
+    error = found.error
     rows = [
-        ("job", found["id"]),
-        ("kind", found["kind"]),
+        ("job", found.id),
+        ("kind", found.kind),
         ("state", describe(found)),
-        ("asked to end", _fate(found) if found.get("cancel_requested") and found["state"] == "running" else ""),
+        ("asked to end", _fate(found) if found.cancel_requested and found.state == "running" else ""),
         ("error", f"{error.get('detail')} ({error.get('code')})" if error else ""),
-        ("attempt", str(found.get("attempt") or "")),
-        *_flat("request", found.get("request") or {}),
-        *_flat("result", found.get("result") or {}),
-        *((name, local_time(found.get(name), "seconds")) for name in ("created_at", "started_at", "finished_at")),
+        ("attempt", str(found.attempt or "")),
+        *_flat("request", found.request),
+        *_flat("result", found.result or {}),
+        *((name, local_time(getattr(found, name), "seconds")) for name in _MOMENTS),
     ]
     print_table(("", ""), [row for row in rows if row[1]])
 
@@ -75,13 +74,13 @@ def show(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) 
 @app.command()
 def watch(job: JobId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Follow a job until it ends. Exit code 1 unless it succeeded."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.job_progress import watch_job
 
-    with ApiClient(url, key) as client:
-        done = watch_job(client, job, job, as_json=as_json)
+    with connect(url, key) as client:
+        done = watch_job(client.jobs.get(job), job, as_json=as_json)
     if not as_json:
-        print(f"{done['id']} {done['state']}")
+        print(f"{done.id} {done.state}")
 
 
 @app.command()
@@ -98,38 +97,38 @@ def cancel(
     as_json: AsJson = False,
 ) -> None:
     """Ask a job to end. What it has learned is thrown away, unless it is or was asked with --keep-best."""
-    from cli.client import ApiClient, is_over
+    from cli.connection import connect
     from cli.output import print_json_line
 
     if keep_best and discard:
         raise typer.BadParameter("it excludes --discard", param_hint="--keep-best")
-    with ApiClient(url, key) as client:
-        was_over = is_over(client.get_job(job))
-        found = client.cancel_job(job, "keep_best" if keep_best else "discard" if discard else None)
+    with connect(url, key) as client:
+        before = client.jobs.get(job)
+        found = before.cancel("keep_best" if keep_best else "discard" if discard else None)
     if as_json:
-        print_json_line(found)
+        print_json_line(found.to_dict())
     else:
-        print(_what_becomes_of(found, was_over=was_over))
+        print(_what_becomes_of(found, was_over=before.is_over))
 
 
-def _what_becomes_of(job: "Json", *, was_over: bool) -> str:
+def _what_becomes_of(job: "Job", *, was_over: bool) -> str:
     """What a cancellation does to a job, whose answer to it this is, in a sentence."""
     if was_over:
-        return f"{job['id']} has ended already: {job['state']}"
-    if job["state"] == "cancelled":
-        return f"{job['id']} is cancelled; it was waiting for a worker"
-    if job["state"] != "running":
-        return f"{job['id']} has ended meanwhile: {job['state']}"
-    return f"{job['id']} ends at its next step; {_fate(job)}"
+        return f"{job.id} has ended already: {job.state}"
+    if job.state == "cancelled":
+        return f"{job.id} is cancelled; it was waiting for a worker"
+    if job.state != "running":
+        return f"{job.id} has ended meanwhile: {job.state}"
+    return f"{job.id} ends at its next step; {_fate(job)}"
 
 
-def _fate(job: "Json") -> str:
-    if job.get("on_cancel") == "keep_best" and job["kind"] == "finetune":
+def _fate(job: "Job") -> str:
+    if job.on_cancel == "keep_best" and job.kind == "finetune":
         return "a version is made of the best that it has learned so far"
     return "what it has done so far is thrown away"
 
 
-def _flat(prefix: str, values: "Json", depth: int = 2) -> Iterator[tuple[str, str]]:
+def _flat(prefix: str, values: Mapping[str, Any], depth: int = 2) -> Iterator[tuple[str, str]]:
     """Names and values of what fits into a line each; what is null, lists, and what lies deeper are left out."""
     for name, value in values.items():
         if isinstance(value, dict) and depth > 1:
@@ -142,5 +141,5 @@ def _flat(prefix: str, values: "Json", depth: int = 2) -> Iterator[tuple[str, st
             yield f"{prefix}.{name}", str(value)
 
 
-def _model(job: "Json") -> str:
-    return str((job.get("request") or {}).get("model") or "")
+def _model(job: "Job") -> str:
+    return str(job.request.get("model") or "")

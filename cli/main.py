@@ -112,17 +112,30 @@ def main() -> None:
             raise
         from storage.secret_url import redacted
 
-        print(f"fovea: {redacted(str(exc))}", file=sys.stderr)
+        print(f"fovea: {redacted(_text(exc))}", file=sys.stderr)
         sys.exit(getattr(exc, "exit_code", 1))
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """The errors whose text is meant for the user. Their modules are light; only a failure imports them."""
+    """The errors whose text is meant for the user. Their modules are light; only a failure imports them.
+
+    The Python client is not, but what it raised has imported it.
+    """
     from cli.errors import CliError
     from models.errors import ModelError
     from storage.errors import StorageError
 
-    return CliError, ModelError, StorageError
+    client = sys.modules.get("fovea_client.errors")
+    return (CliError, ModelError, StorageError, *((client.FoveaError,) if client else ()))
+
+
+def _text(error: Exception) -> str:
+    client = sys.modules.get("fovea_client.errors")
+    if client and isinstance(error, client.Unauthorized):
+        from cli.connection import in_options
+
+        return in_options(error)
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`fovea models`: what can be called, published, promoted and deleted in a running Fovea."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,7 +9,7 @@ from cli.options import AsJson, Key, Url, Yes, confirm
 from cli.variants import variants
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient, Json
+    from fovea_client import Alias, Fovea, Model
 
 app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote, fetch and delete models.")
 app.command()(variants)
@@ -23,47 +23,47 @@ Version = Annotated[
 @app.command("list")
 def list_models(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """Every model with its versions and aliases."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import local_time, print_json, print_table
 
-    with ApiClient(url, key) as client:
-        models = list(client.list_models())
+    with connect(url, key) as client:
+        models = list(client.models.list())
     if as_json:
-        print_json(models)
+        print_json([model.to_dict() for model in models])
         return
     if not models:
         print("No model yet; publish one: fovea models publish NAME --architecture A --weights W")
         return
-    rows = [(m["name"], str(m.get("latest") or ""), _aliases(m), local_time(m.get("updated_at"))) for m in models]
+    rows = [(m.name, str(m.latest or ""), _aliases(m), local_time(m.updated_at)) for m in models]
     print_table(("model", "latest", "aliases", "updated"), rows, optional=("updated",))
 
 
 @app.command()
 def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
     """One model and each of its versions."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import local_time, percent, print_json, print_table, size
 
-    with ApiClient(url, key) as client:
-        model, versions = client.get_model(name), list(client.list_versions(name))
+    with connect(url, key) as client:
+        model, versions = client.models.get(name), list(client.models.versions(name))
     if as_json:
-        print_json({**model, "items": versions})
+        print_json({**model.to_dict(), "items": [version.to_dict() for version in versions]})
         return
-    print(f"{model['name']}  {_aliases(model)}\n")
+    print(f"{model.name}  {_aliases(model)}\n")
     columns = ("version", "aliases", "architecture", "classes", "accuracy", "size", "created", "job")
     rows = []
     for version in versions:
-        accuracy = (version.get("metrics") or {}).get("accuracy")
+        accuracy = version.metrics.get("accuracy")
         rows.append(
             (
-                str(version["version"]),
-                ", ".join(version.get("aliases") or ()),
-                str(version.get("architecture") or ""),
-                str(len(version.get("labels") or ())),
+                str(version.version),
+                ", ".join(version.aliases),
+                version.architecture,
+                str(len(version.labels)),
                 "" if accuracy is None else percent(accuracy),
-                size(version.get("size_bytes")),
-                local_time(version.get("created_at")),
-                str(version.get("job_id") or ""),
+                size(version.size_bytes),
+                local_time(version.created_at),
+                version.job_id or "",
             )
         )
     print_table(columns, rows, optional=("job", "classes", "size"), right=("classes", "accuracy", "size"))
@@ -73,9 +73,26 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
 def publish(
     name: Name,
     architecture: Annotated[
-        str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
-    ],
-    weights: Annotated[str, typer.Option("--weights", "-w", help="Weights of that architecture.")] = "imagenet",
+        str | None,
+        typer.Option("--architecture", "-a", help="As `fovea architectures list` has it; a checkpoint's, too."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="Weights of that architecture; `imagenet` by default.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A model of your own instead: .onnx, .pth, .safetensors."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The file's classes: a text file with a label a line, or `imagenet`.")
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="`imagenet`, or a JSON object, or @FILE with one; see docs/upload.md.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="The ONNX output that classifies.")] = None,
+    values: Annotated[
+        Literal["logits", "probabilities"] | None, typer.Option(help="What that output gives.")
+    ] = None,
     promote: Annotated[
         Literal["never", "always"], typer.Option(help="Whether `production` moves to it.")
     ] = "always",
@@ -84,22 +101,27 @@ def publish(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a served version of a model from published weights."""
-    from cli.client import ApiClient
+    """Make a served version of a model from published weights, or from a file of your own."""
+    from cli.connection import connect
     from cli.job_progress import watch_job
+    from cli.model_file import facts_of
     from cli.output import print_json_line
 
-    request = {"architecture": architecture, "weights": weights, "promote": promote}
-    with ApiClient(url, key) as client:
-        job = client.publish(name, request)
+    facts = facts_of(file, architecture, weights, labels, preprocessing, output, values)
+    with connect(url, key) as client:
+        if file is None:
+            weights = weights or "imagenet"
+            job = client.models.publish(name, architecture=str(architecture), weights=weights, promote=promote)
+        else:
+            job = client.models.upload(name, file, promote=promote, progress=not as_json, **facts)
         if wait:
-            job = watch_job(client, job["id"], f"publishing {name}", as_json=as_json)
+            job = watch_job(job, f"publishing {name}", as_json=as_json)
     if not wait and as_json:
-        print_json_line(job)
+        print_json_line(job.to_dict())
     elif not wait:
-        print(f"{job['id']} is {job['state']}; watch it: fovea jobs watch {job['id']}")
+        print(f"{job.id} is {job.state}; watch it: fovea jobs watch {job.id}")
     elif not as_json:
-        version = (job.get("result") or {}).get("version")
+        version = (job.result or {}).get("version")
         print(f"{name} version {version} is served; try it: fovea classify FILE --model {name}:{version}")
 
 
@@ -112,10 +134,10 @@ def promote(
     key: Key = None,
 ) -> None:
     """Point an alias (`production`) at a version; from the next request on it answers."""
-    from cli.client import ApiClient
+    from cli.connection import connect
 
-    with ApiClient(url, key) as client:
-        client.set_alias(name, alias, version)
+    with connect(url, key) as client:
+        client.models.set_alias(name, alias, version)
     print(f"{name}@{alias} is version {version}")
 
 
@@ -127,11 +149,11 @@ def rollback(
     key: Key = None,
 ) -> None:
     """Point an alias at the version that it was at before. Again goes back one more."""
-    from cli.client import ApiClient
+    from cli.connection import connect
 
-    with ApiClient(url, key) as client:
-        present = client.get_alias(name, alias)["version"]
-        restored = client.roll_back_alias(name, alias, present)["aliases"][alias]
+    with connect(url, key) as client:
+        present = client.models.alias(name, alias).version
+        restored = client.models.rollback(name, alias, present=present).aliases[alias]
     print(f"{name}@{alias} is version {restored} again (was {present})")
 
 
@@ -149,14 +171,14 @@ def change_alias(
     as_json: AsJson = False,
 ) -> None:
     """List a model's aliases, show one with its history, set it, or delete it."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output import print_json, print_table
 
     if delete and (alias is None or version is not None):
         raise typer.BadParameter("it takes the name of an alias and no version", param_hint="--delete")
-    with ApiClient(url, key) as client:
+    with connect(url, key) as client:
         if alias is None:
-            aliases = client.get_model(name)["aliases"]
+            aliases = client.models.get(name).aliases
             if as_json:
                 print_json(aliases)
             elif aliases:
@@ -165,14 +187,14 @@ def change_alias(
                 print(f"{name} has no alias; set one: fovea models alias {name} production VERSION")
         elif delete:
             confirm(f"Delete {name}@{alias}?", yes)
-            client.delete_alias(name, alias)
+            client.models.delete_alias(name, alias)
             print(f"{name}@{alias} is deleted")
         elif version is not None:
-            client.set_alias(name, alias, version)
+            client.models.set_alias(name, alias, version)
             print(f"{name}@{alias} is version {version}")
         else:
-            found = client.get_alias(name, alias)
-            print_json(found) if as_json else _print_alias(found)
+            found = client.models.alias(name, alias)
+            print_json(found.to_dict()) if as_json else _print_alias(found)
 
 
 @app.command()
@@ -189,16 +211,16 @@ def delete(
     key: Key = None,
 ) -> None:
     """Delete a version, or a model with all its versions and files. Refused while an alias points at it."""
-    from cli.client import ApiClient
+    from cli.connection import connect
 
-    with ApiClient(url, key) as client:
+    with connect(url, key) as client:
         if version is None:
-            count = client.get_model(name)["versions"]
+            count = client.models.get(name).versions
             confirm(f"Delete {name} with its {count} version{'' if count == 1 else 's'}?", yes)
-            client.delete_model(name, force=force)
+            client.models.delete(name, force=force)
         else:
             confirm(f"Delete {name} version {version}?", yes)
-            client.delete_version(name, version, force=force)
+            client.models.delete(name, version, force=force)
     print(f"{name} is deleted" if version is None else f"{name} version {version} is deleted")
 
 
@@ -214,12 +236,12 @@ def card(
     key: Key = None,
 ) -> None:
     """How good a version is, on what it was measured, and where it comes from."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output_file import output_file
 
     form = form or ("html" if output and output.suffix in (".html", ".htm") else "md")
-    with ApiClient(url, key) as client:
-        text = client.get_card(name, version or _served_version(client, name), form)
+    with connect(url, key) as client:
+        text = client.models.card(name, version or _served_version(client, name), form=form)
     if output is None:
         print(text)
         return
@@ -239,51 +261,48 @@ def download(
     key: Key = None,
 ) -> None:
     """Fetch a version as a zip: model.onnx, manifest, card, and the weights to learn on from."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.output_file import output_file
     from cli.transfer import Transfer
 
-    with ApiClient(url, key) as client:
+    with connect(url, key) as client:
         number = version or _served_version(client, name)
-        total = client.get_version(name, number)["size_bytes"]
+        total = client.models.version(name, number).size_bytes
         target = output or Path()
         target = target / f"{name}-{number}.zip" if target.is_dir() else target
         with output_file(target) as file, Transfer(f"fetching {name}:{number}", total) as shown:
-
-            def write(piece: bytes) -> None:
+            for piece in client.models.artifact(name, number):
                 file.write(piece)
                 shown.advance(len(piece))
-
-            client.download_artifact(name, number, write)
     print(target)
 
 
-def _served_version(client: "ApiClient", name: str) -> int:
+def _served_version(client: "Fovea", name: str) -> int:
     """What answers to the bare name: `production`, else the latest version."""
     from cli.errors import CliError
 
-    model = client.get_model(name)
-    number = (model.get("aliases") or {}).get("production") or model.get("latest")
+    model = client.models.get(name)
+    number = model.aliases.get("production") or model.latest
     if number is None:
         raise CliError(f"{name} has no version yet")
-    return int(number)
+    return number
 
 
-def _print_alias(alias: "Json") -> None:
+def _print_alias(alias: "Alias") -> None:
     from cli.output import local_time, print_table
 
-    back = f"a rollback goes to {alias['previous']}" if alias["previous"] else "there is nothing to roll back to"
-    print(f"{alias['model']}@{alias['alias']} is version {alias['version']}; {back}\n")
+    back = f"a rollback goes to {alias.previous}" if alias.previous else "there is nothing to roll back to"
+    print(f"{alias.model}@{alias.alias} is version {alias.version}; {back}\n")
     rows = [
         (
-            str(move["version"]),
-            local_time(move["at"], "seconds") or "before its history",
-            local_time(move["rolled_back_at"], "seconds"),
+            str(move.version),
+            local_time(move.at, "seconds") or "before its history",
+            local_time(move.rolled_back_at, "seconds"),
         )
-        for move in alias["history"]
+        for move in alias.history
     ]
     print_table(("version", "set", "rolled back"), rows)
 
 
-def _aliases(model: dict[str, Any]) -> str:
-    return ", ".join(f"{alias}: {number}" for alias, number in sorted((model.get("aliases") or {}).items()))
+def _aliases(model: "Model") -> str:
+    return ", ".join(f"{alias}: {number}" for alias, number in sorted(model.aliases.items()))

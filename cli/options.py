@@ -3,12 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from cli.client import Json
 
 Url = Annotated[
     str | None,
@@ -24,8 +21,9 @@ Params = Annotated[
     typer.Option("--params", help="The architecture's parameters: a JSON object, or @FILE with one."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+FaultPolicy = Literal["skip", "refuse"]
 OnFault = Annotated[
-    Literal["skip", "refuse"], typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
+    FaultPolicy, typer.Option(help="Faulty files: skip leaves them out, refuse refuses the dataset.")
 ]
 Data = Annotated[Path, typer.Option("--data", envvar="FOVEA_DATA", help="Folder of everything that Fovea keeps.")]
 
@@ -36,7 +34,7 @@ def confirm(question: str, yes: bool) -> None:
         typer.confirm(question, abort=True, err=True)
 
 
-def read_object(text: str, option: str) -> "Json":
+def read_object(text: str, option: str) -> dict[str, Any]:
     """A JSON object, given as it is or as `@FILE`. Raises BadParameter."""
     source = text
     if text.startswith("@"):

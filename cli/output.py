@@ -71,14 +71,15 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def local_time(text: str | None, timespec: str = "minutes") -> str:
-    """An RFC 3339 time as local time, `2026-11-21 12:00`; empty for none.
+def local_time(moment: datetime | str | None, timespec: str = "minutes") -> str:
+    """A time, also as RFC 3339 has it, as local time: `2026-11-21 12:00`; empty for none.
 
     `timespec` is that of `datetime.isoformat`.
     """
-    if not text:
+    if not moment:
         return ""
-    return datetime.fromisoformat(text).astimezone().replace(tzinfo=None).isoformat(" ", timespec)
+    moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return moment.astimezone().replace(tzinfo=None).isoformat(" ", timespec)
 
 
 def duration(seconds: float) -> str:

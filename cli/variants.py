@@ -1,5 +1,6 @@
 """`fovea models variants`: faster forms of a version, shown or tried."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from cli.client import ApiClient, Json
+    from fovea_client import Fovea, Variants
 
 
 def variants(
@@ -28,31 +29,31 @@ def variants(
     as_json: AsJson = False,
 ) -> None:
     """The variants of a version and how they did beside float32; with --dataset, try them first."""
-    from cli.client import ApiClient
+    from cli.connection import connect
     from cli.job_progress import watch_job
     from cli.output import print_json, print_json_line
 
     if dataset is None and precision:
         raise typer.BadParameter("it takes --dataset as well, whose images are to judge", param_hint="--precision")
-    with ApiClient(url, key) as client:
+    with connect(url, key) as client:
         name, number = _resolve(client, model)
         if dataset is not None:
-            request: Json = {"dataset": dataset, "precisions": [precision] if precision else "auto"}
-            job = client.try_variants(name, number, request)
+            precisions: list[str] | Literal["auto"] = [precision] if precision else "auto"
+            job = client.models.try_variants(name, number, dataset=dataset, precisions=precisions)
             if not wait and as_json:
-                print_json_line(job)
+                print_json_line(job.to_dict())
             elif not wait:
-                print(f"{job['id']} is {job['state']}; watch it: fovea jobs watch {job['id']}")
+                print(f"{job.id} is {job.state}; watch it: fovea jobs watch {job.id}")
             else:
-                job = watch_job(client, job["id"], f"trying variants of {name}:{number}", as_json=as_json)
+                job = watch_job(job, f"trying variants of {name}:{number}", as_json=as_json)
             if not wait or as_json:
                 return
-            _print_images(job["result"])
-        found = client.get_variants(name, number)
-    print_json(found) if as_json else _print_variants(found)
+            _print_images(job.result or {})
+        found = client.models.variants(name, number)
+    print_json(found.to_dict()) if as_json else _print_variants(found)
 
 
-def _resolve(client: "ApiClient", text: str) -> tuple[str, int]:
+def _resolve(client: "Fovea", text: str) -> tuple[str, int]:
     """The model and the number of the version that a reference means. Raises InvalidReference."""
     from cli.errors import CliError
     from storage.reference import LATEST, Reference
@@ -60,16 +61,16 @@ def _resolve(client: "ApiClient", text: str) -> tuple[str, int]:
     reference = Reference.parse(text)
     if reference.number is not None:
         return reference.model, reference.number
-    model = client.get_model(reference.model)
-    aliases = {**(model.get("aliases") or {}), LATEST: model.get("latest")}
-    number = aliases.get(reference.alias or "production") or (None if reference.alias else model.get("latest"))
+    model = client.models.get(reference.model)
+    aliases = {**model.aliases, LATEST: model.latest}
+    number = aliases.get(reference.alias or "production") or (None if reference.alias else model.latest)
     if number is None:
         missing = f"{text} is no alias of it" if reference.alias else f"{reference.model} has no version yet"
         raise CliError(missing)
-    return reference.model, int(number)
+    return reference.model, number
 
 
-def _print_images(result: "Json") -> None:
+def _print_images(result: Mapping[str, Any]) -> None:
     print(f"calibrated on {result['calibrated_on']} images, judged on {result['judged_on']} others")
     if result.get("left_out"):
         labels = ", ".join(result["left_out_labels"])
@@ -77,20 +78,20 @@ def _print_images(result: "Json") -> None:
     print()
 
 
-def _print_variants(found: "Json") -> None:
+def _print_variants(found: "Variants") -> None:
     from cli.output import print_table
 
-    name = f"{found['model']}:{found['version']}"
-    if not found["variants"]:
+    name = f"{found.model}:{found.version}"
+    if not found.variants:
         print(f"No variant of {name} was tried yet: fovea models variants {name} --dataset DATASET")
         return
-    print(f"{name} can be asked for {', '.join(found['precisions'])}\n")
+    print(f"{name} can be asked for {', '.join(found.precisions)}\n")
     columns = ("precision", "passed", "accuracy", "difference", "agreement", "speed-up", "reason")
-    rows = [_row(precision, report) for precision, report in found["variants"].items()]
+    rows = [_row(precision, report) for precision, report in found.variants.items()]
     print_table(columns, rows, right=("accuracy", "difference", "agreement", "speed-up"))
 
 
-def _row(precision: str, report: dict[str, Any]) -> tuple[str, ...]:
+def _row(precision: str, report: Mapping[str, Any]) -> tuple[str, ...]:
     from cli.output import percent
 
     def shown(figure: str) -> str:
@@ -108,7 +109,7 @@ def _row(precision: str, report: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _difference(report: dict[str, Any]) -> str:
+def _difference(report: Mapping[str, Any]) -> str:
     """In points, with where it lies with 95 %: `-0.2 (-1.1 to +0.7)`."""
     if report.get("difference") is None:
         return ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from models.dataset import builtin
 from models.errors import UnknownWeights
+from models.uploaded.kind import ONNX_ARCHITECTURE, no_weights_of_a_graph
 from models.validation import InvalidField, InvalidFields, shortened
 from models.weights.user_weights import NAME, imported_sources
 from models.zoo.catalogue import describe
@@ -17,6 +18,7 @@ from service.parts import Parts
 from storage.blobs import IMAGE_FOLDER
 from storage.datasets import DatasetState
 from storage.errors import InvalidReference, NotFound
+from storage.registry import Version
 
 
 def check_architecture(name: str, params: dict[str, Any]) -> None:
@@ -85,7 +87,7 @@ async def check_weights(parts: Parts, architecture: str, weights: str, *, refere
     if wanted in ("imagenet", "none", *map(str.lower, known)):
         return
     if references and ("@" in weights or ":" in weights):
-        await asyncio.to_thread(parts.registry.resolve, weights)
+        _check_is_trainable(await asyncio.to_thread(parts.registry.resolve, weights))
         return
     imported = await asyncio.to_thread(_imported, parts, architecture)
     if wanted in imported or (references and await _is_model(parts, weights)):
@@ -101,10 +103,17 @@ def _imported(parts: Parts, architecture: str) -> list[str]:
 
 async def _is_model(parts: Parts, reference: str) -> bool:
     try:
-        await asyncio.to_thread(parts.registry.resolve, reference)
+        version = await asyncio.to_thread(parts.registry.resolve, reference)
     except (NotFound, InvalidReference):
         return False
+    _check_is_trainable(version)
     return True
+
+
+def _check_is_trainable(version: Version) -> None:
+    """Raises Problem 422 for a version of which there is nothing but a graph."""
+    if version.architecture == ONNX_ARCHITECTURE:
+        raise wrong_field("weights", no_weights_of_a_graph(f"{version.model}:{version.number}"))
 
 
 def _no_such_weights(architecture: str, weights: str, known: list[str]) -> str:

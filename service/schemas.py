@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 from models.formats import MEDIA_TYPES
 from storage.reference import MOST_TAGS, TAG
 from storage.text import LONGEST_DESCRIPTION, description_fault
+from workers.contract.jobs import UploadOptions
 from workers.contract.queues import JobKind
 
 Item = TypeVar("Item")
@@ -164,6 +165,30 @@ class VariantsOut(BaseModel):
     variants: dict[str, dict[str, Any]] = Field(
         description="The report of each precision that was tried: whether it `passed`, the `reason` if it did "
         "not, and the numbers."
+    )
+
+
+class EvaluatedDataset(BaseModel):
+    id: str
+    name: str
+    content_hash: str
+    images: int = Field(description="All that it has.")
+
+
+class EvaluationOut(BaseModel):
+    """Of `versions`, `comparisons` and `differing` see `docs/api.md`."""
+
+    job: str
+    dataset: EvaluatedDataset
+    split: Literal["unseen", "train", "validation", "test", "all"]
+    images: int = Field(description="How many were measured.")
+    created_at: datetime
+    warnings: list[str] = Field(description="What a reader of the figures must know.")
+    versions: list[dict[str, Any]] = Field(description="The figures of each, in the order asked for.")
+    comparisons: list[dict[str, Any]] = Field(description="Each version with each that follows it.")
+    differing_images: int = Field(description="On how many not all versions give the same answer.")
+    differing: list[dict[str, Any]] = Field(
+        description="The first 100 of these images: first those that some get right and others do not."
     )
 
 
@@ -397,6 +422,36 @@ UPLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     415: {"description": "The bytes are no archive that is taken."},
     507: {"description": "The upload would fill the disk."},
 }
+MODEL_FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    415: {"description": "The body is neither JSON nor a form, or the form's file is no model."},
+    507: {"description": "The upload would fill the disk."},
+}
+_OPTIONS = UploadOptions.model_json_schema(ref_template="#/components/schemas/{model}")
+MODEL_FILE_SCHEMAS: dict[str, Any] = {**_OPTIONS.pop("$defs"), "UploadOptions": _OPTIONS}
+# Beside the JSON that the call takes.
+MODEL_FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "An ONNX file, or a checkpoint: `.safetensors`, or `.pth` of tensors "
+                            "alone.",
+                        },
+                        "options": {"$ref": "#/components/schemas/UploadOptions"},
+                        "labels": {"type": "string", "description": "Instead of the option: a label a line."},
+                    },
+                    "required": ["file"],
+                },
+                "encoding": {"options": {"contentType": "application/json"}},
+            }
+        }
+    }
+}
 RESULT_LINE: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -421,12 +476,36 @@ RESULT_LINE: dict[str, Any] = {
     },
     "required": ["path", "classes", "error"],
 }
+_NULLABLE_TEXT = {"type": ["string", "null"]}
+_NULLABLE_NUMBER = {"type": ["number", "null"]}
+EVALUATION_LINE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "label": {"type": "string"},
+        "answers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": _NULLABLE_TEXT,
+                    "probability": _NULLABLE_NUMBER,
+                    "of_label": _NULLABLE_NUMBER,
+                    "error": RESULT_LINE["properties"]["error"],
+                },
+                "required": ["label", "probability", "of_label", "error"],
+            },
+        },
+    },
+    "required": ["path", "label", "answers"],
+}
+_LINES = {"itemSchema": {"oneOf": [RESULT_LINE, EVALUATION_LINE]}}
 RESULTS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A line for each image, in the order of their paths.",
         "content": {
-            "application/jsonl": {"itemSchema": RESULT_LINE},
-            "application/x-ndjson": {"itemSchema": RESULT_LINE},
+            "application/jsonl": _LINES,
+            "application/x-ndjson": _LINES,
             "text/csv": {"schema": {"type": "string"}},
         },
     },

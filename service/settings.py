@@ -40,6 +40,9 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     max_image_bytes: int = Field(32 * 2**20, gt=0, description="Largest single image.")
     max_body_bytes: int = Field(128 * 2**20, gt=0, description="Largest body of a classify request, all images.")
     max_upload_bytes: int = Field(20 * 2**30, gt=0, description="Largest archive of a dataset.")
+    max_model_bytes: int = Field(
+        2 * 2**30, gt=0, le=2**31, description="Largest model file; ONNX can have no larger one."
+    )
     max_images: int = Field(64, gt=0, description="Most images in one classify request.")
     max_connections: int = Field(
         1000, gt=0, description="Open connections; then an idle one is closed for a new one, else 503."

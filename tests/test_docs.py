@@ -1,12 +1,10 @@
 """The pages say what the code has, no more and no less: calls, scopes, errors, metrics, settings, files."""
 
-import ast
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,10 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from pydantic_settings import BaseSettings
 from support.pages import ROOT, Page, in_backticks, pages
+from support.told import statuses_and_codes
 
 from service.app import create_app
 from service.auth import SCOPES, declared_scopes
-from service.errors import STATUS_AND_CODE, STATUS_OF_WORKER_CODE
 from service.main import build_parts
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
@@ -28,8 +26,6 @@ API, OPERATIONS, TEACH = Page("docs/api.md"), Page("docs/operations.md"), Page("
 PROTOCOL = Page("docs/protocol.md")
 PAGES = [*pages()]
 CALL = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/\S*)")
-# Rows of storage that only workers or the command line miss: no client of the API is told of them.
-NEVER_ASKED_BY_CLIENTS = {"folder", "key"}
 
 
 def test_the_map_and_the_settings_are_what_the_code_says() -> None:
@@ -132,30 +128,6 @@ def test_the_page_names_the_scope_that_each_call_declares(tmp_path: Path) -> Non
 
 
 # Errors
-
-
-def statuses_and_codes() -> set[tuple[int, str]]:
-    """All that a client may be told: by the tables, for what storage does not find, as the source raises."""
-    told = {*STATUS_AND_CODE.values(), *((status, code) for code, status in STATUS_OF_WORKER_CODE.items())}
-    told |= {(404, f"unknown_{kind}") for kind in arguments_of("NotFound", "storage")} - {
-        (404, f"unknown_{kind}") for kind in NEVER_ASKED_BY_CLIENTS
-    }
-    told |= {(status, HTTPStatus(status).phrase.lower().replace(" ", "_")) for status in (404, 405)}
-    for status, code in arguments_of("Problem", "service", 2):
-        told.add((status, code))
-    return told
-
-
-def arguments_of(function: str, room: str, count: int = 1) -> set[Any]:
-    """The first arguments of every call in the source that are written there as they are."""
-    found: set[Any] = set()
-    for file in (ROOT / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == function:
-                values = [argument.value for argument in node.args[:count] if isinstance(argument, ast.Constant)]
-                if len(values) == count:
-                    found.add(tuple(values) if count > 1 else values[0])
-    return found
 
 
 def test_the_page_lists_every_error_with_its_status_and_no_other() -> None:

@@ -1,6 +1,6 @@
-"""Every command that the pages print does what they say, typed as it stands there.
+"""Every command and every Python program that the pages print does what they say, typed as it stands there.
 
-The lists are exact: a command that is added to a page belongs into one of them.
+The lists are exact: what is added to a page belongs into one of them.
 """
 
 import json
@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.colours import LABELS, picture
+from support.model_files import onnx_file
 from support.pages import ROOT, Page, pages
 from support.printed import Playground, Printed, arguments_of, place_deployment_files, printed_commands
 from support.stack import Stack
@@ -41,6 +42,7 @@ QUICK = {
     "http://127.0.0.1:8000/v1/models/digits/classify": r'"label":"green".*"label":"red"',
     'curl -s -H Content-Type: application/json -d {"architecture": "resnet18", "weights": "imagenet"} '
     "http://127.0.0.1:8000/v1/models/imagenet/versions": r'"kind":"publish","state":"queued"',
+    "fovea classify photos/ --model mine --csv out.csv": r"out\.csv: 15 images by mine version \d",
     "fovea jobs list": "publish",
     "fovea architectures list mobilenet": "mobilenet_v2",
     # docs/api.md
@@ -50,6 +52,12 @@ QUICK = {
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/classifications "
     '-d {"model": "digits", "dataset": "ds_..."}': r'"kind":"classify_many","state":"queued"',
     "curl -H Accept: text/csv http://127.0.0.1:8000/v1/jobs/job_.../results > november.csv": "",
+    # docs/upload.md
+    'curl -F file=@model.onnx -F labels=@labels.txt -F options={"preprocessing": "imagenet"} '
+    "http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish","state":"queued"',
+    'curl -F file=@best.pth -F labels=@labels.txt -F options={"architecture": "resnet18"} '
+    "http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish","state":"queued"',
+    "curl -F file=@model.onnx http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish"',
     # docs/teach.md
     "fovea datasets create photos/": "ready",
     "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
@@ -91,16 +99,40 @@ SLOW = {
     "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
     "fovea jobs watch JOB": "succeeded",
     "fovea models card NAME VERSION --output card.html": "",
+    "fovea models publish mine --file model.onnx --labels labels.txt --preprocessing imagenet": r"mine version \d",
     "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
     "fovea doctor": "Redis",
+}
+# The Python programs of a page by their place on it, and what each has to print; the slow ones as above.
+PROGRAMS = {
+    "README.md 1": r"^red$",
+    "docs/client.md 1": r"^red with 9\d\.\d%, by digits version 1\n0 red 0\.9",
+    "docs/client.md 2": r"blue/0\.jpg blue\n.*red/4\.jpg red\nNone This is no file.*\(not_an_image\)",
+    "docs/client.md 3": r"^\['red', 'red'\]$",
+    "docs/client.md 5": r"^queued \{\}\njob \w+ is still queued after \d s\ncancelled\n1 state .*\n2 state",
+    "docs/client.md 6": r"digits 1 \{\}\nmine 2.*\n1\n\('red', 'green', 'blue'\)\nmine-1\.zip",
+    "docs/client.md 7": r"^not_an_image This is no file",
+    "docs/client.md 8": r"^red green\n\['digits', ",
+    "docs/client.md 9": r"blue/0\.jpg blue\n.*red/4\.jpg red\nseen\.csv",
+}
+SLOW_PROGRAMS = {
+    "docs/upload.md 1": r"^mine:\d+$",
+    "docs/client.md 4": r"^mine:\d+ 1\.0\n(red|green|blue)$",
+}
+PROGRAMS_NOT_RUN = {
+    "docs/teach.md 1": "tests/models/test_file_alone.py runs it",
+    "docs/protocol.md 1": "tests/service/protocol/test_tritonclient.py runs it where tritonclient is",
+    "client/README.md 1": "is the third line of README.md, with a photograph of one's own",
 }
 DOCKER = "needs a container engine; tests/stack/ drives one of its own"
 CLUSTER = "needs a Kubernetes cluster; tests/docker/test_kubernetes.py checks what is applied"
 INTERNET = "fetches from a publisher; tests/cli/test_weights.py pulls from a server of its own"
 NOT_RUN = {
     "make run": "is `fovea up`, which tests/cli/up/test_run.py runs",
+    "fovea up --grpc-port 0": "tests/cli/up/test_run.py runs it",
     "make test": "runs this",
     "fovea demo": "tests/cli/up/test_run.py runs it",
+    "pip install ./client": "tests/client/test_package.py does, with uv",
     "git clone ... fovea && cd fovea": "names no address",
     "git pull": "needs the host of the repository",
     "docker compose up -d --build --wait": DOCKER,
@@ -121,13 +153,23 @@ NOT_RUN = {
     "kubectl -n fovea wait --for=condition=complete job/migrate --timeout=120s": CLUSTER,
 }
 COMMANDS = {command.words: command for command in printed_commands()}
+PYTHON = {
+    f"{page.name} {place}": program
+    for page in [*pages(), Page("client/README.md")]
+    if not page.is_history
+    for place, program in enumerate(page.blocks("python"), 1)
+}
 
 
 def test_every_printed_command_is_run_or_has_a_reason_why_not() -> None:
     assert sorted([*QUICK, *SLOW, *NOT_RUN]) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("reason", sorted(set(NOT_RUN.values())))
+def test_every_printed_program_is_run_or_has_a_reason_why_not() -> None:
+    assert sorted([*PROGRAMS, *SLOW_PROGRAMS, *PROGRAMS_NOT_RUN]) == sorted(PYTHON)
+
+
+@pytest.mark.parametrize("reason", sorted({*NOT_RUN.values(), *PROGRAMS_NOT_RUN.values()}))
 def test_what_runs_a_command_in_the_place_of_this_exists(reason: str) -> None:
     for named in re.findall(r"\btests/[\w./]+\w/?", reason):
         assert (ROOT / named).exists(), named
@@ -167,7 +209,10 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 def make_photographs(folder: Path) -> None:
-    """`photos/`, and other ones as `photos.zip` and `november.zip`."""
+    """`photos/`, and other ones as `photos.zip` and `november.zip`; models of one's own."""
+    (folder / "model.onnx").write_bytes(onnx_file())
+    (folder / "best.pth").write_bytes(b"PK\x03\x04" + bytes(100))
+    (folder / "labels.txt").write_text("ant\nbee\ncrane\n")
     with zipfile.ZipFile(folder / "november.zip", "w") as archive:
         archive.writestr("2026/a.jpg", picture("red", noise=999, form="JPEG"))
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
@@ -188,6 +233,13 @@ def newest(playground: Playground, kind: str, *until: str) -> str:
             return str(listed[0]["id"])
         assert time.monotonic() < deadline, listed[0]
         time.sleep(0.05)
+
+
+# Before the commands, some of which delete what programs use.
+@pytest.mark.parametrize("place", PROGRAMS)
+def test_a_program_does_what_the_page_says(place: str, playground: Playground) -> None:
+    said = playground.run_python(PYTHON[place])
+    assert re.search(PROGRAMS[place], said, re.DOTALL), said
 
 
 @pytest.mark.parametrize("words", QUICK)
@@ -257,3 +309,11 @@ def test_it_does_what_the_page_says_with_all_of_fovea(words: str, whole: Playgro
     assert re.search(SLOW[words], said, re.DOTALL), said
     if "card.html" in words:
         assert "<html" in (whole.folder / "card.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.parametrize("place", SLOW_PROGRAMS)
+def test_a_program_does_what_the_page_says_with_all_of_fovea(place: str, whole: Playground) -> None:
+    said = whole.run_python(PYTHON[place])
+    assert re.search(SLOW_PROGRAMS[place], said, re.DOTALL), said

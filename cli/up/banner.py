@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cli.client import Json
+from fovea_client import Prediction
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def curl_lines(url: str, sample: Path | None, *, needs_key: bool = False) -> tup
     return (first, f"{curl} {url}/v1/models", f"{curl} {url}/readyz")
 
 
-def summary(answer: Json) -> str:
+def summary(prediction: Prediction) -> str:
     """A classification in one line: `digits version 1: 7 99.9 %, 9 0.1 %`."""
-    best = ", ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["predictions"][0]["classes"])
-    return f"{answer['model']} version {answer['version']}: {best}"
+    best = ", ".join(f"{found.label} {100 * found.probability:.1f} %" for found in prediction.classes)
+    return f"{prediction.model} version {prediction.version}: {best}"
 
 
 def _from_here(path: Path) -> str:

@@ -3,35 +3,33 @@
 import time
 from collections.abc import Callable
 
-from cli.client import ApiClient, Json
-from cli.errors import ApiError, StartFailed, Unreachable
+from cli.errors import StartFailed
+from fovea_client import ApiError, Fovea, Readiness, Unreachable
 
 START_S = 180.0
 _ROLES = ("inference", "training")
 
 
-def parts_not_ready(answer: Json | None) -> tuple[str, ...]:
+def parts_not_ready(answer: Readiness | None) -> tuple[str, ...]:
     """The parts that are not ready, by name; empty when all are. `answer` is None while nothing answers."""
     if answer is None:
         return ("gateway",)
-    if answer.get("status") == "ready":
+    if answer.is_ready:
         return ()
-    parts = [
-        name for name in ("database", "broker", "transit") if not (answer.get(name) or {"ok": True}).get("ok")
-    ]
-    missing = [str(name) for name in answer.get("missing", ())]
-    return tuple(dict.fromkeys([*parts, *missing])) or (str(answer.get("status", "starting")),)
+    named = {"database": answer.database, "broker": answer.broker, "transit": answer.transit}
+    parts = [name for name, part in named.items() if not part.ok]
+    return tuple(dict.fromkeys([*parts, *answer.missing])) or (answer.status,)
 
 
-def working_children(answer: Json | None) -> tuple[str, ...]:
+def working_children(answer: Readiness | None) -> tuple[str, ...]:
     """The children that have shown that they work: the gateway answers, a worker serves its queue."""
     if answer is None:
         return ()
-    queues = [str(queue) for worker in answer.get("workers", ()) for queue in worker.get("queues", ())]
+    queues = [queue for worker in answer.workers for queue in worker.queues]
     return ("gateway", *(role for role in _ROLES if any(queue.split(".")[0] == role for queue in queues)))
 
 
-def read_readiness(client: ApiClient) -> Json | None:
+def read_readiness(client: Fovea) -> Readiness | None:
     """`/readyz`, or None while the gateway does not answer yet."""
     try:
         return client.readiness()
@@ -39,7 +37,7 @@ def read_readiness(client: ApiClient) -> Json | None:
         return None
 
 
-def await_ready(client: ApiClient, require_alive: Callable[[], None], *, poll_s: float = 0.2) -> None:
+def await_ready(client: Fovea, require_alive: Callable[[], None], *, poll_s: float = 0.2) -> None:
     """Wait until all parts are ready. Raises StartFailed after `START_S`, and what `require_alive` raises."""
     deadline = time.monotonic() + START_S
     while waiting := parts_not_ready(read_readiness(client)):

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.client import ApiClient, Json
-from cli.errors import ApiError, CliError, JobFailed
+from cli.connection import connect
+from cli.errors import CliError
 from cli.job_progress import JobProgress
 from cli.up.address import claim_sockets, local_url, port_of, require_free_for_grpc
 from cli.up.banner import Banner, curl_lines, summary
@@ -29,6 +29,7 @@ from cli.up.readiness import parts_not_ready, read_readiness, working_children
 from cli.up.redis_server import answers_ping, require_answer
 from cli.up.starter import NAME, follow_starter, has_models, has_starter
 from cli.up.supervisor import Supervisor
+from fovea_client import ApiError, Fovea, FoveaError, JobFailed
 from storage.revision import is_up_to_date
 from system.loopback import is_loopback
 
@@ -61,7 +62,7 @@ class Up:
         self._journal = journal
         self._url = local_url(options.host, options.port)
         self._needs_key = not is_loopback(options.host)
-        self._keys: Json = {}
+        self._keys: dict[str, Any] = {}
         self._signalled_at: float | None = None
         self._forced = False
 
@@ -117,7 +118,7 @@ class Up:
         await asyncio.gather(self._redis_ready(brokers), self._prepare_database(environment))
         for child in children(environment, [listening.fileno() for listening in self._sockets]):
             self._supervisor.start(child)
-        with ApiClient(self._url, self._keys.get("session")) as client:
+        with connect(self._url, self._keys.get("session")) as client:
             await self._all_ready(client)
             await asyncio.to_thread(self._ensure_starter, client)
             sample = await self._ensure_sample(client, environment)
@@ -140,7 +141,7 @@ class Up:
         if self._needs_key:
             self._keys = json.loads(lines[-1])
 
-    async def _all_ready(self, client: ApiClient) -> None:
+    async def _all_ready(self, client: Fovea) -> None:
         said: tuple[str, ...] = ()
         while True:
             answer = await asyncio.to_thread(read_readiness, client)
@@ -154,7 +155,7 @@ class Up:
                 said = waiting
             await asyncio.sleep(_POLL_S)
 
-    def _ensure_starter(self, client: ApiClient) -> None:
+    def _ensure_starter(self, client: Fovea) -> None:
         if not self._options.starter or has_models(client):
             return
         self._journal.say("no model yet: training the starter model, LeNet-5 on scikit-learn's handwritten digits")
@@ -166,7 +167,7 @@ class Up:
             # Everything else works; the next start tries again.
             self._journal.say(f"no starter model: {exc}")
 
-    async def _ensure_sample(self, client: ApiClient, environment: Mapping[str, str]) -> Path | None:
+    async def _ensure_sample(self, client: Fovea, environment: Mapping[str, str]) -> Path | None:
         """A digit that the starter model has never seen, if that model is there; nothing depends on it."""
         if not await asyncio.to_thread(has_starter, client):
             return None
@@ -178,10 +179,10 @@ class Up:
             found = _samples(self._folder.samples)
         return next((file for file in found if "digit-7" in file.name), found[0]) if found else None
 
-    def _banner(self, client: ApiClient, sample: Path | None) -> str:
+    def _banner(self, client: Fovea, sample: Path | None) -> str:
         try:
-            answer = summary(client.classify(sample.read_bytes(), NAME, top_k=3)) if sample else ""
-        except CliError as exc:
+            answer = summary(client.classify(sample, model=NAME, top_k=3)) if sample else ""
+        except (FoveaError, OSError) as exc:
             answer = f"not now: {exc}"
         lines = curl_lines(self._url, sample, needs_key=self._needs_key)
         port = self._options.grpc_port

@@ -3,12 +3,13 @@
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from cli.client import ApiClient, Json, is_over
-from cli.errors import CliError, Unreachable
+from cli.errors import CliError
+from fovea_client import Fovea, Job, Unreachable
 
 NAME = "digits"
-REQUEST: Json = {
+REQUEST: dict[str, Any] = {
     "model": NAME,
     "dataset": "builtin:digits",
     "architecture": "lenet5",
@@ -23,20 +24,20 @@ class WaitInterrupted(CliError):
     """The waiting was ended from outside."""
 
 
-def has_models(client: ApiClient) -> bool:
-    return next(client.list_models(), None) is not None
+def has_models(client: Fovea) -> bool:
+    return next(client.models.list(), None) is not None
 
 
-def has_starter(client: ApiClient) -> bool:
-    return any(model["name"] == NAME for model in client.list_models())
+def has_starter(client: Fovea) -> bool:
+    return any(model.name == NAME for model in client.models.list())
 
 
 def follow_starter(
-    client: ApiClient,
+    client: Fovea,
     is_stopping: Callable[[], bool] = lambda: False,
     poll_s: float = 0.5,
     timeout_s: float = 30.0,
-) -> Iterator[Json]:
+) -> Iterator[Job]:
     """Start the fine-tune, or join the one that an interrupted start left behind; yields the job as it changes.
 
     The gateway may restart meanwhile: it may be silent for `timeout_s`. Raises WaitInterrupted as soon as
@@ -44,14 +45,14 @@ def follow_starter(
     """
     # The same key at every try, so that an answer lost on its way does not start a second job.
     key = f"starter-{uuid.uuid4()}"
-    seen: Json | None = None
+    seen: Job | None = None
     heard = time.monotonic()
     while not is_stopping():
         try:
             if seen is None:
-                job = _unfinished(client) or client.finetune(REQUEST, key)
+                job = _unfinished(client) or client.finetune(**REQUEST, idempotency_key=key)
             else:
-                job = client.get_job(seen["id"])
+                job = seen.refresh()
             heard = time.monotonic()
         except Unreachable:
             if time.monotonic() - heard > timeout_s:
@@ -60,12 +61,12 @@ def follow_starter(
             if job != seen:
                 seen = job
                 yield job
-            if is_over(job):
+            if job.is_over:
                 return
         time.sleep(poll_s)
     raise WaitInterrupted("stopped before the starter model was ready; the next start goes on with it")
 
 
-def _unfinished(client: ApiClient) -> Json | None:
-    jobs = (job for state in ("running", "queued") for job in client.list_jobs(state=state, kind="finetune"))
-    return next((job for job in jobs if job["request"].get("model") == NAME), None)
+def _unfinished(client: Fovea) -> Job | None:
+    jobs = (job for state in ("running", "queued") for job in client.jobs.list(state=state, kind="finetune"))
+    return next((job for job in jobs if job.request.get("model") == NAME), None)

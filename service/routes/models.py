@@ -1,4 +1,4 @@
-"""`/v1/models`: the registry, aliases, and publishing zoo weights as a version."""
+"""`/v1/models`: the registry, aliases, and publishing zoo weights as a version (a file: `model_files`)."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -18,6 +18,8 @@ from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
 from service.schemas import (
+    MODEL_FILE_BODY,
+    MODEL_FILE_RESPONSES,
     AliasMoveOut,
     AliasOut,
     AliasRequest,
@@ -101,13 +103,19 @@ async def list_versions(
 
 @router.post(
     "/{name}/versions",
-    summary="Publish zoo weights as a version",
+    summary="Publish zoo weights, or a model file of your own, as a version",
     status_code=202,
     response_model=JobOut,
     dependencies=TRAIN,
+    responses=MODEL_FILE_RESPONSES,
+    openapi_extra=MODEL_FILE_BODY,
 )
 async def publish(request: Request, name: str, body: PublishOptions) -> JSONResponse:
-    """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served."""
+    """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served.
+
+    A form brings a file instead: an ONNX graph, which is checked, tried and proven equal to itself as it was sent,
+    or a checkpoint of an architecture of the zoo.
+    """
     parts = parts_of(request)
     check_model_name(name)
     check_architecture(body.architecture, body.architecture_params)

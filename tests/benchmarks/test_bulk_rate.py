@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bulk import fill_images
-from benchmarks.bulk_rate import LEAST, Round, parse
+from benchmarks.bulk_rate import LEAST, Rate, Round, parse
 
 
 def test_the_ratio_is_that_of_bulk_to_interactive() -> None:
-    assert Round(interactive=200.0, bulk=180.0).ratio == pytest.approx(LEAST)
+    one = Round(interactive=Rate(200.0, 8.0, 0.0), bulk=Rate(180.0, 9.0, 0.1))
+    assert one.ratio == pytest.approx(LEAST)
 
 
 def test_a_folder_has_as_many_images_as_are_wanted(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from chaos.up_site import UpSite
 from chaos.verify import LEFT_OVER, LOSS, Finding, verify
 from support.colours import make_colour_artifact, picture
 
-from cli.errors import CliError
+from fovea_client import FoveaError
 from models.artifact import read_manifest
 from storage.database import open_database
 from storage.registry import ModelRegistry
@@ -159,9 +159,9 @@ def wait_until_works(site: Site, fault: Fault) -> float:
     while now() < deadline and row < 3:
         try:
             with site.client(4.0) as client:
-                is_right = client.classify(image, "colours:1")["predictions"][0]["classes"][0]["label"] == "red"
+                is_right = client.classify(image, model="colours:1").label == "red"
             works = is_right and site.is_ready() and fault.is_past(site)
-        except CliError:
+        except FoveaError:
             works = False
         first = first if works and row else now()
         row = row + 1 if works else 0

@@ -17,8 +17,8 @@ from chaos.store import Disk, Store
 from support.proxy import Proxy
 from support.stack import free_port
 
-from cli.client import ApiClient
 from cli.up.readiness import parts_not_ready, read_readiness
+from fovea_client import Fovea
 from workers.contract.queues import HEARTBEAT_PREFIX
 
 # Seconds become moments, so that a run of minutes sees many of them; the ratios are those of the defaults.
@@ -110,8 +110,8 @@ class Site:
             "PYTHONSAFEPATH": "1",
         }
 
-    def client(self, timeout_s: float = 10.0) -> ApiClient:
-        return ApiClient(self.url, timeout_s=timeout_s)
+    def client(self, timeout_s: float = 10.0) -> Fovea:
+        return Fovea(self.url, timeout_s=timeout_s, patience_s=0)
 
     def is_ready(self) -> bool:
         """As `/readyz` says: both workers, database, queues."""

@@ -100,7 +100,9 @@ def test_a_folder_and_a_url_are_told_from_files_and_the_others_classified(
     said = fovea("classify", "-m", "colours", folder, "https://example.org/shark.jpg?large=1", sky)
     assert said.code == 1
     of_folder, of_url = said.err.splitlines()
-    assert of_folder == (f"{folder}: is a folder; name its files: fovea classify '{folder}'/* (not_a_file)")
+    assert of_folder == (
+        f"{folder}: is a folder; to classify all of it: fovea classify '{folder}' --csv results.csv (not_a_file)"
+    )
     assert of_url == (
         "https://example.org/shark.jpg?large=1: is a URL, and only files are taken; fetch it first: "
         "curl -sL 'https://example.org/shark.jpg?large=1' | fovea classify - (not_a_file)"

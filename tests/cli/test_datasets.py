@@ -12,8 +12,6 @@ from support.colours import LABELS, picture
 from support.command import Command, command_against
 from support.stack import Stack
 
-from cli.dataset_upload import title_of
-
 
 @pytest.fixture
 def fovea(stack: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
@@ -158,14 +156,6 @@ def test_datasets_are_listed_shown_reported_and_deleted(fovea: Command, tmp_path
     gone = fovea("datasets", "show", dataset)
     assert gone.code == 1
     assert "404 unknown_dataset" in gone.err
-
-
-@pytest.mark.parametrize(
-    ("file", "title"),
-    [("a/flags.tar.gz", "flags"), ("flags.v2.ZIP", "flags.v2"), ("flags", "flags"), (".zip", ".zip")],
-)
-def test_a_datasets_name_is_the_files_without_its_suffix(file: str, title: str) -> None:
-    assert title_of(Path(file)) == title
 
 
 def test_a_version_is_fetched_whole(fovea: Command, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from support.colours import LABELS, picture
 from support.command import Command, command_against
 from support.stack import Stack
 
-from cli.client import ApiClient, Json, is_over
 from cli.finetune import read_recipe_option
+from fovea_client import Fovea, Job
 from models.artifact import verify
 
 LARGEST_UPLOAD = 2_000_000
@@ -44,8 +44,8 @@ def fovea(stack: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[ApiClient]:
-    with ApiClient(stack.url) as client:
+def client(stack: Stack) -> Iterator[Fovea]:
+    with stack.client() as client:
         yield client
 
 
@@ -57,22 +57,22 @@ def colours(folder: Path, seed: int) -> Path:
     return folder
 
 
-def finetunes(client: ApiClient) -> list[Json]:
-    return list(client.list_jobs(kind="finetune"))
+def finetunes(client: Fovea) -> list[Job]:
+    return list(client.jobs.list(kind="finetune"))
 
 
 # Without a training worker: what is asked for, and what is told before anything is learned.
 
 
-def test_the_request_is_what_the_options_say(fovea: Command, client: ApiClient, tmp_path: Path) -> None:
+def test_the_request_is_what_the_options_say(fovea: Command, client: Fovea, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.json"
     recipe.write_text('{"epochs": 3}')
     options = ["--strategy", "full", "--recipe", f"@{recipe}", "--seed", 7, "--promote", "if_better"]
     fraction = ["--validation-fraction", 0.3]
     said = fovea("finetune", "builtin:digits", "--model", "asked", *LENET, *options, *fraction, "--no-wait")
     assert said.code == 0
-    job = client.get_job(said.out.split()[0])
-    assert said.out == f"{job['id']} is queued; watch it: fovea jobs watch {job['id']}\n"
+    job = client.jobs.get(said.out.split()[0])
+    assert said.out == f"{job.id} is queued; watch it: fovea jobs watch {job.id}\n"
     expected = {
         "model": "asked",
         "dataset": "builtin:digits",
@@ -84,11 +84,11 @@ def test_the_request_is_what_the_options_say(fovea: Command, client: ApiClient, 
         "promote": "if_better",
         "validation": {"fraction": 0.3},
     }
-    assert {name: job["request"][name] for name in expected} == expected
-    assert fovea("jobs", "cancel", job["id"]).out == f"{job['id']} is cancelled; it was waiting for a worker\n"
+    assert {name: job.request[name] for name in expected} == expected
+    assert fovea("jobs", "cancel", job.id).out == f"{job.id} is cancelled; it was waiting for a worker\n"
 
 
-def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Command, client: ApiClient) -> None:
+def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Command, client: Fovea) -> None:
     said = fovea(
         "finetune", "builtin:digits", "--model", "odd", *LENET, "--strategy", "head", "--no-wait", "--json"
     )
@@ -96,7 +96,7 @@ def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Com
     job = json.loads(said.out)
     assert job["warnings"]
     assert said.err == "".join(f"warning: {warning}\n" for warning in job["warnings"])
-    client.cancel_job(job["id"])
+    client.jobs.get(job["id"]).cancel()
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_what_is_odd_about_a_request_is_said_and_it_runs_all_the_same(fovea: Com
     ],
 )
 def test_a_mistake_is_told_before_a_folder_is_sent(
-    fovea: Command, client: ApiClient, tmp_path: Path, options: tuple[str, ...], code: int, words: str
+    fovea: Command, client: Fovea, tmp_path: Path, options: tuple[str, ...], code: int, words: str
 ) -> None:
     folder = colours(tmp_path / "unsent", 1)
     said = fovea("finetune", folder, "--model", "m", *LENET, *options)
     assert said.code == code
     assert words in said.err
     assert "sending" not in said.err
-    assert not list(client.list_datasets())
+    assert not list(client.datasets.list())
 
 
 def test_what_is_neither_id_nor_file_is_not_asked_for(fovea: Command) -> None:
@@ -141,23 +141,21 @@ def test_an_upload_beyond_the_limit_is_refused_with_the_limit(fovea: Command, tm
     assert "413 too_large" in said.err
 
 
-def test_a_folder_is_sent_once_and_known_the_second_time(
-    fovea: Command, client: ApiClient, tmp_path: Path
-) -> None:
+def test_a_folder_is_sent_once_and_known_the_second_time(fovea: Command, client: Fovea, tmp_path: Path) -> None:
     folder = colours(tmp_path / "flags", 2)
     first = fovea("finetune", folder, "--model", "flags", *LENET, "--no-wait", "--json")
     job = json.loads(first.out)
-    (dataset,) = client.list_datasets()
-    assert job["request"]["dataset"] == dataset["id"]
-    assert f"{dataset['id']} is ready: 15 images, 3 classes" in first.err
+    (dataset,) = client.datasets.list()
+    assert job["request"]["dataset"] == dataset.id
+    assert f"{dataset.id} is ready: 15 images, 3 classes" in first.err
     second = fovea("finetune", folder, "--model", "flags", *LENET, "--no-wait", "--json")
-    assert json.loads(second.out)["request"]["dataset"] == dataset["id"]
-    assert f"the same images are there already as {dataset['id']} (flags)" in second.err
+    assert json.loads(second.out)["request"]["dataset"] == dataset.id
+    assert f"the same images are there already as {dataset.id} (flags)" in second.err
     for queued in (job, json.loads(second.out)):
-        client.cancel_job(queued["id"])
+        client.jobs.get(queued["id"]).cancel()
 
 
-def test_a_refused_folder_is_not_learned(fovea: Command, client: ApiClient, tmp_path: Path) -> None:
+def test_a_refused_folder_is_not_learned(fovea: Command, client: Fovea, tmp_path: Path) -> None:
     before = len(finetunes(client))
     (tmp_path / "one" / "red").mkdir(parents=True)
     (tmp_path / "one" / "red" / "1.png").write_bytes(picture("red", noise=5))
@@ -167,7 +165,7 @@ def test_a_refused_folder_is_not_learned(fovea: Command, client: ApiClient, tmp_
     assert len(finetunes(client)) == before
 
 
-def test_ctrl_c_detaches_and_says_how_to_go_on(stack: Stack, client: ApiClient) -> None:
+def test_ctrl_c_detaches_and_says_how_to_go_on(stack: Stack, client: Fovea) -> None:
     before = len(finetunes(client))
     command = [sys.executable, "-m", "cli.main", "finetune", "builtin:digits", "--model", "left", *LENET]
     environment = {**os.environ, "FOVEA_URL": stack.url}
@@ -180,23 +178,23 @@ def test_ctrl_c_detaches_and_says_how_to_go_on(stack: Stack, client: ApiClient) 
         assert process.wait(20) == 130
     job, *_ = left = finetunes(client)
     assert len(left) == before + 1
-    assert f"fovea jobs watch {job['id']}" in said
-    assert f"fovea jobs cancel {job['id']}" in said
+    assert f"fovea jobs watch {job.id}" in said
+    assert f"fovea jobs cancel {job.id}" in said
     assert "Traceback" not in said
-    assert client.get_job(job["id"])["state"] == "queued"
-    client.cancel_job(job["id"])
+    assert job.refresh().state == "queued"
+    job.cancel()
 
 
 @pytest.mark.slow
-def test_watching_survives_a_restart_of_the_gateway(stack: Stack, client: ApiClient) -> None:
-    job = client.finetune({"model": "m", "dataset": "builtin:digits", "architecture": "lenet5", "weights": "none"})
+def test_watching_survives_a_restart_of_the_gateway(stack: Stack, client: Fovea) -> None:
+    job = client.finetune(model="m", dataset="builtin:digits", architecture="lenet5", weights="none")
     seen: list[str] = []
     begun = threading.Event()
 
     def follow() -> None:
-        with ApiClient(stack.url) as watcher:
-            for found in watcher.follow_job(job["id"], poll_s=0.1):
-                seen.append(found["state"])
+        with stack.client() as watcher:
+            for found in watcher.jobs.get(job.id).follow(poll_s=0.1):
+                seen.append(found.state)
                 begun.set()
 
     follower = threading.Thread(target=follow, daemon=True)
@@ -205,7 +203,7 @@ def test_watching_survives_a_restart_of_the_gateway(stack: Stack, client: ApiCli
     stack.stop_process("gateway")
     stack.start_process("gateway")
     stack.wait_until(stack.alive, "the gateway to answer again")
-    client.cancel_job(job["id"])
+    job.cancel()
     follower.join(15)
     assert not follower.is_alive()
     assert seen == ["queued", "cancelled"]
@@ -230,7 +228,7 @@ def trainer(stack: Stack) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trainer")
-def test_digits_are_learned_and_the_next_steps_work(fovea: Command, client: ApiClient, tmp_path: Path) -> None:
+def test_digits_are_learned_and_the_next_steps_work(fovea: Command, client: Fovea, tmp_path: Path) -> None:
     said = fovea("finetune", "builtin:digits", "--model", "digits", *LENET, *ONE_EPOCH)
     assert said.code == 0, said.err
     assert re.search(r"^model +digits version 1$", said.out, re.MULTILINE)
@@ -272,6 +270,6 @@ def test_json_is_a_line_for_each_change_and_a_failure_ends_with_1(fovea: Command
     )
     assert done.code == 0
     jobs = [json.loads(line) for line in done.out.splitlines()]
-    assert is_over(jobs[-1])
+    assert jobs[-1]["state"] == "succeeded"
     assert jobs[-1]["result"]["promoted"]
     assert "training" in {job["progress"].get("phase") for job in jobs}

@@ -6,8 +6,8 @@ import pytest
 from support.command import Command, command_against
 from support.stack import Stack
 
-from cli.client import ApiClient
 from cli.up.starter import REQUEST
+from fovea_client import Fovea
 from storage.database import open_database
 from storage.job_ledger import JobLedger
 
@@ -18,7 +18,7 @@ def fovea(stack: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[ApiClient]:
+def client(stack: Stack) -> Iterator[Fovea]:
     with stack.client() as client:
         yield client
 
@@ -30,22 +30,22 @@ def ledger(stack: Stack) -> Iterator[JobLedger]:
     database.close()
 
 
-def running(client: ApiClient, ledger: JobLedger) -> str:
+def running(client: Fovea, ledger: JobLedger) -> str:
     """A fine-tune that this test holds, as a worker would."""
-    job = str(client.finetune(REQUEST)["id"])
+    job = client.finetune(**REQUEST).id
     assert ledger.take(job, "a-test", lease_s=60) is not None
     return job
 
 
-def test_a_job_that_waits_ends_at_once_and_one_that_ended_stays(fovea: Command, client: ApiClient) -> None:
-    job = client.finetune(REQUEST)["id"]
+def test_a_job_that_waits_ends_at_once_and_one_that_ended_stays(fovea: Command, client: Fovea) -> None:
+    job = client.finetune(**REQUEST).id
     assert fovea("jobs", "cancel", job).out == f"{job} is cancelled; it was waiting for a worker\n"
     for options in ((), ("--keep-best",), ("--discard",)):
         assert fovea("jobs", "cancel", job, *options).out == f"{job} has ended already: cancelled\n"
 
 
 def test_what_is_to_be_kept_is_thrown_away_only_when_that_is_asked_for(
-    fovea: Command, client: ApiClient, ledger: JobLedger
+    fovea: Command, client: Fovea, ledger: JobLedger
 ) -> None:
     job = running(client, ledger)
     kept = f"{job} ends at its next step; a version is made of the best that it has learned so far\n"
@@ -59,14 +59,14 @@ def test_what_is_to_be_kept_is_thrown_away_only_when_that_is_asked_for(
 
 
 def test_a_running_job_is_discarded_where_nothing_else_was_asked_for(
-    fovea: Command, client: ApiClient, ledger: JobLedger
+    fovea: Command, client: Fovea, ledger: JobLedger
 ) -> None:
     job = running(client, ledger)
     assert fovea("jobs", "cancel", job).out.endswith("what it has done so far is thrown away\n")
     assert ledger.get(job).on_cancel == "discard"
 
 
-def test_to_keep_and_to_discard_exclude_each_other(fovea: Command, client: ApiClient, ledger: JobLedger) -> None:
+def test_to_keep_and_to_discard_exclude_each_other(fovea: Command, client: Fovea, ledger: JobLedger) -> None:
     job = running(client, ledger)
     said = fovea("jobs", "cancel", job, "--keep-best", "--discard")
     assert said.code == 2

@@ -18,10 +18,11 @@ never_fail_to_print()
 from rich.console import Console
 from cli.job_progress import JobProgress
 from cli.transfer import Transfer
+from fovea_client import Job
 progress = {"phase": "training", "epoch": 13, "epochs": 20, "loss": 1.2345, "accuracy": 0.978,
             "validation_accuracy": 0.951, "images_per_second": 1234.5, "eta_s": 3905}
 with JobProgress("job_01M892WA9F3ET9CYVWJ89RNVT9", Console(stderr=True)) as shown:
-    shown.show({"state": "running", "progress": progress})
+    shown.show(Job("job_1", "finetune", "running", progress=progress, _session=None))
     time.sleep(0.4)
 with Transfer("sending photographs-of-the-summer-of-2026-in-full-size", 600_000_000) as shown:
     for step in range(1, 9):
@@ -58,13 +59,14 @@ def test_the_bar_the_speed_and_the_time_left_are_never_cut(columns: int, environ
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_ids_and_names_in_tables_can_be_copied(stack: Stack, columns: int) -> None:
     with stack.client() as client:
-        client.set_alias("colours", "production", 1)
-        request = {"model": "a-model-with-a-long-name", "dataset": "builtin:digits", "architecture": "lenet5"}
-        job = client.finetune({**request, "weights": "none"})
-        client.cancel_job(job["id"])
+        client.models.set_alias("colours", "production", 1)
+        job = client.finetune(
+            model="a-model-with-a-long-name", dataset="builtin:digits", architecture="lenet5", weights="none"
+        )
+        job.cancel()
     commands = (
-        (("jobs", "list"), (job["id"], "a-model-with-a-long-name", "cancelled")),
-        (("jobs", "show", job["id"]), (job["id"], "request.validation.fraction", "builtin:digits")),
+        (("jobs", "list"), (job.id, "a-model-with-a-long-name", "cancelled")),
+        (("jobs", "show", job.id), (job.id, "request.validation.fraction", "builtin:digits")),
         (("models", "list"), ("colours", "production:")),
         (("models", "show", "colours"), ("version", "1", "production")),
         (("models", "alias", "colours", "production"), ("version", "1")),

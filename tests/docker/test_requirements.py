@@ -40,13 +40,13 @@ def installed_beside(named: set[str]) -> set[str]:
     """The top-level modules of this machine that none of the named packages brings, and that are not Fovea's."""
     found = importlib.metadata.packages_distributions()
     names = {module: {re.sub(r"[-_.]+", "-", name).lower() for name in of} for module, of in found.items()}
-    return {module for module, of in names.items() if not of & (named | {"fovea"})}
+    return {module for module, of in names.items() if not of & (named | {"fovea", "fovea-client"})}
 
 
 @pytest.mark.parametrize(
     ("requirements", "rooms"),
     [
-        ("gateway", "service storage system cli.main cli.migrate"),
+        ("gateway", "service storage system cli.main cli.migrate cli.connection fovea_client"),
         ("inference-cuda", "workers.inference workers.jobs workers.health models.dataset storage system"),
         pytest.param(
             "training",

@@ -41,14 +41,20 @@ class House:
         self.log = AuditLog(self.gateways.database)
         for model in ("audited", "doomed"):
             for _ in range(3):
-                self.registry.add_version(model, artifact=f"models/{model}/x", manifest={}, size_bytes=1)
+                self.registry.add_version(
+                    model, artifact=f"models/{model}/x", manifest={"labels": ["red"]}, size_bytes=1
+                )
         self.registry.set_alias("audited", "production", 1)
         self.registry.set_alias("audited", "production", 2)
         self.registry.set_alias("audited", "gone", 1)
         datasets = DatasetRegistry(self.gateways.database)
         self.dataset, self.unused = (
             datasets.add(
-                name, prefix="x", content_hash=f"audited-{name}", state=DatasetState.READY, labels=["red"]
+                name,
+                prefix="datasets/x",
+                content_hash=f"audited-{name}",
+                state=DatasetState.READY,
+                labels=("blue", "red"),
             ).id
             for name in ("used", "unused")
         )
@@ -87,7 +93,7 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         [("job.create", "job")],
     ),
     ("POST", "/v1/classifications"): (
-        lambda house: ("/v1/classifications", {"json": {"model": "colours", "dataset": house.dataset}}),
+        lambda house: ("/v1/classifications", {"json": {"model": "audited", "dataset": house.dataset}}),
         [("job.create", "job")],
     ),
     ("POST", "/v1/models/{name}/versions"): (

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from support.stack import Stack
 
-from cli.client import ApiClient
+from fovea_client import Fovea
 from service.draining import QUICK_SIGNALS
 from storage.database import open_database
 from storage.job_ledger import JobLedger
@@ -173,5 +173,5 @@ def listen(stack: Stack, job: str, heard: list[int]) -> None:
 
 def follow(stack: Stack, job: str, states: list[str]) -> None:
     """What `fovea jobs watch` shows."""
-    with ApiClient(stack.url, timeout_s=100) as client:
-        states.extend(found["state"] for found in client.follow_job(job))
+    with Fovea(stack.url, timeout_s=100, patience_s=0) as client:
+        states.extend(found.state for found in client.jobs.get(job).follow())

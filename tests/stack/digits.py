@@ -10,7 +10,6 @@ from typing import Any
 from log import StepFailed, require
 from project import Project, wait_until
 
-from cli.client import is_over
 from cli.dataset_upload import ready_dataset
 
 MODEL = "digits"
@@ -39,8 +38,7 @@ class Digits:
     def classify(self, project: Project, model: str = MODEL) -> list[str]:
         """The label of each of the unseen digits."""
         with project.client() as client:
-            answers = [client.classify(path.read_bytes(), model, top_k=1) for path in self.unseen]
-        return [answer["predictions"][0]["classes"][0]["label"] for answer in answers]
+            return [client.classify(path, model=model, top_k=1).label for path in self.unseen]
 
     def check(self, project: Project, model: str = MODEL) -> None:
         """At least 8 of 10 are named rightly. Raises StepFailed."""
@@ -51,19 +49,18 @@ class Digits:
 
 def finetune(project: Project, dataset: str, **fields: Any) -> str:
     """The id of a new job."""
-    what = {"architecture": "lenet5", "weights": "none", "variants": "none"}
-    request = {"model": MODEL, "dataset": dataset, **what, **fields}
+    what: dict[str, Any] = {"architecture": "lenet5", "weights": "none", "variants": "none"}
     with project.client() as client:
-        return str(client.finetune(request)["id"])
+        return client.finetune(model=MODEL, dataset=dataset, **what, **fields).id
 
 
 def wait_for_epoch(project: Project, job: str, epoch: int) -> None:
     def trained() -> bool:
         with project.client() as client:
-            now = client.get_job(job)
-        if is_over(now):
-            raise StepFailed(f"job {job} was over before it could be killed: {now['state']} {now['error']}")
-        return bool(now["progress"].get("epoch", 0) >= epoch)
+            now = client.jobs.get(job)
+        if now.is_over:
+            raise StepFailed(f"job {job} was over before it could be killed: {now.state} {now.error}")
+        return bool(now.progress.get("epoch", 0) >= epoch)
 
     wait_until(trained, f"epoch {epoch} of {job}", 90)
 
@@ -85,12 +82,11 @@ def wait_for_success(project: Project, job: str, *, attempts: int, timeout_s: fl
 
     def over() -> bool:
         with project.client() as client:
-            return is_over(client.get_job(job))
+            return client.jobs.get(job).is_over
 
     wait_until(over, f"the end of {job}", timeout_s)
     with project.client() as client:
-        ended = client.get_job(job)
-    require(ended["state"] == "succeeded", f"job {job} ended as {ended['state']}: {ended['error']}")
-    require(ended["attempt"] == attempts, f"job {job} took {ended['attempt']} attempts, not {attempts}")
-    result: dict[str, Any] = ended["result"]
-    return result
+        ended = client.jobs.get(job)
+    require(ended.state == "succeeded", f"job {job} ended as {ended.state}: {ended.error}")
+    require(ended.attempt == attempts, f"job {job} took {ended.attempt} attempts, not {attempts}")
+    return dict(ended.result or {})

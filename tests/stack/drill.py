@@ -174,13 +174,13 @@ class Drill:
             self.digits.check(project)
         with step("down, and up: everything is there again"):
             with project.client() as client:
-                before = client.get_model(MODEL)
+                before = client.models.get(MODEL)
             project.compose("down")
             project.up()
             wait_until(project.ready, "/readyz")
             with project.client() as client:
-                require(client.get_model(MODEL) == before, "the model is not what it was")
-                require(client.get_dataset(self.dataset)["state"] == "ready", "the dataset is lost")
+                require(client.models.get(MODEL) == before, "the model is not what it was")
+                require(client.datasets.get(self.dataset).state == "ready", "the dataset is lost")
             self.digits.check(project)
 
     def take_down(self) -> None:
@@ -196,7 +196,7 @@ class Drill:
         return httpx.get(self.project.url + path, headers=headers, trust_env=False, timeout=10).status_code
 
     def _classifies(self) -> bool:
-        from cli.errors import ApiError, Unreachable
+        from fovea_client import ApiError, Unreachable
 
         try:
             return bool(self.digits.classify(self.project))
@@ -205,23 +205,21 @@ class Drill:
 
     def _ended(self, job: str) -> int:
         """Attempts of a job that must succeed, in however many."""
-        from cli.client import is_over
 
         def over() -> bool:
             with self.project.client() as client:
-                return is_over(client.get_job(job))
+                return client.jobs.get(job).is_over
 
         wait_until(over, f"the end of {job}", 180)
         with self.project.client() as client:
-            found = client.get_job(job)
-        require(found["state"] == "succeeded", f"job {job} ended as {found['state']}: {found['error']}")
-        return int(found["attempt"])
+            found = client.jobs.get(job)
+        require(found.state == "succeeded", f"job {job} ended as {found.state}: {found.error}")
+        return found.attempt
 
     def _refuses_to_fetch(self) -> None:
-        from cli.client import is_over
-
         with self.project.client() as client:
-            job = client.publish("imagenet", {"architecture": "mobilenet_v2", "weights": "imagenet"})["id"]
-            wait_until(lambda: is_over(client.get_job(job)), "the job to end", 60)
-            ended = client.get_job(job)
-        require(ended["state"] == "failed" and ended["error"]["code"] == "weights_not_found", f"{ended}")
+            job = client.models.publish("imagenet", architecture="mobilenet_v2", weights="imagenet")
+            wait_until(lambda: job.refresh().is_over, "the job to end", 60)
+            ended = job.refresh()
+        error = ended.error or {}
+        require(ended.state == "failed" and error.get("code") == "weights_not_found", f"{ended}")

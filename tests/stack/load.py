@@ -10,7 +10,7 @@ from digits import Digits
 from log import require
 from project import Project, wait_until
 
-from cli.errors import ApiError, Unreachable
+from fovea_client import ApiError, Fovea, Unreachable
 
 CLASSES = 10
 # What a client may be told while parts are being taken away; anything else is a fault.
@@ -40,7 +40,7 @@ class Load:
         self._images = {path.name: path.read_bytes() for path in self.digits.unseen}
         with self.project.client() as client:
             for name, image in self._images.items():
-                self._answers.compare(name, client.classify(image, self.model, top_k=CLASSES))
+                self._compare(client, name, image)
         self._thread = threading.Thread(target=self._send)
         self._thread.start()
         return self
@@ -72,14 +72,17 @@ class Load:
             f"longest time without an answer {self.longest_gap_s:.1f} s"
         )
 
+    def _compare(self, client: Fovea, name: str, image: bytes) -> str:
+        found = client.classify(image, model=self.model, top_k=CLASSES)
+        return self._answers.compare(name, {"version": found.version, "predictions": [found.to_dict()]})
+
     def _send(self) -> None:
         answered = time.monotonic()
         with self.project.client(10.0) as client:
             while not self._stop.is_set():
                 for name, image in self._images.items():
                     try:
-                        answer = client.classify(image, self.model, top_k=CLASSES)
-                        self.outcomes[self._answers.compare(name, answer)] += 1
+                        self.outcomes[self._compare(client, name, image)] += 1
                         self.longest_gap_s = max(self.longest_gap_s, time.monotonic() - answered)
                         answered = time.monotonic()
                     except ApiError as error:

@@ -11,8 +11,7 @@ from typing import Any
 
 from log import StepFailed
 
-from cli.client import ApiClient
-from cli.errors import ApiError, Unreachable
+from fovea_client import ApiError, Fovea, Unreachable
 
 Json = dict[str, Any]
 
@@ -28,8 +27,9 @@ class Project:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self, timeout_s: float = 40.0) -> ApiClient:
-        return ApiClient(self.url, (self.folder / "secrets/admin_key").read_text().strip(), timeout_s)
+    def client(self, timeout_s: float = 40.0) -> Fovea:
+        key = (self.folder / "secrets/admin_key").read_text().strip()
+        return Fovea(self.url, key, timeout_s=timeout_s, patience_s=0)
 
     def run(self, *command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -73,12 +73,12 @@ class Project:
 
     def workers(self, role: str) -> int:
         with self.client() as client:
-            return sum(worker["worker"].startswith(f"{role}@") for worker in client.readiness()["workers"])
+            return sum(worker.worker.startswith(f"{role}@") for worker in client.readiness().workers)
 
     def ready(self) -> bool:
         with self.client(5.0) as client:
             try:
-                return bool(client.readiness()["status"] == "ready")
+                return client.readiness().is_ready
             except (Unreachable, ApiError):
                 return False
 

@@ -16,8 +16,7 @@ def check_grpc(project: Project, digit: Path) -> None:
     """With a key the digit is named, as it is by HTTP; without one nothing is. Raises StepFailed."""
     key = (project.folder / "secrets/admin_key").read_text().strip()
     with project.client() as client:
-        answer = client.classify(digit.read_bytes(), MODEL, top_k=1)
-    expected = answer["predictions"][0]["classes"][0]["label"]
+        expected = client.classify(digit, model=MODEL, top_k=1).label
     with grpc.insecure_channel(f"127.0.0.1:{project.environment['FOVEA_GRPC_PORT']}") as channel:
         infer = channel.unary_unary(
             INFER,

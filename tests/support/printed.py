@@ -84,8 +84,17 @@ class Playground:
 
     def run(self, command: Printed, timeout_s: float = 120) -> str:
         """What it printed. Fails unless it ends with 0, and where the gateway answers with a problem."""
+        lines = "\n".join([*command.exports, self._as_typed(command.text)])
+        return self._run(command.text, ["sh", "-euc", lines], timeout_s)
+
+    def run_python(self, program: str, timeout_s: float = 120) -> str:
+        """What it printed. Fails unless it ends with 0; a warning is an error."""
+        command = [sys.executable, "-W", "error", "-c", self._as_typed(program)]
+        return self._run(program, command, timeout_s)
+
+    def _run(self, printed: str, command: list[str], timeout_s: float) -> str:
         done = subprocess.run(
-            ["sh", "-euc", "\n".join([*command.exports, self._as_typed(command.text)])],
+            command,
             cwd=self.folder,
             env={
                 **os.environ,
@@ -100,7 +109,7 @@ class Playground:
             timeout=timeout_s,
             check=False,
         )
-        said = f"{command.text}\n{done.stdout}\n{done.stderr}"
+        said = f"{printed}\n{done.stdout}\n{done.stderr}"
         assert done.returncode == 0, said
         assert not _is_problem(done.stdout), said
         return done.stdout

@@ -16,7 +16,7 @@ import httpx
 from support.colours import LABELS, NONE, make_colour_artifact
 from support.redis import RedisServer
 
-from cli.client import ApiClient
+from fovea_client import Fovea
 from models.artifact import read_manifest
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
@@ -147,8 +147,9 @@ class Stack:
                 model, artifact=artifact, manifest=read_manifest(folder).to_dict(), size_bytes=1
             )
 
-    def client(self) -> ApiClient:
-        return ApiClient(self.url)
+    def client(self) -> Fovea:
+        """It repeats nothing: what a test asks for it asks for once."""
+        return Fovea(self.url, patience_s=0)
 
     @contextmanager
     def registry(self) -> Iterator[ModelRegistry]:

@@ -5,7 +5,7 @@ know, and every field added after the first release has a default. A snapshot te
 clients ask for by JSON is validated by the same models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
@@ -24,8 +24,11 @@ from pydantic import (
 from models.artifact import PrecisionChoice
 from models.dataset.builtin import DIGITS
 from models.training.recipe import PresetName, Recipe, RecipeChoice, RecipeOverrides, resolve_recipe, whole
+from models.uploaded.kind import FileKind
+from models.uploaded.view import PreprocessingFields
 from models.validation import BRANCH
 from storage.reference import MODEL_NAME
+from workers.contract.evaluations import EVALUATED_CHUNK_IMAGES
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
 from workers.contract.results import CHUNK_IMAGES
@@ -36,6 +39,8 @@ WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 Variant = Literal["int8", "fp16"]
 
 LONGEST_PREFIX = 1024
+MOST_EVALUATED = 8
+SplitChoice = Literal["unseen", "train", "validation", "test", "all"]
 
 
 class JobRequest(BaseModel):
@@ -223,23 +228,109 @@ class PublishOptions(BaseModel):
     )
 
 
+def _named_or(form: str, name: str) -> Callable[[object], str | None]:
+    """Tells apart what is written by a name and what is written out, a list or an object."""
+
+    def branch(value: object) -> str | None:
+        if isinstance(value, list | tuple | dict | BaseModel):
+            return f"{BRANCH}{form}"
+        return f"{BRANCH}{name}" if value == name else None
+
+    return branch
+
+
+LabelsChoice = Annotated[
+    Annotated[Literal["imagenet"], Tag(f"{BRANCH}imagenet")] | Annotated[tuple[str, ...], Tag(f"{BRANCH}list")],
+    Discriminator(
+        _named_or("list", "imagenet"),
+        custom_error_type="labels",
+        custom_error_message="Input should be a list of names, or 'imagenet'",
+    ),
+]
+PreprocessingChoice = Annotated[
+    Annotated[Literal["imagenet"], Tag(f"{BRANCH}imagenet")]
+    | Annotated[PreprocessingFields, Tag(f"{BRANCH}object")],
+    Discriminator(
+        _named_or("object", "imagenet"),
+        custom_error_type="preprocessing",
+        custom_error_message="Input should be an object of fields, or 'imagenet'",
+    ),
+]
+
+
+class FileFacts(BaseModel):
+    """What a model file needs to be served and may not hold; of an ONNX file of Fovea's own nothing is needed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: LabelsChoice | None = Field(
+        None,
+        description="The classes' names in the order of the outputs, or `imagenet`. Needed where the file's "
+        "metadata has none.",
+    )
+    preprocessing: PreprocessingChoice | None = Field(
+        None,
+        description="How pictures become the network's input, or `imagenet` for torchvision's usual way. Needed "
+        "of an ONNX file whose metadata does not say it; of a checkpoint the architecture's own where left out.",
+    )
+    output: str | None = Field(
+        None, min_length=1, max_length=200, description="The ONNX output that classifies, where there are several."
+    )
+    values: Literal["logits", "probabilities"] | None = Field(
+        None, description="What that output gives; told by the graph's last node, else by its values."
+    )
+    licence: str | None = Field(None, min_length=1, max_length=200, description="For the card.")
+    trained_on: str | None = Field(None, min_length=1, max_length=200, description="For the card.")
+
+
+class UploadOptions(FileFacts):
+    """A model file of one's own to a served version."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "labels": ["cat", "dog"],
+                "preprocessing": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+                "promote": "always",
+            }
+        },
+    )
+
+    architecture: str | None = Field(
+        None, min_length=1, description="A name from /v1/architectures: needed of a checkpoint, and of that alone."
+    )
+    architecture_params: dict[str, Any] = Field(
+        default_factory=dict, description="What that architecture takes, as in a fine-tune."
+    )
+    promote: Literal["never", "if_better", "always"] = Field(
+        "always", description="Whether `production` moves to it; `if_better`: if there is none yet."
+    )
+
+
+class UploadedFile(FileFacts):
+    """A model file among the blobs, under `key`, with what its sender says of it."""
+
+    key: str
+    name: str
+    kind: FileKind
+    sha256: str
+    size_bytes: int
+
+
 class PublishRequest(PublishOptions, JobRequest):
-    """`PublishOptions` with the model that the call names."""
+    """`PublishOptions` with the model that the call names; of a file, `upload` instead of weights."""
 
     model: str
-
-
-def _branch(value: object) -> str | None:
-    if isinstance(value, list | tuple):
-        return f"{BRANCH}list"
-    return f"{BRANCH}auto" if value == "auto" else None
+    upload: UploadedFile | None = None
 
 
 VariantsChoice = Annotated[
     Annotated[Literal["auto"], Tag(f"{BRANCH}auto")]
     | Annotated[tuple[Variant, ...], Field(min_length=1), Tag(f"{BRANCH}list")],
     Discriminator(
-        _branch,
+        _named_or("list", "auto"),
         custom_error_type="precisions",
         custom_error_message="Input should be 'auto' or a list of 'int8' and 'fp16'",
     ),
@@ -270,6 +361,65 @@ class VariantsRequest(VariantsOptions, JobRequest):
 
     model: str
     version: int
+
+
+class EvaluateOptions(BaseModel):
+    """How good versions are on a dataset's labelled images, and whether one is better than another."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "models": ["ants-bees@candidate", "ants-bees@production"],
+                "dataset": "ds_01J9Z3NDEKTSV4RRFFQ69G5FAV",
+            }
+        },
+    )
+
+    models: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = Field(
+        min_length=1,
+        max_length=MOST_EVALUATED,
+        description="Model references; each stands for the version that it names now. Two or more are compared.",
+    )
+    dataset: str = Field(
+        min_length=1,
+        description="A dataset's id, or `builtin:digits`. Its labels are those of a version by name.",
+    )
+    split: SplitChoice = Field(
+        "unseen",
+        description="Which of its images: `unseen`, those that none of the versions is known to have learnt from; "
+        "`train`, `validation` or `test` of a dataset that has these; or `all`.",
+    )
+    precision: PrecisionChoice = Field(
+        "auto",
+        description="`auto`: the fastest that the worker may serve, as classifying does. Or one that each version "
+        "has.",
+    )
+
+
+class EvaluatedVersion(BaseModel):
+    """A version, and the reference that named it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    version: int
+    reference: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}:{self.version}"
+
+
+class EvaluateRequest(JobRequest):
+    """`EvaluateOptions` with the versions that its references named; `chunk` images are in a file of answers."""
+
+    models: tuple[EvaluatedVersion, ...]
+    dataset: str
+    split: SplitChoice = "unseen"
+    precision: str = Field("", description="Empty where the worker chooses.")
+    chunk: int = Field(EVALUATED_CHUNK_IMAGES, ge=1)
 
 
 class JobResult(BaseModel):
@@ -373,6 +523,56 @@ class VariantsResult(JobResult):
     seconds: dict[str, float]
 
 
+class EvaluatedScore(JobResult):
+    """How good one version is, in a few numbers; `/v1/evaluations/{id}` has the others."""
+
+    model: str
+    version: int
+    reference: str
+    precision: str
+    provider: str
+    images: int = Field(description="How many are behind the numbers: those whose class the version knows.")
+    accuracy: float
+    accuracy_interval: tuple[float, float] = Field(description="Wilson's, with a confidence of 95 %.")
+    top5_accuracy: float | None = Field(description="Null with five classes or fewer.")
+    macro_f1: float
+    loss: float = Field(description="The mean negative log-likelihood, in nats.")
+    brier: float = Field(description="The mean Brier score over all classes, 0 to 2.")
+    calibration_error: float
+    unknown_images: int = Field(description="How many have a class that the version does not know: not counted.")
+    seen_share: float | None = Field(
+        description="The share of the images that it is known to have learnt from; null where that is not known."
+    )
+
+
+class ComparedPair(JobResult):
+    """Two versions on the images that both can be measured by."""
+
+    first: str
+    second: str
+    images: int
+    only_first: int = Field(description="How many images the first alone gets right.")
+    only_second: int
+    difference: float | None = Field(description="Accuracy of the first less that of the second; null: no images.")
+    difference_interval: tuple[float, float] | None = Field(description="Newcombe's for pairs, at 95 %.")
+    p_value: float | None = Field(description="Of McNemar's exact test.")
+    adjusted_p_value: float | None = Field(description="After Holm's correction for all pairs.")
+    conclusion: str
+
+
+class EvaluateResult(JobResult):
+    """The numbers in short. All of them are under `/v1/evaluations/{id}`, a line for each image under
+    `/v1/jobs/{id}/results`."""
+
+    dataset: str
+    split: SplitChoice
+    images: int = Field(description="How many were measured, of the dataset's or its split.")
+    versions: tuple[EvaluatedScore, ...]
+    comparisons: tuple[ComparedPair, ...] = ()
+    differing_images: int = Field(0, description="On how many of them not all versions gave the same answer.")
+    warnings: tuple[str, ...] = ()
+
+
 REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.CLASSIFY: ClassifyRequest,
     JobKind.CLASSIFY_MANY: ClassifyManyRequest,
@@ -380,6 +580,7 @@ REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.FINETUNE: FinetuneRequest,
     JobKind.PUBLISH: PublishRequest,
     JobKind.VARIANTS: VariantsRequest,
+    JobKind.EVALUATE: EvaluateRequest,
 }
 RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.CLASSIFY: ClassifyResult,
@@ -388,6 +589,7 @@ RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.FINETUNE: FinetuneResult,
     JobKind.PUBLISH: PublishResult,
     JobKind.VARIANTS: VariantsResult,
+    JobKind.EVALUATE: EvaluateResult,
 }
 Request = TypeVar("Request", bound=JobRequest)
 

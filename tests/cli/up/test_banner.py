@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.up.banner import Banner, curl_lines, summary
+from fovea_client import Prediction, ScoredClass
 
 URL = "http://127.0.0.1:8000"
 
@@ -52,6 +53,5 @@ def test_a_key_is_shown_once_and_used_by_every_line(tmp_path: Path) -> None:
 
 
 def test_a_classification_fits_into_a_line() -> None:
-    classes = [{"label": "7", "probability": 0.9991}, {"label": "9", "probability": 0.0007}]
-    answer = {"model": "digits", "version": 1, "predictions": [{"classes": classes}]}
-    assert summary(answer) == "digits version 1: 7 99.9 %, 9 0.1 %"
+    classes = (ScoredClass(7, "7", 0.9991), ScoredClass(9, "9", 0.0007))
+    assert summary(Prediction(None, classes, model="digits", version=1)) == "digits version 1: 7 99.9 %, 9 0.1 %"

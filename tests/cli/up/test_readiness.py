@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.client import ApiClient
+from cli.connection import connect
 from cli.errors import StartFailed
 from cli.up.address import claim_port, local_url
 from cli.up.readiness import await_ready
@@ -13,7 +13,7 @@ def test_the_wait_for_a_fovea_that_ended_ends_with_its_reason() -> None:
         raise StartFailed("the Fovea started for this ended")
 
     with (
-        ApiClient(local_url("127.0.0.1", claim_port("127.0.0.1", 0))) as client,
+        connect(local_url("127.0.0.1", claim_port("127.0.0.1", 0))) as client,
         pytest.raises(StartFailed, match="started for this ended"),
     ):
         await_ready(client, require_alive)
@@ -22,7 +22,7 @@ def test_the_wait_for_a_fovea_that_ended_ends_with_its_reason() -> None:
 def test_the_wait_has_an_end_that_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cli.up.readiness.START_S", 0.0)
     with (
-        ApiClient(local_url("127.0.0.1", claim_port("127.0.0.1", 0))) as client,
+        connect(local_url("127.0.0.1", claim_port("127.0.0.1", 0))) as client,
         pytest.raises(StartFailed, match="not ready after 0 s: gateway"),
     ):
         await_ready(client, lambda: None)

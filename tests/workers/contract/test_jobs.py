@@ -17,6 +17,12 @@ from workers.contract.jobs import (
     ClassifyManyResult,
     ClassifyRequest,
     ClassifyResult,
+    ComparedPair,
+    EvaluatedScore,
+    EvaluatedVersion,
+    EvaluateOptions,
+    EvaluateRequest,
+    EvaluateResult,
     FinetuneRequest,
     FinetuneResult,
     IngestRequest,
@@ -27,6 +33,7 @@ from workers.contract.jobs import (
     PublishRequest,
     PublishResult,
     StrategyResult,
+    UploadOptions,
     ValidationOptions,
     VariantsRequest,
     VariantsResult,
@@ -101,6 +108,22 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
         VariantsRequest(model="m", version=2, dataset="ds_1", precisions=("int8", "fp16")),
         {"model": "m", "version": 2, "dataset": "ds_1", "precisions": ["int8", "fp16"]},
     ),
+    JobKind.EVALUATE: (
+        EvaluateRequest(
+            models=(EvaluatedVersion(model="m", version=2, reference="m@production"),),
+            dataset="ds_1",
+            split="test",
+            precision="int8",
+            chunk=64,
+        ),
+        {
+            "models": [{"model": "m", "version": 2, "reference": "m@production"}],
+            "dataset": "ds_1",
+            "split": "test",
+            "precision": "int8",
+            "chunk": 64,
+        },
+    ),
     JobKind.PUBLISH: (
         PublishRequest(model="m", architecture="convnet", architecture_params={"pattern": "INPUT -> FC"}),
         {
@@ -109,8 +132,30 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "architecture_params": {"pattern": "INPUT -> FC"},
             "weights": "imagenet",
             "promote": "always",
+            "upload": None,
         },
     ),
+}
+UPLOAD: dict[str, Any] = {
+    "key": "jobs/job_1/upload",
+    "name": "theirs.onnx",
+    "kind": "onnx",
+    "sha256": "0f" * 32,
+    "size_bytes": 12,
+    "labels": ["ant", "bee"],
+    "preprocessing": {
+        "height": None,
+        "width": None,
+        "resize": None,
+        "fit": "squash",
+        "interpolation": None,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+    },
+    "output": None,
+    "values": "logits",
+    "licence": "MIT",
+    "trained_on": None,
 }
 RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
     JobKind.INGEST: (
@@ -201,6 +246,88 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "seconds": {"trying": 9.5},
         },
     ),
+    JobKind.EVALUATE: (
+        EvaluateResult(
+            dataset="ds_1",
+            split="unseen",
+            images=90,
+            versions=(
+                EvaluatedScore(
+                    model="m",
+                    version=2,
+                    reference="m@production",
+                    precision="int8",
+                    provider="CPUExecutionProvider",
+                    images=80,
+                    accuracy=0.9,
+                    accuracy_interval=(0.8, 0.95),
+                    top5_accuracy=None,
+                    macro_f1=0.89,
+                    loss=0.3,
+                    brier=0.15,
+                    calibration_error=0.02,
+                    unknown_images=10,
+                    seen_share=None,
+                ),
+            ),
+            comparisons=(
+                ComparedPair(
+                    first="m:2",
+                    second="m:1",
+                    images=80,
+                    only_first=9,
+                    only_second=1,
+                    difference=0.1,
+                    difference_interval=(0.02, 0.18),
+                    p_value=0.0215,
+                    adjusted_p_value=0.0215,
+                    conclusion="m:2 is right more often.",
+                ),
+            ),
+            differing_images=12,
+            warnings=("m:2 has no class named wasps.",),
+        ),
+        {
+            "dataset": "ds_1",
+            "split": "unseen",
+            "images": 90,
+            "versions": [
+                {
+                    "model": "m",
+                    "version": 2,
+                    "reference": "m@production",
+                    "precision": "int8",
+                    "provider": "CPUExecutionProvider",
+                    "images": 80,
+                    "accuracy": 0.9,
+                    "accuracy_interval": [0.8, 0.95],
+                    "top5_accuracy": None,
+                    "macro_f1": 0.89,
+                    "loss": 0.3,
+                    "brier": 0.15,
+                    "calibration_error": 0.02,
+                    "unknown_images": 10,
+                    "seen_share": None,
+                }
+            ],
+            "comparisons": [
+                {
+                    "first": "m:2",
+                    "second": "m:1",
+                    "images": 80,
+                    "only_first": 9,
+                    "only_second": 1,
+                    "difference": 0.1,
+                    "difference_interval": [0.02, 0.18],
+                    "p_value": 0.0215,
+                    "adjusted_p_value": 0.0215,
+                    "conclusion": "m:2 is right more often.",
+                }
+            ],
+            "differing_images": 12,
+            "warnings": ["m:2 has no class named wasps."],
+        },
+    ),
     JobKind.PUBLISH: (
         PublishResult(model="m", version=1, metrics={"published": {}}, promoted=False, seconds={"exporting": 2.0}),
         {
@@ -264,6 +391,44 @@ def test_rows_of_the_first_release_are_still_read(kind: JobKind, row: dict[str, 
     assert {name: request.model_dump(mode="json")[name] for name in row if name not in ("prefix", "labels")} == {
         name: value for name, value in row.items() if name not in ("prefix", "labels")
     }
+
+
+@pytest.mark.parametrize("labels", [["ant", "bee"], "imagenet", None])
+@pytest.mark.parametrize("preprocessing", [UPLOAD["preprocessing"], "imagenet", None])
+def test_a_model_file_survives_its_row(labels: object, preprocessing: object) -> None:
+    row = {
+        "model": "m",
+        "architecture": "onnx",
+        "architecture_params": {},
+        "weights": "uploaded",
+        "promote": "always",
+        "upload": {**UPLOAD, "labels": labels, "preprocessing": preprocessing},
+    }
+    request = read_request(PublishRequest, {**row, "upload": {**row["upload"], "added_later": 1}})
+    assert json.loads(json.dumps(request.model_dump(mode="json"))) == row
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("labels", ["a", 3], "labels.1"),
+        ("labels", "imagenet-21k", "labels"),
+        ("labels", 3, "labels"),
+        ("preprocessing", "torchvision", "preprocessing"),
+        ("preprocessing", {"height": "224"}, "preprocessing.height"),
+        ("preprocessing", {"mean": [0.5]}, "preprocessing.mean.1"),
+        ("preprocessing", {"std": [0.5, 0.5, "x"]}, "preprocessing.std.2"),
+        ("preprocessing", {"size": 224}, "preprocessing.size"),
+        ("preprocessing", {"fit": "stretch"}, "preprocessing.fit"),
+        ("values", "softmax", "values"),
+        ("promote", "maybe", "promote"),
+        ("weights", "imagenet", "weights"),
+    ],
+)
+def test_a_wrong_option_of_a_model_file_is_named(field: str, value: object, named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        UploadOptions.model_validate({field: value})
+    assert invalid_fields(caught.value.errors(), UploadOptions).faults[0].field == named
 
 
 def test_three_fields_are_enough_for_a_fine_tune() -> None:
@@ -355,3 +520,23 @@ def test_overrides_of_the_built_in_digits_start_from_their_own_recipe() -> None:
     digits = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5", "recipe": {"epochs": 5}}
     recipe = FinetuneRequest.model_validate(digits).resolved_recipe()
     assert (recipe.epochs, recipe.augmentation.mirror) == (5, False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("models", [], "models"),
+        ("models", ["m"] * 9, "models"),
+        ("models", "m", "models"),
+        ("models", ["m", ""], "models.1"),
+        ("models", ["m", 3], "models.1"),
+        ("dataset", "", "dataset"),
+        ("split", "val", "split"),
+        ("precision", "int4", "precision"),
+        ("model", "m", "model"),
+    ],
+)
+def test_a_wrong_field_of_an_evaluation_is_named(field: str, value: object, named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EvaluateOptions.model_validate({"models": ["m"], "dataset": "ds_1", field: value})
+    assert [fault.field for fault in invalid_fields(caught.value.errors(), EvaluateOptions).faults] == [named]

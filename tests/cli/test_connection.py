@@ -1,4 +1,4 @@
-"""The client against a real gateway (with its Redis and database, but no worker), and against what is none."""
+"""Commands against a real gateway (with its Redis and database, but no worker), and against what is none."""
 
 import http.server
 import os
@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +16,13 @@ import pytest
 from support.served import served
 from support.stack import Stack
 
-from cli.client import ApiClient, media_type_of
-from cli.errors import ApiError, Unreachable
+from cli.connection import connect
 from cli.up.address import claim_port, local_url
 from cli.up.data_folder import claim_data_folder
 from cli.up.launch import UpOptions, child_environment, children, database_child, plan_brokers
 from cli.up.readiness import parts_not_ready, read_readiness, working_children
 from cli.up.starter import REQUEST
+from fovea_client import Fovea, Unreachable
 
 
 @pytest.fixture(scope="module")
@@ -54,96 +53,52 @@ def url() -> Iterator[str]:
 
 def _await_gateway(url: str) -> None:
     deadline = time.monotonic() + 60
-    with ApiClient(url) as client:
+    with connect(url) as client:
         while working_children(read_readiness(client)) != ("gateway",):
             assert time.monotonic() < deadline, "the gateway did not start"
             time.sleep(0.1)
 
 
 @pytest.fixture
-def client(url: str) -> Iterator[ApiClient]:
-    with ApiClient(url) as client:
+def client(url: str) -> Iterator[Fovea]:
+    with connect(url) as client:
         yield client
 
 
-def test_readiness_says_what_is_awaited(client: ApiClient) -> None:
+def test_readiness_says_what_is_awaited(client: Fovea) -> None:
     answer = client.readiness()
-    assert answer["database"]["ok"]
-    assert answer["broker"]["ok"]
+    assert answer.database.ok
+    assert answer.broker.ok
     assert parts_not_ready(answer) == ("inference", "training")
-
-
-def test_an_error_answer_carries_code_status_detail_and_request(client: ApiClient) -> None:
-    with pytest.raises(ApiError) as refused:
-        client.get_model("nothing")
-    error = refused.value
-    assert (error.code, error.status) == ("unknown_model", 404)
-    assert "nothing" in error.detail
-    assert error.request_id
-    assert error.request_id in str(error)
-
-
-def test_a_fine_tune_is_asked_for_once_with_one_key(client: ApiClient) -> None:
-    first = client.finetune(REQUEST, "a-key")
-    assert client.finetune(REQUEST, "a-key")["id"] == first["id"]
-    assert client.get_job(first["id"])["request"]["architecture"] == "lenet5"
-    with pytest.raises(ApiError, match="conflict"):
-        client.finetune({**REQUEST, "seed": 1}, "a-key")
-
-
-def test_a_job_is_followed_to_its_end(client: ApiClient) -> None:
-    job = client.finetune(REQUEST)["id"]
-    states: list[str] = []
-    followed = threading.Event()
-
-    def follow() -> None:
-        for seen in client.follow_job(job, poll_s=0.1):
-            states.append(seen["state"])
-            followed.set()
-
-    follower = threading.Thread(target=follow)
-    follower.start()
-    assert followed.wait(20)
-    assert client.cancel_job(job)["state"] == "cancelled"
-    follower.join(timeout=20)
-    assert not follower.is_alive()
-    assert states == ["queued", "cancelled"]
-
-
-def test_a_list_goes_on_over_all_its_pages(client: ApiClient) -> None:
-    made = [client.finetune(REQUEST)["id"] for _ in range(5)]
-    listed = [job["id"] for job in client.list_jobs(state="queued", kind="finetune", page_size=2)]
-    assert listed[:5] == made[::-1]
-    assert len(listed) == len(set(listed))
 
 
 def test_no_proxy_of_the_environment_comes_between(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
-    with ApiClient(url) as client:
+    with connect(url) as client:
         assert parts_not_ready(client.readiness()) == ("inference", "training")
 
 
 def test_the_url_of_the_environment_is_used(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOVEA_URL", url + "/")
-    with ApiClient() as client:
+    with connect() as client:
         assert client.url == url
 
 
-def test_where_nothing_answers_the_way_out_is_named() -> None:
-    with (
-        ApiClient(f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}") as client,
-        pytest.raises(Unreachable) as failure,
-    ):
-        list(client.list_models())
-    assert str(failure.value) == f"No Fovea answers at {client.url}; start one with `make run` or `fovea up`"
+def test_where_nothing_answers_the_way_out_is_named_at_once() -> None:
+    nowhere = f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}"
+    ended = run_cli("models", "list", url=nowhere)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"fovea: No Fovea answers at {nowhere}; start one with `make run` or `fovea up`\n"
+    with connect(nowhere) as client, pytest.raises(Unreachable):
+        list(client.models.list())
 
 
 @pytest.mark.parametrize("url", ["", "fovea.example", "ftp://fovea.example", "http://", "http://[::1"])
 def test_what_is_no_url_is_said_to_be_none(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOVEA_URL", url or "nonsense")
     with pytest.raises(Unreachable, match="is not a URL"):
-        ApiClient(url)
+        connect(url)
 
 
 class _Other(http.server.BaseHTTPRequestHandler):
@@ -167,8 +122,8 @@ def other() -> Iterator[str]:
 
 
 def test_another_program_at_the_url_is_recognised(other: str) -> None:
-    with ApiClient(other) as client:
-        for call in (client.readiness, lambda: list(client.list_jobs()), lambda: client.get_model("missing")):
+    with connect(other) as client:
+        for call in (client.readiness, lambda: list(client.jobs.list()), lambda: client.models.get("missing")):
             with pytest.raises(Unreachable, match="is not Fovea"):
                 call()
         assert read_readiness(client) is None
@@ -178,25 +133,10 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with (
-            ApiClient(url, timeout_s=0.3) as client,
+            connect(url, timeout_s=0.3) as client,
             pytest.raises(Unreachable, match="did not answer GET /v1/models"),
         ):
-            list(client.list_models())
-
-
-@pytest.mark.parametrize(
-    ("image", "media_type"),
-    [
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"\x89PNG\r\n\x1a\n", "image/png"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
-        (b"GIF89a", "image/gif"),
-        (b'{"images": []}', "application/octet-stream"),
-        (b"", "application/octet-stream"),
-    ],
-)
-def test_the_media_type_is_that_of_the_bytes(image: bytes, media_type: str) -> None:
-    assert media_type_of(image) == media_type
+            list(client.models.list())
 
 
 def run_cli(*arguments: str, url: str) -> subprocess.CompletedProcess[str]:
@@ -218,8 +158,8 @@ def test_a_command_that_meets_an_error_says_one_line_and_ends_with_1(url: str) -
         assert ended.stderr.count("\n") == 1
 
 
-def test_jobs_are_listed_shown_and_cancelled(url: str, client: ApiClient) -> None:
-    job = client.finetune(REQUEST)["id"]
+def test_jobs_are_listed_shown_and_cancelled(url: str, client: Fovea) -> None:
+    job = client.finetune(**REQUEST).id
     listed = run_cli("jobs", "list", "--limit", "1", url=url).stdout
     assert job in listed
     assert "queued" in listed

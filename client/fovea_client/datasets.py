@@ -1,0 +1,170 @@
+"""`Fovea.datasets`: labelled images, sent and checked."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from fovea_client import calls
+from fovea_client.answer import Json
+from fovea_client.call import as_json
+from fovea_client.errors import DatasetRefused, JobFailed
+from fovea_client.folder import pack
+from fovea_client.image import UNTYPED, shown
+from fovea_client.jobs import Job, job_by
+from fovea_client.operation import Mode, Resource, listing, operation
+from fovea_client.plan import Feed, Plan, compute
+from fovea_client.progress import JobProgress, ShownUpload, UploadProgress
+from fovea_client.records import Dataset, Report
+from fovea_client.request import Body
+from fovea_client.session import Session
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+Progress = bool | Callable[[UploadProgress], object]
+OnFault = Literal["skip", "refuse"]
+Labels = Literal["folders", "none"]
+
+CHUNK = 2**20
+MEDIA_TYPES = {
+    ".zip": "application/zip",
+    ".tar": "application/x-tar",
+    ".tar.gz": "application/gzip",
+    ".tgz": "application/gzip",
+}
+
+
+class Datasets(Resource[Mode]):
+    """Labelled images: sent, listed, deleted."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @operation
+    def create(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        on_fault: OnFault = "skip",
+        labels: Labels = "folders",
+        progress: Progress = False,
+        wait: bool = True,
+    ) -> Plan[Dataset]:
+        """Send a folder or an archive and have it checked; the dataset, ready to be learned from.
+
+        `source` has a folder for each class, or `train/ val/ test/` over such folders, or a manifest
+        (`file,label[,split]`), or, with `labels="none"`, images to be classified, wherever they lie. It may be a
+        zip, tar or tar.gz, also as bytes or an open file. A folder is packed
+        into a temporary archive of its size first (TMPDIR says where). Where the same images are there already,
+        their dataset is returned. `progress`: True shows a bar, a function is called with each `UploadProgress`.
+        Without `wait` it comes back `checking`, with the `job_id`.
+
+        Raises DatasetRefused with its report, JobFailed, OSError, ValueError, ApiError, Unreachable.
+        """
+        name = name or title_of(source)
+        with ExitStack() as to_clean, ShownUpload(name, progress) as progress_shown:
+            archive = yield from compute(lambda: _archive(source, to_clean, progress_shown))
+            call = calls.create_dataset(archive, name, on_fault, _media_type(source), labels)
+            sent = yield from self._session.answer(call.parsed_by(as_json(_accepted)))
+        if not wait or not sent.job_id:
+            return sent
+        return (yield from self._checked(sent, progress))
+
+    @listing
+    def list(self, *, search: str | None = None) -> Feed[Dataset]:
+        """The newest first; `search` is a part of the name or the id."""
+        return (yield from self._session.items(calls.list_datasets(search)))
+
+    @operation
+    def get(self, dataset: str) -> Plan[Dataset]:
+        """One, with its counts. Raises NotFound."""
+        return (yield from self._session.answer(calls.get_dataset(dataset)))
+
+    @operation
+    def report(self, dataset: str) -> Plan[Report]:
+        """What the check found: every fault with file and reason. Raises NotFound, NotReady."""
+        return (yield from self._session.answer(calls.get_report(dataset)))
+
+    @operation
+    def thumbnail(self, dataset: str, sha256: str) -> Plan[bytes]:
+        """A small picture of one sample, as WEBP. Raises NotFound."""
+        return (yield from self._session.answer(calls.get_thumbnail(dataset, sha256)))
+
+    @operation
+    def delete(self, dataset: str) -> Plan[None]:
+        """With its images. Raises NotFound, and InUse while a job uses it."""
+        yield from self._session.answer(calls.delete_dataset(dataset))
+
+    def _checked(self, sent: Dataset, progress: Progress) -> Plan[Dataset]:
+        job = yield from job_by(self._session, calls.get_job(str(sent.job_id)))
+        failure = None
+        try:
+            job = yield from Job.wait.plan(job, _of_check(progress))
+        except JobFailed as error:
+            failure = error
+            job = error.job
+        checked = str((job.result or {}).get("dataset") or sent.id)
+        dataset = yield from self._session.answer(calls.get_dataset(checked))
+        if dataset.state == "refused":
+            report = yield from self._session.answer(calls.get_report(checked))
+            raise DatasetRefused(dataset, report)
+        if failure:
+            raise failure
+        return dataset
+
+
+def title_of(source: Source) -> str:
+    """The folder's or archive's name without its suffix."""
+    if isinstance(source, bytes):
+        return "dataset"
+    given = getattr(source, "name", None) if hasattr(source, "read") else source
+    name = Path(given).resolve().name if isinstance(given, str | os.PathLike) else ""
+    suffix = _suffix(name)
+    return shown(name[: -len(suffix)] if suffix and name != suffix else name or "dataset")
+
+
+def _of_check(progress: Progress) -> JobProgress:
+    if isinstance(progress, bool):
+        return progress
+    return lambda job: progress(
+        UploadProgress("checking", job.progress.get("done") or 0, job.progress.get("total"))
+    )
+
+
+def _accepted(found: Json) -> Dataset:
+    return Dataset.read(found, job_id=(found.get("job") or {}).get("id"))
+
+
+def _archive(source: Source, to_clean: ExitStack, upload: ShownUpload) -> bytes | Body:
+    """What is sent. Raises OSError, ValueError."""
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        return source.read()
+    path = Path(source)
+    if path.is_dir():
+        temporary = to_clean.enter_context(tempfile.TemporaryDirectory(prefix="fovea-dataset-"))
+        packed = Path(temporary) / "dataset.tar"
+        pack(path, packed, lambda done, total: upload.show("packing", done, total))
+        path = packed
+    return Body(size := path.stat().st_size, lambda: _pieces(path, size, upload))
+
+
+def _pieces(path: Path, size: int, upload: ShownUpload) -> Iterator[bytes]:
+    done = 0
+    with path.open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece
+            done += len(piece)
+            upload.show("sending", done, size)
+
+
+def _media_type(source: Source) -> str:
+    name = str(source) if isinstance(source, str | os.PathLike) else ""
+    return MEDIA_TYPES.get(_suffix(name), UNTYPED)
+
+
+def _suffix(name: str) -> str:
+    return next((suffix for suffix in MEDIA_TYPES if name.lower().endswith(suffix)), "")

@@ -1,0 +1,255 @@
+"""The answers that are facts alone: models, versions, datasets, architectures, who did what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from fovea_client.record import MOMENT, TUPLE, Record, part, parts
+
+
+@dataclass(frozen=True)
+class Model(Record):
+    """A name that can be called. `versions` is how many there are, `aliases` at which version each alias is."""
+
+    name: str
+    versions: int
+    latest: int | None
+    aliases: Mapping[str, int]
+    created_at: datetime = field(metadata=MOMENT)
+    updated_at: datetime = field(metadata=MOMENT)
+
+    @property
+    def reference(self) -> str:
+        """What `classify` calls it by."""
+        return self.name
+
+
+@dataclass(frozen=True)
+class Version(Record):
+    """One version of a model. `manifest` is there where it was asked for by its number."""
+
+    model: str
+    version: int
+    aliases: tuple[str, ...] = field(metadata=TUPLE)
+    architecture: str
+    labels: tuple[str, ...] = field(repr=False, metadata=TUPLE)
+    metrics: Mapping[str, Any] = field(repr=False)
+    size_bytes: int
+    job_id: str | None
+    created_at: datetime = field(metadata=MOMENT)
+    manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def reference(self) -> str:
+        """What `classify` calls it by."""
+        return f"{self.model}:{self.version}"
+
+
+@dataclass(frozen=True)
+class AliasMove(Record):
+    """One time that an alias was set; `at` is None where an earlier release did, which kept no time."""
+
+    version: int
+    at: datetime | None = field(metadata=MOMENT)
+    rolled_back_at: datetime | None = field(metadata=MOMENT)
+
+
+@dataclass(frozen=True)
+class Alias(Record):
+    """Where an alias is; a rollback goes to version `previous`; `history` has the newest move first."""
+
+    model: str
+    alias: str
+    version: int
+    previous: int | None
+    history: tuple[AliasMove, ...] = field(metadata=parts(AliasMove))
+
+
+@dataclass(frozen=True)
+class Variants(Record):
+    """The `precisions` that a version can be asked for, and the report of each that was tried."""
+
+    model: str
+    version: int
+    precisions: tuple[str, ...] = field(metadata=TUPLE)
+    variants: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """What the check of a dataset found. `refusals` say why it was refused, in sentences.
+
+    `images` are those that can be used, of so many `files`; `width` and `height` have `min` and `max`, in pixels.
+    """
+
+    images: int = 0
+    files: int = 0
+    litter: int = 0
+    formats: Mapping[str, int] = field(default_factory=dict)
+    width: Mapping[str, int] | None = None
+    height: Mapping[str, int] | None = None
+    counts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    faults: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    faults_by_code: Mapping[str, int] = field(default_factory=dict)
+    refusals: tuple[str, ...] = field(default=(), metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class Dataset(Record):
+    """Labelled images. `state` is `checking`, `ready` or `refused`; `job_id` is the job that checks it.
+
+    `counts` (images by label and split) is there where it was asked for by its id, `job_id` where it was just
+    sent.
+    """
+
+    id: str
+    name: str
+    state: str
+    labels: tuple[str, ...] = field(metadata=TUPLE)
+    content_hash: str | None = field(repr=False)
+    size_bytes: int
+    created_at: datetime = field(metadata=MOMENT)
+    counts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    job_id: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class MeasuredVersion(Record):
+    """How good a version is, on the `images` whose class it knows; the other figures are in `raw`.
+
+    `accuracy_interval` is where the accuracy lies with a confidence of 95 %. `unknown_images` are of a class that
+    it does not know. `seen_share` is how much of what was measured it is known to have learnt from, None where
+    that is not known.
+    """
+
+    model: str
+    version: int
+    reference: str
+    precision: str
+    images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float] = field(metadata=TUPLE)
+    top5_accuracy: float | None
+    macro_f1: float
+    loss: float
+    brier: float
+    calibration_error: float
+    unknown_images: int
+    seen_share: float | None
+    classes: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    confusion: Mapping[str, Any] | None = field(default=None, repr=False)
+    confused: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    worst: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class ComparedPair(Record):
+    """Two versions on the same images. `difference` is the first's accuracy less the second's, `adjusted_p_value`
+    that of McNemar's exact test after the correction for all pairs; None where no image measures both."""
+
+    first: str
+    second: str
+    images: int | None
+    only_first: int | None
+    only_second: int | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None = field(metadata=TUPLE)
+    p_value: float | None
+    adjusted_p_value: float | None
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class Evaluation(Record):
+    """What an evaluation found. `warnings` are what a reader of the figures must know."""
+
+    job: str
+    dataset: Mapping[str, Any]
+    split: str
+    images: int
+    created_at: datetime = field(metadata=MOMENT)
+    warnings: tuple[str, ...] = field(metadata=TUPLE)
+    versions: tuple[MeasuredVersion, ...] = field(metadata=parts(MeasuredVersion))
+    comparisons: tuple[ComparedPair, ...] = field(metadata=parts(ComparedPair))
+    differing_images: int
+    differing: tuple[Mapping[str, Any], ...] = field(repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class EvaluatedImage(Record):
+    """What each version answered on an image: `answers` have `label`, `probability`, `of_label` (what the true
+    class got) and `error`."""
+
+    path: str
+    label: str
+    answers: tuple[Mapping[str, Any], ...] = field(metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class Architecture(Record):
+    """A network of the zoo; `layers` is there where it was asked for by name and the table is kept."""
+
+    name: str
+    family: str
+    source: str
+    year: int | None
+    paper: Mapping[str, Any] | None = field(repr=False)
+    input: Mapping[str, Any]
+    totals: Mapping[str, Any]
+    weights: tuple[Mapping[str, Any], ...] = field(repr=False, metadata=TUPLE)
+    layers: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class AuditEntry(Record):
+    """An entry of the audit log: `actor` did `action` to `subject`, which is a `kind`."""
+
+    id: str
+    at: datetime = field(metadata=MOMENT)
+    actor: str
+    actor_name: str | None
+    job_id: str | None
+    action: str
+    kind: str
+    subject: str
+    detail: Mapping[str, Any]
+    request_id: str | None
+    client: str | None
+
+
+@dataclass(frozen=True)
+class Worker(Record):
+    """A live worker, and the execution providers that it really runs; `started_at` in seconds since 1970."""
+
+    worker: str
+    queues: tuple[str, ...] = field(metadata=TUPLE)
+    device: str
+    providers: tuple[str, ...] = field(metadata=TUPLE)
+    slots: int
+    models: tuple[str, ...] = field(metadata=TUPLE)
+    started_at: float
+
+
+@dataclass(frozen=True)
+class Part(Record):
+    """A part of a Fovea, and in which way it is not `ok`."""
+
+    ok: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Readiness(Record):
+    """`status` is `ready`, `starting` or `draining`; `missing` names what is not there."""
+
+    status: str
+    missing: tuple[str, ...] = field(metadata=TUPLE)
+    database: Part = field(metadata=part(Part))
+    broker: Part = field(metadata=part(Part))
+    transit: Part = field(metadata=part(Part))
+    workers: tuple[Worker, ...] = field(metadata=parts(Worker))
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == "ready"
