@@ -236,10 +236,13 @@ class Readiness(BaseModel):
     workers: list[WorkerOut]
 
 
-def _described(text: str | None) -> str | None:
-    if fault := description_fault(text or ""):
+def _described(text: str) -> str:
+    if fault := description_fault(text):
         raise ValueError(fault)
     return text
+
+
+_Description = Annotated[str, Field(max_length=LONGEST_DESCRIPTION), AfterValidator(_described)] | None
 
 
 class ModelPatch(BaseModel):
@@ -251,9 +254,7 @@ class ModelPatch(BaseModel):
         json_schema_extra={"example": {"description": "Ants and bees of our garden.", "tags": ["team:bugs"]}},
     )
 
-    description: Annotated[str | None, AfterValidator(_described)] = Field(
-        None, max_length=LONGEST_DESCRIPTION, description="For people; breaks of lines are kept."
-    )
+    description: _Description = Field(None, description="For people; breaks of lines are kept.")
     tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] | None = Field(
         None, max_length=MOST_TAGS, description="To search by, `GET /v1/models?tag=`; in order, each once."
     )
@@ -263,11 +264,6 @@ Event = Literal["job.succeeded", "job.failed", "job.cancelled"]
 _Events = Annotated[list[Event], Field(max_length=3, description="Which ends of a job are told; empty: all.")]
 _Kinds = Annotated[
     list[JobKind], Field(max_length=len(JobKind), description="Of which kinds of jobs; empty: of all.")
-]
-_Description = Annotated[
-    str | None,
-    AfterValidator(_described),
-    Field(max_length=LONGEST_DESCRIPTION, description="For people."),
 ]
 
 
@@ -282,7 +278,7 @@ class WebhookRequest(BaseModel):
     url: HttpUrl = Field(description="`https`, of a public address unless `FOVEA_WEBHOOK_ALLOW` names it.")
     events: _Events = []
     kinds: _Kinds = []
-    description: _Description = None
+    description: _Description = Field(None, description="For people.")
 
 
 class WebhookPatch(BaseModel):
@@ -292,7 +288,7 @@ class WebhookPatch(BaseModel):
 
     events: _Events | None = None
     kinds: _Kinds | None = None
-    description: _Description = None
+    description: _Description = Field(None, description="For people.")
     enabled: bool | None = Field(None, strict=True, description="Enabled again, it is sent what has waited.")
 
 

@@ -78,14 +78,16 @@ def wait(hooked: Gateways, holds: Any, what: str, timeout_s: float = 20) -> None
 def test_a_webhook_is_made_listed_changed_and_deleted(
     hooked: Gateways, admin: httpx.Client, receiver: Receiver
 ) -> None:
-    answer = admin.post("/v1/webhooks", json={"url": receiver.url, "events": ["job.failed"], "kinds": ["ingest"]})
+    asked = {"url": receiver.url, "events": ["job.failed"], "kinds": ["ingest"], "description": None}
+    answer = admin.post("/v1/webhooks", json=asked)
     webhook = answer.json()
     assert answer.headers["location"] == f"/v1/webhooks/{webhook['id']}"
     assert webhook["secret"].startswith("whsec_")
     shown = {name: value for name, value in webhook.items() if name != "secret"}
     assert admin.get(f"/v1/webhooks/{webhook['id']}").json() == shown
     assert admin.get("/v1/webhooks").json()["items"] == [shown]
-    patched = admin.patch(f"/v1/webhooks/{webhook['id']}", json={"events": None, "enabled": False}).json()
+    patch = {"events": None, "description": None, "enabled": False}
+    patched = admin.patch(f"/v1/webhooks/{webhook['id']}", json=patch).json()
     assert (patched["events"], patched["kinds"], patched["disabled_reason"]) == ([], ["ingest"], None)
     assert patched["disabled_at"] is not None
     assert admin.patch(f"/v1/webhooks/{webhook['id']}", json={"enabled": None}).json()["disabled_at"] is None
