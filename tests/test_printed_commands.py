@@ -53,14 +53,14 @@ QUICK = {
     "curl -H Accept: text/csv http://127.0.0.1:8000/v1/jobs/job_.../results > november.csv": "",
     # docs/teach.md
     "fovea datasets create photos/": "ready",
+    "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
+        r'"kind":"ingest"'
+    ),
     # docs/api.md again, which measures by what was just sent
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/evaluations "
     '-d {"models": ["mine:2", "mine:1"], "dataset": "ds_..."}': r'"kind":"evaluate","state":"queued"',
     "curl http://127.0.0.1:8000/v1/evaluations/job_.../card > card.html": "",
     # docs/teach.md
-    "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
-        r'"kind":"ingest"'
-    ),
     "fovea datasets report ID": "15",
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/finetunes -d { "
     '"model": "mine", "dataset": "ds_...", "architecture": "mobilenet_v2"}': r'"kind":"finetune","state":"queued"',
