@@ -85,7 +85,9 @@ class Models(Resource[Mode]):
 
         A checkpoint needs its `architecture` and `labels`; an ONNX file `labels` and `preprocessing`, unless its
         metadata has them, as a `model.onnx` of Fovea's has. `progress`: True shows a bar, a function is called
-        with each `UploadProgress`. What is wrong with the file the job says. Raises OSError, ApiError, Unreachable.
+        with each `UploadProgress`. What is wrong with the file the job says.
+
+        Raises OSError, ApiError, Unreachable.
         """
         options = given(
             labels=labels if isinstance(labels, str) or labels is None else list(labels),

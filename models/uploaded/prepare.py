@@ -33,6 +33,7 @@ def main() -> None:
     # It says in its errors what it would write to the worker's log as well.
     quiet()
     # Loaded first, for what libraries only reserve is not counted.
+    from models import photographs  # noqa: F401
     from models.uploaded import comparison, graph, wrap  # noqa: F401
 
     path = Path(asked["path"])
@@ -43,7 +44,7 @@ def main() -> None:
         answer = _refusal(ModelFileRefused(NO_MEMORY))
     except ModelError as error:
         answer = _refusal(ModelFileRefused(NO_MEMORY) if "bad allocation" in str(error) else error)
-    answers.write(json.dumps(answer))
+    answers.write(json.dumps(answer, ensure_ascii=False))
     answers.close()
 
 
@@ -106,14 +107,12 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
     facts = {
         "opset": given.opset,
         "ir_version": given.model.ir_version,
-        "producer": " ".join(filter(None, (given.model.producer_name, given.model.producer_version)))[
-            :LONGEST_SHOWN
-        ],
+        "producer": _readable(f"{given.model.producer_name} {given.model.producer_version}".strip()),
         "nodes": sum(given.operators.values()),
         "operators": dict(given.operators.most_common(12)),
         "parameters": given.parameters,
         "input": dataclasses.asdict(given.input),
-        "output": given.output.name[:LONGEST_SHOWN],
+        "output": _readable(given.output.name),
         "values": values,
         "values_told_by": told_by,
         "labels_from": labels_from,
@@ -129,6 +128,11 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
         "parity": parity,
         "facts": facts,
     }
+
+
+def _readable(text: str) -> str:
+    """As it may stand on a card."""
+    return ascii(text)[1:-1][:LONGEST_SHOWN]
 
 
 def _limit(memory_bytes: int, cpu_s: int) -> None:
