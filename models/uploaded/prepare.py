@@ -14,7 +14,7 @@ from typing import Any
 
 from models.decoder import offer_to_oom_killer
 from models.devices import quiet
-from models.errors import ModelError, ModelFileRefused
+from models.errors import ExportMismatch, ModelError, ModelFileRefused
 
 # Room for one network with the file's weights and a copy of it on the way, each as read, as written and as run.
 TIMES_THE_FILE = 8
@@ -64,7 +64,7 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
     from models.uploaded.comparison import answers_of, compare
     from models.uploaded.facts import InputSize, Said, labels_of, preprocessing_of, read_metadata
     from models.uploaded.graph import read_graph
-    from models.uploaded.wrap import wrapped
+    from models.uploaded.wrap import WAYS, wrapped
 
     asked = Said(**said)
     given = read_graph(path, asked.output, asked.values)
@@ -91,17 +91,23 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
         )
     # A calibrated file of Fovea's own: its temperature is between its logits and its probabilities.
     temperature = known.temperature if given.output.name == "logits" else 1.0
-    for features in (True, False):
+    ways = WAYS if given.input.batch is not None else WAYS[::2]
+    for number, way in enumerate(ways, start=1):
         model, outputs = wrapped(
             given,
             view,
             labels,
             probabilities=values == "probabilities" and given.output.logits is None,
             temperature=temperature,
-            features=features,
+            way=way,
         )
         into.write_bytes(serialized(model))
-        parity, shapes = compare(into, answers, images, values, temperature, list(outputs))
+        try:
+            parity, shapes = compare(into, answers, images, values, temperature, list(outputs))
+        except ExportMismatch:
+            if number == len(ways):
+                raise
+            continue
         if all(shapes[name] == (THREE, *sizes) for name, sizes in outputs.items()):
             break
     facts = {
