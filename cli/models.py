@@ -73,9 +73,26 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
 def publish(
     name: Name,
     architecture: Annotated[
-        str, typer.Option("--architecture", "-a", help="As `fovea architectures list` has it.")
-    ],
-    weights: Annotated[str, typer.Option("--weights", "-w", help="Weights of that architecture.")] = "imagenet",
+        str | None,
+        typer.Option("--architecture", "-a", help="As `fovea architectures list` has it; a checkpoint's, too."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="Weights of that architecture; `imagenet` by default.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A model of your own instead: .onnx, .pth, .safetensors."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="The file's classes: a text file with a label a line, or `imagenet`.")
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="`imagenet`, or a JSON object, or @FILE with one; see docs/upload.md.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="The ONNX output that classifies.")] = None,
+    values: Annotated[
+        Literal["logits", "probabilities"] | None, typer.Option(help="What that output gives.")
+    ] = None,
     promote: Annotated[
         Literal["never", "always"], typer.Option(help="Whether `production` moves to it.")
     ] = "always",
@@ -84,13 +101,19 @@ def publish(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a served version of a model from published weights."""
+    """Make a served version of a model from published weights, or from a file of your own."""
     from cli.connection import connect
     from cli.job_progress import watch_job
+    from cli.model_file import facts_of
     from cli.output import print_json_line
 
+    facts = facts_of(file, architecture, weights, labels, preprocessing, output, values)
     with connect(url, key) as client:
-        job = client.models.publish(name, architecture=architecture, weights=weights, promote=promote)
+        if file is None:
+            weights = weights or "imagenet"
+            job = client.models.publish(name, architecture=str(architecture), weights=weights, promote=promote)
+        else:
+            job = client.models.upload(name, file, promote=promote, progress=not as_json, **facts)
         if wait:
             job = watch_job(job, f"publishing {name}", as_json=as_json)
     if not wait and as_json:

@@ -1,8 +1,8 @@
 """Writes the tables of the documentation that repeat the code: `python docs/generate.py [--check]`.
 
 The map of the files in `ARCHITECTURE.md` from the first lines of the modules, the settings in `docs/operations.md`
-from their fields, faults, requests and recipes in `docs/teach.md` from theirs. `--check` writes nothing and fails
-when a page is stale.
+from their fields, faults, requests and recipes in `docs/teach.md` and the options in `docs/upload.md` from theirs.
+`--check` writes nothing and fails when a page is stale.
 """
 
 import ast
@@ -17,12 +17,13 @@ from pydantic import BaseModel
 
 from models.dataset.report import ERRORS, FATAL, FaultCode
 from models.training.recipe import PRESETS, Recipe
+from models.uploaded.view import PreprocessingFields
 from service.settings import GatewaySettings
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs import FinetuneRequest, UploadOptions
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("ARCHITECTURE.md", "docs/operations.md", "docs/teach.md")
+PAGES = ("ARCHITECTURE.md", "docs/operations.md", "docs/teach.md", "docs/upload.md")
 SETTINGS = {"gateway": GatewaySettings, "workers": WorkerSettings}
 
 
@@ -72,6 +73,14 @@ def finetune() -> list[str]:
     return ["| field | default | values | means |", "|---|---|---|---|", *_request_rows(FinetuneRequest)]
 
 
+def upload() -> list[str]:
+    """A table row for each option of a model file, and for each field of its preprocessing."""
+    rows = list(_request_rows(UploadOptions))
+    after = next(i for i, row in enumerate(rows) if row.startswith("| `preprocessing`")) + 1
+    rows[after:after] = _request_rows(PreprocessingFields, "preprocessing.")
+    return ["| field | default | values | means |", "|---|---|---|---|", *rows]
+
+
 def _request_rows(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     schema = model.model_json_schema()["properties"]
     for name, field in model.model_fields.items():
@@ -107,8 +116,14 @@ def _values(schema: Mapping[str, Any]) -> str:
     """The values that a JSON schema takes, for people."""
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
     if "anyOf" in schema:
-        return " or ".join(_values(branch) for branch in schema["anyOf"])
+        return " or ".join(_values(branch) for branch in schema["anyOf"] if branch.get("type") != "null")
+    if "oneOf" in schema and any("const" in branch for branch in schema["oneOf"]):
+        return " or ".join(_values(branch) for branch in schema["oneOf"])
+    if schema.get("type") == "array":
+        return "three numbers" if "prefixItems" in schema else "a list of texts"
     if "exclusiveMaximum" in schema:
         return f"{schema['minimum']:g} to {schema['exclusiveMaximum'] - 1}"
     if "maximum" in schema:
@@ -122,6 +137,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "faults": faults,
     "finetune": finetune,
     "recipe": recipe,
+    "upload": upload,
 }
 
 

@@ -17,9 +17,10 @@ from torch import nn
 
 from models.artifact import software_versions
 from models.errors import ExportFailed
+from models.graph_facts import BATCH, serialized, shape_of
 from models.served import ServedBackbone
 from models.spec import EMBEDDING, OUTPUTS, Preprocessing
-from models.tracing import BATCH, OPSET, serialized, shape_of, trace
+from models.tracing import OPSET, trace
 from system.files import sha256_of, write_whole
 
 # What a graph depends on beside the network: each may write the same network in another way.

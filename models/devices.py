@@ -124,6 +124,16 @@ def open_session(
     return OpenedSession(_load(model, [CPU], intra_threads), CPU, problem)
 
 
+def quiet() -> None:
+    """Have ONNX Runtime write nothing but what ends it."""
+    onnxruntime.set_default_logger_severity(4)
+
+
+def open_bytes(graph: bytes) -> Any:
+    """A session of a small graph, on the CPU. Raises RUNTIME_ERRORS."""
+    return onnxruntime.InferenceSession(graph, providers=[CPU])
+
+
 def runtime_reason(error: Exception, model: Path) -> str:
     """What ONNX Runtime says, without the model's folder and, where CUDA fails, without the name of this host."""
     return re.sub(r"hostname=\S* ?;? ?", "", without_folder(error, model))

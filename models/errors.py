@@ -17,6 +17,9 @@ ModelError
 │   ├── ArtifactNotFound
 │   └── ArtifactCorrupt      a file is missing or its checksum is wrong
 ├── ModelQuarantined         loading it ended processes, again and again
+├── UploadError
+│   ├── ModelFileRefused     a user's model file is none that can be served; the text says how to mend it
+│   └── UploadFactsMissing   labels or preprocessing are missing, or do not fit the file
 ├── InvalidPreprocessing     sizes or values that describe no way to prepare an image
 ├── ExportFailed             torch cannot write the network as one ONNX file
 ├── ExportMismatch           the ONNX graph does not compute what torch computes
@@ -136,6 +139,18 @@ class ModelQuarantined(ModelError):
             f"Loading this version has ended the worker's process again and again ({self.reason}), so it is kept "
             "out for a week: use another version, or give the workers more memory and lift the quarantine."
         )
+
+
+class UploadError(ModelError):
+    """Base of everything about model files that users send."""
+
+
+class ModelFileRefused(UploadError):
+    """The file is none that can be served; the text says what it is, what was expected and how to mend it."""
+
+
+class UploadFactsMissing(UploadError):
+    """What a user has to say beside the file is missing, or does not fit it; the text begins with the field."""
 
 
 class InvalidPreprocessing(ModelError):

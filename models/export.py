@@ -1,7 +1,5 @@
 """From a torch network to the one file that is served. Knows the gate it must pass, and nothing of registries."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,22 +9,17 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from models.artifact import MODEL, software_versions
+from models.artifact import MODEL
 from models.backbone_graph import with_head
 from models.errors import ExportFailed
 from models.feature_outputs import add_feature_outputs
-from models.parity import ParityReport, check_parity
-from models.predictor import ACTIVATION_BYTES
+from models.graph_facts import BATCH, describe, serialized, shape_of
+from models.parity import check_parity
+from models.parity_report import ParityReport
 from models.served import Served
 from models.spec import INPUT, OUTPUTS, Preprocessing
-from models.tracing import BATCH, OPSET, serialized, shape_of, trace
+from models.tracing import OPSET, trace
 from models.zoo.layout import split_network
-
-# For whoever finds the file without its manifest.
-USAGE = (
-    f"Input {INPUT!r}: uint8 [batch, height, width, 3], RGB, resized and cropped as `preprocessing` says. The "
-    "graph itself divides by 255, applies mean and std, and divides logits by the temperature before the softmax."
-)
 
 
 def export(
@@ -85,37 +78,18 @@ def to_onnx(
         )
     else:
         graph = with_head(backbone, split_network(network).head, temperature)
-    facts = {
-        "labels": list(labels),
-        "preprocessing": {**preprocessing.to_dict(), "applied_in_graph": ["mean", "std"]},
-        "temperature": temperature,
-        "usage": USAGE,
-        "opset": OPSET,
-        "software": software_versions(),
-        ACTIVATION_BYTES: _activation_bytes(graph),
-        **(metadata or {}),
-    }
-    onnx.helper.set_model_props(
-        graph, {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+    describe(
+        graph,
+        labels=labels,
+        preprocessing=preprocessing,
+        temperature=temperature,
+        opset=OPSET,
+        metadata=metadata,
     )
     _check_signature(graph, preprocessing, len(labels))
     outputs = {name: [len(labels)] for name in OUTPUTS} | add_feature_outputs(graph)
     model.write_bytes(serialized(graph))
     return outputs
-
-
-def _activation_bytes(graph: onnx.ModelProto) -> int:
-    """The most that one node's input and output hold for one image: about what a run needs beside the weights."""
-    sizes = {value.name: _bytes_per_image(value) for value in (*graph.graph.value_info, *graph.graph.output)}
-    needs = (sum(sizes.get(name, 0) for name in (*node.input, *node.output)) for node in graph.graph.node)
-    return max(needs, default=0)
-
-
-def _bytes_per_image(value: onnx.ValueInfoProto) -> int:
-    shape = shape_of(value)
-    if not shape or shape[0] != BATCH:
-        return 0
-    return 4 * math.prod(size for size in shape if isinstance(size, int))
 
 
 def _check_signature(graph: onnx.ModelProto, preprocessing: Preprocessing, classes: int) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
+from models.graph_facts import BATCH, shape_of
 from models.spec import EMBEDDING, FEATURE_MAP, LOGITS
-from models.tracing import BATCH, shape_of
 
 CLASSIFIERS = frozenset({"Gemm", "MatMul", "Conv"})
 GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})

@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import InvalidPreprocessing
-from models.spec import Preprocessing
-
-# Rec. 601, as Pillow's mode L has it.
-LUMINANCE = (0.299, 0.587, 0.114)
+from models.spec import LUMINANCE, Preprocessing
 
 
 class Normalise(nn.Module):

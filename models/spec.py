@@ -17,6 +17,8 @@ OUTPUTS = (LOGITS, PROBABILITIES)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Rec. 601, as Pillow's mode L has it: what a network of one channel sees of a colour.
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)

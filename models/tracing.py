@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from models.errors import ExportFailed
+from models.graph_facts import BATCH
 from models.spec import INPUT, Preprocessing
 
 # The newest that torch writes without a conversion afterwards.
 OPSET = 20
-BATCH = "batch"
 
 
 def trace(module: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str]) -> onnx.ModelProto:
@@ -41,20 +41,6 @@ def trace(module: nn.Module, preprocessing: Preprocessing, outputs: Sequence[str
     graph = program.model_proto
     _forget_sources(graph)
     return graph
-
-
-def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
-    """Its sizes; those that are not fixed by their names."""
-    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
-
-
-def serialized(graph: onnx.ModelProto) -> bytes:
-    """The graph as one file. Raises ExportFailed where that would be more than 2 GB."""
-    try:
-        content: bytes = graph.SerializeToString()
-    except ValueError as exc:
-        raise ExportFailed(f"the network does not fit into one ONNX file of 2 GB: {exc}") from exc
-    return content
 
 
 def _forget_sources(graph: onnx.ModelProto) -> None:

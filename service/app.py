@@ -15,6 +15,7 @@ from service.documentation import install_documentation
 from service.errors import install_error_handlers
 from service.memory import keep_heap_trimmed
 from service.middleware import QUIET_PATHS, RequestContext
+from service.model_uploads import FORM_BYTES
 from service.parts import Parts
 from service.protocol import routes as protocol
 from service.query import refuse_unknown_parameters
@@ -28,8 +29,10 @@ from service.routes import (
     finetunes,
     health,
     jobs,
+    model_files,
     models,
     variants,
+    webhooks,
 )
 from workers.traces import Tracer
 
@@ -79,11 +82,15 @@ def create_app(parts: Parts) -> FastAPI:
     app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
+    # Before the call of the same address that takes JSON.
+    app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
     for images in (classify.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
-    for routes in (models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, health):
+    for routes in (
+        models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks, health,
+    ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)
@@ -118,6 +125,8 @@ def _start_background(parts: Parts) -> None:
             interval_s=settings.reconcile_interval_s, requeue_after_s=settings.requeue_after_s
         ),
     )
+    start("dispatcher.release", parts.dispatcher.release())
+    start("webhooks.send", parts.webhook_sender.run())
     start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
     start("auth.record_uses", parts.auth.record_uses())
     start("memory.keep_heap_trimmed", keep_heap_trimmed())

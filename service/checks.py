@@ -9,6 +9,7 @@ from typing import Any
 
 from models.dataset import builtin
 from models.errors import UnknownWeights
+from models.uploaded.kind import ONNX_ARCHITECTURE, no_weights_of_a_graph
 from models.validation import InvalidField, InvalidFields, shortened
 from models.weights.user_weights import NAME, imported_sources
 from models.zoo.catalogue import describe
@@ -17,6 +18,7 @@ from service.parts import Parts
 from storage.blobs import IMAGE_FOLDER
 from storage.datasets import DatasetState
 from storage.errors import InvalidReference, NotFound
+from storage.registry import Version
 
 
 def check_architecture(name: str, params: dict[str, Any]) -> None:
@@ -34,8 +36,10 @@ def check_architecture(name: str, params: dict[str, Any]) -> None:
 async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) -> str:
     """The id of the dataset, for the one that was given may lead to another of the same content.
 
-    Raises NotFound, and Problem 409 while it is being checked, when it was refused or, where it is `to_learn` from
-    or to measure by, when it has no labels. A built-in one is where the trainings are: to only classify it is 422.
+    One that is still being checked will do: the job waits for it, and tells what is wrong with it then.
+
+    Raises NotFound, and Problem 409 when it was refused or, where it is `to_learn` from or to measure by, when it
+    has no labels. A built-in one is where the trainings are: to only classify it is 422.
     """
     if dataset in builtin.NAMES:
         if not to_learn:
@@ -43,8 +47,7 @@ async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) ->
         return dataset
     found = await asyncio.to_thread(parts.datasets.get, dataset)
     if found.state is DatasetState.CHECKING:
-        detail = f"Dataset {dataset} is still being checked; wait until its state is ready."
-        raise Problem(409, "dataset_not_ready", detail, {"Retry-After": "1"})
+        return found.id
     if found.state is DatasetState.REFUSED:
         why = "; ".join(found.report.get("refusals", ["see its report"]))
         raise Problem(409, "dataset_refused", f"Dataset {dataset} was refused: {why}")
@@ -84,7 +87,7 @@ async def check_weights(parts: Parts, architecture: str, weights: str, *, refere
     if wanted in ("imagenet", "none", *map(str.lower, known)):
         return
     if references and ("@" in weights or ":" in weights):
-        await asyncio.to_thread(parts.registry.resolve, weights)
+        _check_is_trainable(await asyncio.to_thread(parts.registry.resolve, weights))
         return
     imported = await asyncio.to_thread(_imported, parts, architecture)
     if wanted in imported or (references and await _is_model(parts, weights)):
@@ -100,10 +103,17 @@ def _imported(parts: Parts, architecture: str) -> list[str]:
 
 async def _is_model(parts: Parts, reference: str) -> bool:
     try:
-        await asyncio.to_thread(parts.registry.resolve, reference)
+        version = await asyncio.to_thread(parts.registry.resolve, reference)
     except (NotFound, InvalidReference):
         return False
+    _check_is_trainable(version)
     return True
+
+
+def _check_is_trainable(version: Version) -> None:
+    """Raises Problem 422 for a version of which there is nothing but a graph."""
+    if version.architecture == ONNX_ARCHITECTURE:
+        raise wrong_field("weights", no_weights_of_a_graph(f"{version.model}:{version.number}"))
 
 
 def _no_such_weights(architecture: str, weights: str, known: list[str]) -> str:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from service.errors import PROBLEM_JSON
 from service.protocol.schemas import SCHEMAS
-from service.schemas import ProblemBody
+from service.schemas import MODEL_FILE_SCHEMAS, ProblemBody
 from storage.page import HIGHEST
 from storage.reference import ALIAS, MODEL_NAME
 
@@ -101,6 +101,10 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
         "name": {"pattern": f"^{MODEL_NAME}(@{ALIAS}|:[1-9][0-9]{{0,8}})?$"},
         "number": {"pattern": "^[1-9][0-9]{0,8}$"},
     },
+    "/v1/webhooks": {
+        "webhook_id": {"pattern": rf"^wh_{ULID}$"},
+        "cursor": {"pattern": "^[A-Za-z0-9_-]*$"},
+    },
     "/v1/audit": {"cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/jobs": {"job_id": {"pattern": JOB_ID}, "cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/evaluations": {"job_id": {"pattern": JOB_ID}},
@@ -135,7 +139,7 @@ def completed(document: Json, *, needs_keys: bool) -> Json:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["ProblemBody"] = ProblemBody.model_json_schema()
-    schemas |= SCHEMAS
+    schemas |= SCHEMAS | MODEL_FILE_SCHEMAS
     components["securitySchemes"] = {"key": KEY}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

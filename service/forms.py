@@ -1,6 +1,7 @@
 """The files of a multipart body, passed on while they arrive: they need neither a disk nor memory for all."""
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -12,8 +13,16 @@ from service.intake import IncomingImage, Reception, SentImage
 MOST_FIELDS = 16
 HEADER = b"content-disposition"
 
-# A file's name where it begins, its bytes, None where it ends.
-Event = str | bytes | None
+
+class Part(NamedTuple):
+    """One part of a form where it begins; `filename` is None for a field that is no file."""
+
+    field: str
+    filename: str | None
+
+
+# A part where it begins, its bytes, None where it ends.
+Event = Part | bytes | None
 
 
 async def images_of_form(content_type: str, body: AsyncIterator[bytes], reception: Reception) -> list[SentImage]:
@@ -22,13 +31,13 @@ async def images_of_form(content_type: str, body: AsyncIterator[bytes], receptio
     Raises:
         Problem: 400 for a malformed body, 413 for more than twice as many files as are taken.
     """
-    files = _Files(content_type, most=2 * reception.limits.max_images)
+    files = FormReader(content_type, most=2 * reception.limits.max_images)
     images: list[SentImage] = []
     image: IncomingImage | None = None
     async for piece in body:
         for event in files.feed(piece):
-            if isinstance(event, str):
-                image = reception.image(event)
+            if isinstance(event, Part):
+                image = reception.image(event.filename)
             elif image is None:
                 continue
             elif event is not None:
@@ -40,14 +49,19 @@ async def images_of_form(content_type: str, body: AsyncIterator[bytes], receptio
     return images
 
 
-class _Files:
-    """The parser's callbacks, which cannot wait, as events that can be waited for."""
+class FormReader:
+    """The parser's callbacks, which cannot wait, as events that can be waited for.
 
-    def __init__(self, content_type: str, most: int) -> None:
+    Fields that are no files are dropped, but `with_fields`. Raises Problem 400 for a malformed body, 413 for more
+    than `most` files.
+    """
+
+    def __init__(self, content_type: str, most: int, *, with_fields: bool = False) -> None:
         self._most = most
+        self._with_fields = with_fields
         self._count = self._fields = 0
         self._events: list[Event] = []
-        self._in_file = False
+        self._is_passed_on = False
         self._header, self._value, self._disposition = b"", b"", b""
         _, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
@@ -101,24 +115,26 @@ class _Files:
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
             raise _malformed("a part has no Content-Disposition with a name.")
-        self._in_file = b"filename" in options
-        if self._in_file:
+        is_file = b"filename" in options
+        self._is_passed_on = is_file or self._with_fields
+        if self._is_passed_on:
+            self._events.append(Part(_text(options[b"name"]), _text(options[b"filename"]) if is_file else None))
+        if is_file:
             self._count += 1
             if self._count > self._most:
                 detail = f"The request holds more than {self._most} files; send several requests."
                 raise Problem(413, "too_many_images", detail)
-            self._events.append(_text(options[b"filename"]))
             return
         self._fields += 1
         if self._fields > MOST_FIELDS:
             raise _malformed(f"it has more than the {MOST_FIELDS} fields that are taken beside files.")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
+        if self._is_passed_on:
             self._events.append(data[start:end])
 
     def _on_part_end(self) -> None:
-        if self._in_file:
+        if self._is_passed_on:
             self._events.append(None)
 
 

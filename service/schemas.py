@@ -1,11 +1,15 @@
 """The JSON of requests and answers, as pydantic models: what OpenAPI shows and what requests are held to."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
 from models.formats import MEDIA_TYPES
+from storage.reference import MOST_TAGS, TAG
+from storage.text import LONGEST_DESCRIPTION, description_fault
+from workers.contract.jobs import UploadOptions
+from workers.contract.queues import JobKind
 
 Item = TypeVar("Item")
 
@@ -125,6 +129,8 @@ class ModelOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
+    description: str | None = Field(description="What people wrote to it.")
+    tags: list[str]
     versions: int = Field(description="How many there are.")
     latest: int | None
     aliases: dict[str, int]
@@ -230,6 +236,109 @@ class Readiness(BaseModel):
     workers: list[WorkerOut]
 
 
+def _described(text: str | None) -> str | None:
+    if fault := description_fault(text or ""):
+        raise ValueError(fault)
+    return text
+
+
+class ModelPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): a field that is left out stays as it is, null removes it, and a list replaces
+    the one before as a whole."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"description": "Ants and bees of our garden.", "tags": ["team:bugs"]}},
+    )
+
+    description: Annotated[str | None, AfterValidator(_described)] = Field(
+        None, max_length=LONGEST_DESCRIPTION, description="For people; breaks of lines are kept."
+    )
+    tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] | None = Field(
+        None, max_length=MOST_TAGS, description="To search by, `GET /v1/models?tag=`; in order, each once."
+    )
+
+
+Event = Literal["job.succeeded", "job.failed", "job.cancelled"]
+_Events = Annotated[list[Event], Field(max_length=3, description="Which ends of a job are told; empty: all.")]
+_Kinds = Annotated[
+    list[JobKind], Field(max_length=len(JobKind), description="Of which kinds of jobs; empty: of all.")
+]
+_Description = Annotated[
+    str | None,
+    AfterValidator(_described),
+    Field(max_length=LONGEST_DESCRIPTION, description="For people."),
+]
+
+
+class WebhookRequest(BaseModel):
+    """Have the address told when jobs end."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"url": "https://hooks.example.org/fovea", "events": ["job.failed"]}},
+    )
+
+    url: HttpUrl = Field(description="`https`, of a public address unless `FOVEA_WEBHOOK_ALLOW` names it.")
+    events: _Events = []
+    kinds: _Kinds = []
+    description: _Description = None
+
+
+class WebhookPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): a field that is left out stays as it is, null is as when it was made."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"enabled": True}})
+
+    events: _Events | None = None
+    kinds: _Kinds | None = None
+    description: _Description = None
+    enabled: bool | None = Field(None, strict=True, description="Enabled again, it is sent what has waited.")
+
+
+class WebhookOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    url: str
+    events: list[str]
+    kinds: list[str]
+    description: str | None
+    created_at: datetime
+    disabled_at: datetime | None = Field(description="Since when it is sent nothing.")
+    disabled_reason: str | None = Field(description="Null where that was by PATCH.")
+    pending: int = Field(description="How many messages wait to be delivered.")
+
+
+class WebhookMade(WebhookOut):
+    secret: str = Field(description="`whsec_...`, shown once: what the receiver verifies messages with.")
+
+
+class WebhookTested(BaseModel):
+    delivered: bool = Field(description="Whether it answered with a 2xx.")
+    status: int | None = Field(description="Its answer's; null where none came.")
+    detail: str | None = Field(description="What was wrong.")
+    seconds: float
+
+
+class DeliveryOut(BaseModel):
+    """`id` is the message's `webhook-id`, the same at each attempt."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    event: str
+    job_id: str
+    payload: dict[str, Any]
+    state: Literal["pending", "delivered", "given_up"]
+    attempts: int
+    status: int | None = Field(description="The last answer's; null where none came.")
+    error: str | None = Field(description="What was wrong with the last attempt.")
+    created_at: datetime
+    next_at: datetime | None = Field(description="When it is tried next.")
+    ended_at: datetime | None
+
+
 class AliasRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"version": 2}})
 
@@ -312,6 +421,36 @@ CLASSIFY_RESPONSES: dict[int | str, dict[str, Any]] = {
 UPLOAD_RESPONSES: dict[int | str, dict[str, Any]] = {
     415: {"description": "The bytes are no archive that is taken."},
     507: {"description": "The upload would fill the disk."},
+}
+MODEL_FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    415: {"description": "The body is neither JSON nor a form, or the form's file is no model."},
+    507: {"description": "The upload would fill the disk."},
+}
+_OPTIONS = UploadOptions.model_json_schema(ref_template="#/components/schemas/{model}")
+MODEL_FILE_SCHEMAS: dict[str, Any] = {**_OPTIONS.pop("$defs"), "UploadOptions": _OPTIONS}
+# Beside the JSON that the call takes.
+MODEL_FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "An ONNX file, or a checkpoint: `.safetensors`, or `.pth` of tensors "
+                            "alone.",
+                        },
+                        "options": {"$ref": "#/components/schemas/UploadOptions"},
+                        "labels": {"type": "string", "description": "Instead of the option: a label a line."},
+                    },
+                    "required": ["file"],
+                },
+                "encoding": {"options": {"contentType": "application/json"}},
+            }
+        }
+    }
 }
 RESULT_LINE: dict[str, Any] = {
     "type": "object",
@@ -409,3 +548,10 @@ CLASSIFY_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+def merge_patch(patch: type[BaseModel]) -> dict[str, Any]:
+    """The body of a call that takes a JSON merge patch, under its own content type and under JSON's."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{patch.__name__}"}}
+    types = ("application/merge-patch+json", "application/json")
+    return {"requestBody": {"required": True, "content": {name: dict(schema) for name in types}}}

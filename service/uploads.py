@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +40,9 @@ async def received(
     """
     declared = int(request.headers.get("content-length", 0))
     if declared > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    _check_space(folder, declared)
+    check_space(folder, declared)
     # In threads: it begins with removing what killed gateways left, and ends with removing the archive.
     async with contextmanager_in_threadpool(scratch_folder(folder)) as scratch:
         with (scratch / "body").open("wb") as file:
@@ -55,13 +55,13 @@ async def _receive(
     """The body, written to `file` in `folder`; when this returns, whoever opens it by its name finds it whole."""
     digest = hashlib.sha256()
     size = 0
-    async for chunk in _chunks(request):
+    async for chunk in gathered(request.stream()):
         if size == 0:
             check_begin(bytes(chunk))
         size += len(chunk)
         if size > max_bytes:
-            raise _too_large(max_bytes)
-        _check_space(folder, len(chunk))
+            raise too_large(max_bytes)
+        check_space(folder, len(chunk))
         await asyncio.to_thread(file.write, chunk)
         await asyncio.to_thread(digest.update, chunk)
     if size == 0:
@@ -70,23 +70,23 @@ async def _receive(
     return Upload(Path(file.name), size, digest.hexdigest())
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytearray]:
+async def gathered(body: AsyncIterable[bytes]) -> AsyncIterator[bytearray]:
     """The body in pieces large enough that a thread for each costs little, and small enough for many uploads."""
-    gathered = bytearray()
-    async for chunk in request.stream():
-        gathered += chunk
-        if len(gathered) >= CHUNK:
-            yield gathered
-            gathered = bytearray()
-    if gathered:
-        yield gathered
+    pieces = bytearray()
+    async for chunk in body:
+        pieces += chunk
+        if len(pieces) >= CHUNK:
+            yield pieces
+            pieces = bytearray()
+    if pieces:
+        yield pieces
 
 
-def _check_space(folder: Path, wanted: int) -> None:
+def check_space(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE_BYTES:
         raise Problem(507, "disk_full", f"The upload needs {wanted} bytes and {free} are free; make room first.")
 
 
-def _too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> Problem:
     return Problem(413, "too_large", f"The upload is larger than the {max_bytes} bytes that are taken.")

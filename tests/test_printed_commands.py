@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.colours import LABELS, picture
+from support.model_files import onnx_file
 from support.pages import ROOT, Page, pages
 from support.printed import Playground, Printed, arguments_of, place_deployment_files, printed_commands
 from support.stack import Stack
@@ -51,6 +52,12 @@ QUICK = {
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/classifications "
     '-d {"model": "digits", "dataset": "ds_..."}': r'"kind":"classify_many","state":"queued"',
     "curl -H Accept: text/csv http://127.0.0.1:8000/v1/jobs/job_.../results > november.csv": "",
+    # docs/upload.md
+    'curl -F file=@model.onnx -F labels=@labels.txt -F options={"preprocessing": "imagenet"} '
+    "http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish","state":"queued"',
+    'curl -F file=@best.pth -F labels=@labels.txt -F options={"architecture": "resnet18"} '
+    "http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish","state":"queued"',
+    "curl -F file=@model.onnx http://127.0.0.1:8000/v1/models/mine/versions": r'"kind":"publish"',
     # docs/teach.md
     "fovea datasets create photos/": "ready",
     "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
@@ -100,6 +107,7 @@ SLOW = {
     "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
     "fovea jobs watch JOB": "succeeded",
     "fovea models card NAME VERSION --output card.html": "",
+    "fovea models publish mine --file model.onnx --labels labels.txt --preprocessing imagenet": r"mine version \d",
     "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
     "fovea doctor": "Redis",
 }
@@ -117,6 +125,7 @@ PROGRAMS = {
     "docs/client.md 10": r"^mine:2 1\.0 \(0\.\d+, 1\.0\)\nmine:1 1\.0 .*\nThese images cannot tell",
 }
 SLOW_PROGRAMS = {
+    "docs/upload.md 1": r"^mine:\d+$",
     "docs/client.md 4": r"^mine:\d+ 1\.0\n(red|green|blue)$",
 }
 PROGRAMS_NOT_RUN = {
@@ -209,7 +218,10 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 def make_photographs(folder: Path) -> None:
-    """`photos/`, and other ones as `photos.zip` and `november.zip`."""
+    """`photos/`, and other ones as `photos.zip` and `november.zip`; models of one's own."""
+    (folder / "model.onnx").write_bytes(onnx_file())
+    (folder / "best.pth").write_bytes(b"PK\x03\x04" + bytes(100))
+    (folder / "labels.txt").write_text("ant\nbee\ncrane\n")
     with zipfile.ZipFile(folder / "november.zip", "w") as archive:
         archive.writestr("2026/a.jpg", picture("red", noise=999, form="JPEG"))
     with zipfile.ZipFile(folder / "photos.zip", "w") as archive:

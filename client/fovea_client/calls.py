@@ -83,6 +83,12 @@ def publish(model: str, fields: Json) -> Call[Json]:
     return _make(f"{_model(model)}/versions", fields)
 
 
+def publish_file(model: str, form: Body, content_type: str) -> Call[Json]:
+    headers = {"Content-Type": content_type, **_once()}
+    request = Request("POST", f"{_model(model)}/versions", headers=headers, content=form, timeout_s=SETTLING_S)
+    return Call(request, as_json(as_it_is))
+
+
 def get_version(model: str, version: int) -> Call[Version]:
     return _get(_version(model, version), as_json(Version.read))
 

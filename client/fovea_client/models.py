@@ -8,13 +8,17 @@ from typing import Any, Literal
 from fovea_client import calls
 from fovea_client.errors import NotFound
 from fovea_client.file import pieces, saved
+from fovea_client.image import shown
 from fovea_client.jobs import Job, job_by
+from fovea_client.model_file import form_of
 from fovea_client.operation import Mode, Resource, listing, operation
-from fovea_client.plan import Feed, Plan
+from fovea_client.plan import Feed, Plan, compute
+from fovea_client.progress import ShownUpload, UploadProgress
 from fovea_client.records import Alias, Dataset, Model, Variants, Version
 from fovea_client.session import Session
 
 PRODUCTION = "production"
+Promote = Literal["never", "if_better", "always"]
 
 
 class Models(Resource[Mode]):
@@ -52,13 +56,53 @@ class Models(Resource[Mode]):
         architecture: str,
         weights: str | None = None,
         architecture_params: Mapping[str, Any] | None = None,
-        promote: Literal["never", "if_better", "always"] | None = None,
+        promote: Promote | None = None,
     ) -> Plan[Job[Mode]]:
         """Start a `publish` job: weights of the zoo become the model's next version."""
         fields = given(
             architecture=architecture, weights=weights, architecture_params=architecture_params, promote=promote
         )
         return (yield from job_by(self._session, calls.publish(model, fields)))
+
+    @operation
+    def upload(
+        self,
+        model: str,
+        file: str | os.PathLike[str],
+        *,
+        labels: Sequence[str] | Literal["imagenet"] | None = None,
+        preprocessing: Mapping[str, Any] | Literal["imagenet"] | None = None,
+        architecture: str | None = None,
+        architecture_params: Mapping[str, Any] | None = None,
+        output: str | None = None,
+        values: Literal["logits", "probabilities"] | None = None,
+        licence: str | None = None,
+        trained_on: str | None = None,
+        promote: Promote | None = None,
+        progress: bool | Callable[[UploadProgress], object] = False,
+    ) -> Plan[Job[Mode]]:
+        """Send an ONNX file or a checkpoint and start the `publish` job that makes it the model's next version.
+
+        A checkpoint needs its `architecture` and `labels`; an ONNX file `labels` and `preprocessing`, unless its
+        metadata has them, as a `model.onnx` of Fovea's has. `progress`: True shows a bar, a function is called
+        with each `UploadProgress`. What is wrong with the file the job says.
+
+        Raises OSError, ApiError, Unreachable.
+        """
+        options = given(
+            labels=labels if isinstance(labels, str) or labels is None else list(labels),
+            preprocessing=preprocessing,
+            architecture=architecture,
+            architecture_params=architecture_params,
+            output=output,
+            values=values,
+            licence=licence,
+            trained_on=trained_on,
+            promote=promote,
+        )
+        with ShownUpload(shown(Path(file).name), progress) as upload:
+            form, content_type = yield from compute(lambda: form_of(file, options, upload))
+            return (yield from job_by(self._session, calls.publish_file(model, form, content_type)))
 
     @operation
     def promote(self, model: str, version: int) -> Plan[Model]:

@@ -3,6 +3,10 @@
 from datetime import datetime
 
 from models.artifact import Manifest
+from models.card.blocks import Block, Details, Numbered, Paragraph, fact_table
+
+# More labels than these are folded.
+MANY_LABELS = 20
 
 
 def date_of(manifest: Manifest) -> str:
@@ -35,3 +39,32 @@ def parity_of(manifest: Manifest) -> str:
 def built_with(manifest: Manifest) -> str:
     """Versions of the software that made it."""
     return ", ".join(f"{name} {version}" for name, version in manifest.software.items())
+
+
+def input_blocks(manifest: Manifest) -> list[Block]:
+    """What stands under "What it expects"."""
+    view = manifest.preprocessing
+    return [
+        fact_table(
+            {
+                "image": input_of(manifest),
+                "mean of red, green, blue": ", ".join(f"{value:g}" for value in view.mean),
+                "standard deviation": ", ".join(f"{value:g}" for value in view.std),
+            }
+        ),
+        Paragraph(
+            "Mean and deviation, of pixels from 0 to 1, are applied inside model.onnx: give it 8-bit pixels."
+        ),
+    ]
+
+
+def label_blocks(manifest: Manifest) -> list[Block]:
+    """The classes; of many the first ones, and all of them folded."""
+    labels = manifest.labels
+    listed = Numbered(labels)
+    if list(labels) == [str(i) for i in range(len(labels))]:
+        return [Paragraph(f"{len(labels)} classes by their numbers: no names came with the weights.")]
+    if len(labels) <= MANY_LABELS:
+        return [listed]
+    some = ", ".join(labels[:8])
+    return [Paragraph(f"{len(labels)} classes: {some} ..."), Details(f"All {len(labels)} labels", [listed])]

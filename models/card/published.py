@@ -14,12 +14,11 @@ from models.card.blocks import (
     Details,
     Headline,
     Link,
-    Numbered,
     Paragraph,
     Table,
     fact_table,
 )
-from models.card.facts import built_with, date_of, input_of, parity_of
+from models.card.facts import built_with, date_of, input_blocks, label_blocks, parity_of
 from models.card.render import write_page
 from models.errors import InvalidArchitecture
 from models.layer_table import COLUMNS, NetworkSummary, cells
@@ -29,8 +28,8 @@ from models.zoo.registry import built
 
 # How publishers call the share of images whose first answer, or one of the first five, is right.
 TOP1, TOP5 = "acc@1", "acc@5"
-# More labels than these are folded.
-MANY_LABELS = 20
+# What weights are called that no publisher vouches for, by their origin.
+OWN = {"file": "imported", "upload": "uploaded"}
 NUMBERS_FROM = COLUMNS.index("parameters")
 
 
@@ -38,10 +37,9 @@ def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -
     """Writes `card.md` and `card.html` for the network that `models.zoo.registry.build` made for these weights."""
     architecture = built(network).architecture
     weights = manifest.weights
-    own = weights.get("origin") == "file"
     page = CardPage(
         title=manifest.model,
-        subtitle=f"{manifest.architecture} with {'imported' if own else 'published'} weights, "
+        subtitle=f"{manifest.architecture} with {OWN.get(str(weights.get('origin')), 'published')} weights, "
         f"{len(manifest.labels)} classes; nothing was trained here",
         facts=[
             ("Published", date_of(manifest)),
@@ -52,8 +50,8 @@ def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -
     )
     page.section("What is not known", Bullets(_unknowns(manifest)))
     page.section("Where it comes from", _provenance(manifest, architecture))
-    page.section("What it expects", *_input(manifest))
-    page.section("What it answers", *_labels(manifest))
+    page.section("What it expects", *input_blocks(manifest))
+    page.section("What it answers", *label_blocks(manifest))
     page.section("How it is built", *_layers(network, manifest, architecture))
     page.section("How it was proven", *_proof(manifest))
     write_page(folder, page)
@@ -106,33 +104,6 @@ def _provenance(manifest: Manifest, architecture: Architecture) -> Table:
     if weights.get("notes"):
         known["notes"] = " ".join(weights["notes"])
     return fact_table(known)
-
-
-def _input(manifest: Manifest) -> list[Block]:
-    view = manifest.preprocessing
-    return [
-        fact_table(
-            {
-                "image": input_of(manifest),
-                "mean of red, green, blue": ", ".join(f"{value:g}" for value in view.mean),
-                "standard deviation": ", ".join(f"{value:g}" for value in view.std),
-            }
-        ),
-        Paragraph(
-            "Mean and deviation, of pixels from 0 to 1, are applied inside model.onnx: give it 8-bit pixels."
-        ),
-    ]
-
-
-def _labels(manifest: Manifest) -> list[Block]:
-    labels = manifest.labels
-    listed = Numbered(labels)
-    if list(labels) == [str(i) for i in range(len(labels))]:
-        return [Paragraph(f"{len(labels)} classes by their numbers: no names came with the weights.")]
-    if len(labels) <= MANY_LABELS:
-        return [listed]
-    some = ", ".join(labels[:8])
-    return [Paragraph(f"{len(labels)} classes: {some} ..."), Details(f"All {len(labels)} labels", [listed])]
 
 
 def _layers(network: nn.Module, manifest: Manifest, architecture: Architecture) -> list[Block]:

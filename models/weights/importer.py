@@ -46,7 +46,7 @@ def import_weights(
     if name in {source.name for source in sources(architecture, store)}:
         raise WeightsError(f"{architecture} has weights {name!r} already; give these another name")
     state = read_state(path)
-    network = _network_for(architecture, state, params or {})
+    network = network_for(architecture, state, params or {})
     report = fit(network, state, path.name)
     made = registry.built(network)
     if labels and len(labels) != made.num_classes:
@@ -76,7 +76,7 @@ def import_weights(
     return source_of(filename, record), report
 
 
-def _network_for(architecture: str, state: dict[str, Tensor], params: dict[str, Any]) -> nn.Module:
+def network_for(architecture: str, state: dict[str, Tensor], params: dict[str, Any]) -> nn.Module:
     """The network with as many classes and channels as the file's own tensors have."""
     probe = registry.build(architecture, **params)
     head = next(iter(classifiers(probe)))

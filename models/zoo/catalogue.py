@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from models.errors import UnknownArchitecture
+from models.uploaded.kind import ONNX_ARCHITECTURE
 from models.validation import shortened
 
 FILE = "catalogue.json"
@@ -45,6 +46,11 @@ def describe(name: str) -> Entry:
     Raises UnknownArchitecture with the nearest names.
     """
     found = _by_name().get(name)
+    if name == ONNX_ARCHITECTURE:
+        raise UnknownArchitecture(
+            f"{name!r} is what versions of uploaded ONNX files have instead of an architecture, which such a file "
+            "does not say: there is nothing of that name to build, to train or to fetch weights for"
+        )
     if found is None:
         shown = shortened(name)
         near = difflib.get_close_matches(shown, list(_by_name()), n=3, cutoff=0.5)

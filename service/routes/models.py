@@ -1,4 +1,4 @@
-"""`/v1/models`: the registry, aliases, and publishing zoo weights as a version."""
+"""`/v1/models`: the registry, aliases, and publishing zoo weights as a version (a file: `model_files`)."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -18,19 +18,23 @@ from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
 from service.schemas import (
+    MODEL_FILE_BODY,
+    MODEL_FILE_RESPONSES,
     AliasMoveOut,
     AliasOut,
     AliasRequest,
     JobOut,
     Listing,
     ModelOut,
+    ModelPatch,
     RollbackRequest,
     VersionDetail,
     VersionOut,
     content,
+    merge_patch,
 )
 from storage.errors import Conflict, NoEarlierVersion, NotFound
-from storage.reference import check_model_name
+from storage.reference import MOST_TAGS, check_model_name
 from workers.contract.jobs import PublishOptions, PublishRequest
 from workers.contract.queues import JobKind
 
@@ -45,15 +49,37 @@ Force = Annotated[bool, Query(description="Delete it although an alias points at
 
 @router.get("", summary="Models by name")
 async def list_models(
-    request: Request, limit: Limit = 50, cursor: str | None = None, search: str | None = None
+    request: Request,
+    limit: Limit = 50,
+    cursor: str | None = None,
+    search: Annotated[str | None, Query(description="A part of the name or the description.")] = None,
+    tag: Annotated[list[str], Query(max_length=MOST_TAGS, description="Given several times: all of them.")] = [],  # noqa: B006
 ) -> Listing[ModelOut]:
-    page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search)
+    page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search, tag)
     return Listing[ModelOut].model_validate(page)
 
 
 @router.get("/{name}", summary="One model")
 async def get_model(request: Request, name: str) -> ModelOut:
     return ModelOut.model_validate(await asyncio.to_thread(parts_of(request).registry.get_model, name))
+
+
+@router.patch(
+    "/{name}",
+    summary="Describe and tag a model",
+    dependencies=TRAIN,
+    openapi_extra=merge_patch(ModelPatch),
+)
+async def describe_model(request: Request, name: str, body: ModelPatch) -> ModelOut:
+    """A JSON merge patch (RFC 7396): what is left out stays, null removes, a list replaces the list before.
+
+    It changes nothing of what the model answers."""
+    patch = {field: getattr(body, field) for field in body.model_fields_set}
+    if "tags" in patch:
+        patch["tags"] = patch["tags"] or ()
+    return ModelOut.model_validate(
+        await asyncio.to_thread(parts_of(request).registry.describe_model, name, **patch)
+    )
 
 
 @router.delete("/{name}", summary="Delete a model and all its versions", status_code=204, dependencies=ADMIN)
@@ -77,13 +103,19 @@ async def list_versions(
 
 @router.post(
     "/{name}/versions",
-    summary="Publish zoo weights as a version",
+    summary="Publish zoo weights, or a model file of your own, as a version",
     status_code=202,
     response_model=JobOut,
     dependencies=TRAIN,
+    responses=MODEL_FILE_RESPONSES,
+    openapi_extra=MODEL_FILE_BODY,
 )
 async def publish(request: Request, name: str, body: PublishOptions) -> JSONResponse:
-    """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served."""
+    """A `publish` job: weights are fetched and verified, exported to ONNX, proven equal to torch, and served.
+
+    A form brings a file instead: an ONNX graph, which is checked, tried and proven equal to itself as it was sent,
+    or a checkpoint of an architecture of the zoo.
+    """
     parts = parts_of(request)
     check_model_name(name)
     check_architecture(body.architecture, body.architecture_params)

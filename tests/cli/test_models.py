@@ -2,9 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from support.command import Command, command_against
+from support.model_files import onnx_file
 from support.stack import Stack
 
 
@@ -100,3 +102,44 @@ def test_a_publication_need_not_be_waited_for(fovea: Command) -> None:
     job = re.match(r"(job_\w+) is queued; watch it: fovea jobs watch \1$", said.out)
     assert job
     assert fovea("jobs", "cancel", job[1]).out == f"{job[1]} is cancelled; it was waiting for a worker\n"
+
+
+def test_a_file_is_published_with_what_is_said_of_it(fovea: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file())
+    (tmp_path / "labels.txt").write_text("ant\nbee\ncrane\n")
+    (tmp_path / "view.json").write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}')
+    said = fovea(
+        "models", "publish", "sent", "--file", tmp_path / "net.onnx", "--labels", tmp_path / "labels.txt",
+        "--preprocessing", f"@{tmp_path / 'view.json'}", "--no-wait", "--json",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    upload = json.loads(said.out)["request"]["upload"]
+    assert (upload["name"], upload["kind"]) == ("net.onnx", "onnx")
+    assert upload["labels"] == ["ant", "bee", "crane"]
+    assert upload["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+    imagenet = fovea(
+        "models", "publish", "sent", "--file", tmp_path / "net.onnx", "--preprocessing", "imagenet", "--no-wait",
+    )  # fmt: skip
+    assert "is queued; watch it: fovea jobs watch job_" in imagenet.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "say what to publish: --architecture A, or --file FILE"),
+        (("--architecture", "lenet5", "--labels", "imagenet"), "--labels says something of a file"),
+        (("--file", "net.onnx", "--weights", "imagenet"), "a file brings its own weights"),
+        (("--file", "net.onnx", "--labels", "absent.txt"), "absent.txt cannot be read"),
+        (("--file", "net.onnx", "--preprocessing", "{"), "is not JSON"),
+        (("--file", "absent.onnx"), "absent.onnx"),
+        (("--file", "net.onnx", "--architecture", "lenet5"), "an ONNX file holds its network itself"),
+    ],
+)
+def test_what_does_not_go_together_is_told(
+    fovea: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(onnx_file())
+    monkeypatch.chdir(tmp_path)
+    ended = fovea("models", "publish", "sent", *options, "--no-wait")
+    assert ended.code != 0
+    assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.err).split())

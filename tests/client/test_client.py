@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from support.colours import LABELS, picture
 from support.faulty import Asked, Reply, faulty, problem
+from support.model_files import onnx_file
 from support.stack import Stack, running_stack
 from support.waited import Connect
 
@@ -283,6 +284,28 @@ def test_a_publication_and_variants_are_jobs(fovea: Any) -> None:
     job = fovea.models.try_variants("colours", dataset="builtin:digits")
     assert (job.kind, job.request["version"]) == ("variants", 1)
     job.cancel()
+
+
+def test_a_model_file_is_sent_with_what_is_said_of_it(fovea: Any, tmp_path: Path) -> None:
+    (tmp_path / 'a "net".onnx').write_bytes(onnx_file() + bytes(3 * 2**20))
+    seen: list[Any] = []
+    job = fovea.models.upload(
+        "sent",
+        tmp_path / 'a "net".onnx',
+        labels=("ant", "bee", "crane"),
+        preprocessing={"mean": [0.5] * 3, "std": [0.5] * 3},
+        promote="never",
+        progress=seen.append,
+    )
+    assert (job.kind, job.request["architecture"], job.request["promote"]) == ("publish", "onnx", "never")
+    upload = job.request["upload"]
+    assert (upload["name"], upload["labels"]) == ("a _net_.onnx", ["ant", "bee", "crane"])
+    assert upload["size_bytes"] == (tmp_path / 'a "net".onnx').stat().st_size == seen[-1].done == seen[-1].total
+    job.cancel()
+    with pytest.raises(InvalidRequest, match=r"options\.architecture"):
+        fovea.models.upload("sent", tmp_path / 'a "net".onnx', architecture="lenet5")
+    with pytest.raises(FileNotFoundError):
+        fovea.models.upload("sent", tmp_path / "absent.onnx")
 
 
 def test_jobs_are_listed_over_all_pages(fovea: Any) -> None:

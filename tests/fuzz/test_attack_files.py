@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
-from support.attacks import archives, artifacts, backups, images, texts, weights
+from support.attacks import archives, artifacts, backups, images, model_files, texts, weights
 from support.jail import Jail, jail
 
 SCALE = int(os.environ.get("FOVEA_FUZZ_SCALE", "1"))
-FAMILIES = (archives, artifacts, backups, images, texts, weights)
-LEAST_FILES = {archives: 290, artifacts: 85, backups: 110, images: 100, texts: 110, weights: 100}
+FAMILIES = (archives, artifacts, backups, images, model_files, texts, weights)
+LEAST_FILES = {
+    archives: 290, artifacts: 85, backups: 110, images: 100, model_files: 100, texts: 110, weights: 100,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

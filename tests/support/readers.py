@@ -6,16 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.model_files import LABELS, VIEW
 
 from models.dataset.errors import DatasetError, LayoutUnclear
 from models.dataset.ingest import ingest, ingest_unlabelled
 from models.dataset.limits import MIB, Limits
 from models.dataset.manifest import parse_manifest
 from models.dataset.picture import look
-from models.errors import ArtifactError, ImageError, PredictionFailed, WeightsError
+from models.errors import (
+    ArtifactError,
+    ExportFailed,
+    ExportMismatch,
+    ImageError,
+    PredictionFailed,
+    UploadError,
+    WeightsError,
+)
 from models.predictor import Predictor
 from models.preprocess import prepare
 from models.spec import Preprocessing
+from models.uploaded.prepare import prepared
 from models.weights.importer import import_weights
 from models.weights.store import WeightsStore
 from storage.blobs import BlobStore
@@ -58,6 +68,16 @@ def read_weights(path: Path, box: Path) -> None:
     import_weights(path, "lenet5", "mine", WeightsStore(box / "weights", offline=True))
 
 
+def read_model_file(path: Path, box: Path) -> None:
+    said = {"labels": list(LABELS), "preprocessing": VIEW}
+    try:
+        prepared(path, box / "made.onnx", said)
+    except BaseException:
+        # The job's folder goes with the job.
+        (box / "made.onnx").unlink(missing_ok=True)
+        raise
+
+
 def read_artifact(path: Path, _box: Path) -> None:
     predictor = Predictor(path, device="cpu")
     shape = (2, predictor.preprocessing.height, predictor.preprocessing.width, 3)
@@ -97,6 +117,7 @@ def read_value(path: Path, _box: Path) -> None:
 
 
 READERS: dict[str, tuple[Any, tuple[type[BaseException], ...]]] = {
+    "model file": (read_model_file, (ExportFailed, ExportMismatch, UploadError, MemoryError)),
     "archive": (read_archive, (DatasetError,)),
     "image": (read_image, (ImageError,)),
     "weights": (read_weights, (WeightsError,)),

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.artifact import MODEL
-from models.parity import ParityReport, check_parity
+from models.parity import check_parity
+from models.parity_report import ParityReport
 from models.spec import Preprocessing
 from workers.training.progress import ProgressReporter
 
@@ -34,6 +35,7 @@ def export_network(
     images: NDArray[np.uint8],
     preprocessing: Preprocessing,
     labels: Sequence[str],
+    channels: int = 3,
     temperature: float = 1.0,
     backbone: Path | None = None,
     reporter: ProgressReporter,
@@ -51,9 +53,17 @@ def export_network(
         folder / MODEL,
         preprocessing=preprocessing,
         labels=labels,
+        channels=channels,
         temperature=temperature,
         backbone=backbone,
     )
     reporter.phase("verifying")
-    parity = check_parity(network, folder / MODEL, images, preprocessing=preprocessing, temperature=temperature)
+    parity = check_parity(
+        network,
+        folder / MODEL,
+        images,
+        preprocessing=preprocessing,
+        channels=channels,
+        temperature=temperature,
+    )
     return ExportedGraph(outputs, parity)

@@ -10,6 +10,7 @@ from models.artifact import Manifest, checksums, verify
 from models.errors import UnknownWeights, WeightsNotFound
 from models.spec import Preprocessing
 from models.training.transfer import transfer_weights
+from models.uploaded.kind import ONNX_ARCHITECTURE, no_weights_of_a_graph
 from models.weights.loading import build_with_weights
 from models.weights.published import NONE
 from models.weights.store import WeightsStore
@@ -74,6 +75,8 @@ def _from_version(
     folder_cache: FolderCache,
 ) -> InitialModel:
     name = f"{version.model}:{version.number}"
+    if version.architecture == ONNX_ARCHITECTURE:
+        raise InvalidRequest(f"weights: {no_weights_of_a_graph(name)}")
     if version.architecture != request.architecture:
         raise InvalidRequest(
             f"architecture: got {request.architecture!r}, but {name}, to start from, is {version.architecture!r}"

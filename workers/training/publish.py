@@ -1,5 +1,6 @@
-"""Published weights as a served version: build, export, prove, register. Nothing is trained."""
+"""Published weights, or a user's model file, as a served version: export, prove, register. Nothing is trained."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from workers.jobs.failure import InvalidRequest
 from workers.training.export import Exporter, export_network
 from workers.training.progress import ProgressReporter
 from workers.training.registration import register_version
+from workers.training.uploaded import UploadedModel
 
 
 @dataclass(frozen=True)
@@ -35,16 +37,27 @@ class PublishJob:
     def __call__(self, attempt: RunningAttempt, reporter: ProgressReporter, work_dir: Path) -> None:
         """Runs the job, in the folder `work_dir`, to a registered version.
 
-        Raises the errors of `models.weights` and `storage`, ExportMismatch and Interrupted.
+        Raises the errors of `models.weights`, `models.uploaded` and `storage`, ExportMismatch and Interrupted.
         """
         request = attempt.request(PublishRequest)
+        folder = work_dir / f"artifact-{attempt.short_id}"
+        if request.upload is None:
+            manifest = self._of_weights(request, folder, reporter)
+        else:
+            shutil.rmtree(work_dir, ignore_errors=True)
+            folder.mkdir(parents=True)
+            uploaded = UploadedModel(self.blobs, self.exporter)
+            manifest = uploaded.write(request, request.upload, folder, reporter)
+        reporter.end_phase()
+        self._register(attempt, request, folder, manifest, reporter)
+
+    def _of_weights(self, request: PublishRequest, folder: Path, reporter: ProgressReporter) -> Manifest:
         seed_everything(0, "network")
         network, loaded = build_with_weights(
             request.architecture, request.weights, self.weights, **request.architecture_params
         )
         labels = labels_of(request, loaded, built(network).num_classes)
 
-        folder = work_dir / f"artifact-{attempt.short_id}"
         exported = export_network(
             self.exporter,
             network,
@@ -70,8 +83,16 @@ class PublishJob:
             outputs=exported.outputs,
         )
         write_published_card(folder, manifest, network)
-        reporter.end_phase()
+        return manifest
 
+    def _register(
+        self,
+        attempt: RunningAttempt,
+        request: PublishRequest,
+        folder: Path,
+        manifest: Manifest,
+        reporter: ProgressReporter,
+    ) -> None:
         def promote(production: int | None) -> bool:
             """Without images to compare on, `if_better` means: if there is nothing in production yet."""
             return request.promote == "always" or (request.promote == "if_better" and production is None)

@@ -33,6 +33,7 @@ from workers.contract.jobs import (
     PublishRequest,
     PublishResult,
     StrategyResult,
+    UploadOptions,
     ValidationOptions,
     VariantsRequest,
     VariantsResult,
@@ -131,8 +132,30 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "architecture_params": {"pattern": "INPUT -> FC"},
             "weights": "imagenet",
             "promote": "always",
+            "upload": None,
         },
     ),
+}
+UPLOAD: dict[str, Any] = {
+    "key": "jobs/job_1/upload",
+    "name": "theirs.onnx",
+    "kind": "onnx",
+    "sha256": "0f" * 32,
+    "size_bytes": 12,
+    "labels": ["ant", "bee"],
+    "preprocessing": {
+        "height": None,
+        "width": None,
+        "resize": None,
+        "fit": "squash",
+        "interpolation": None,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.2, 0.2, 0.2],
+    },
+    "output": None,
+    "values": "logits",
+    "licence": "MIT",
+    "trained_on": None,
 }
 RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
     JobKind.INGEST: (
@@ -368,6 +391,44 @@ def test_rows_of_the_first_release_are_still_read(kind: JobKind, row: dict[str, 
     assert {name: request.model_dump(mode="json")[name] for name in row if name not in ("prefix", "labels")} == {
         name: value for name, value in row.items() if name not in ("prefix", "labels")
     }
+
+
+@pytest.mark.parametrize("labels", [["ant", "bee"], "imagenet", None])
+@pytest.mark.parametrize("preprocessing", [UPLOAD["preprocessing"], "imagenet", None])
+def test_a_model_file_survives_its_row(labels: object, preprocessing: object) -> None:
+    row = {
+        "model": "m",
+        "architecture": "onnx",
+        "architecture_params": {},
+        "weights": "uploaded",
+        "promote": "always",
+        "upload": {**UPLOAD, "labels": labels, "preprocessing": preprocessing},
+    }
+    request = read_request(PublishRequest, {**row, "upload": {**row["upload"], "added_later": 1}})
+    assert json.loads(json.dumps(request.model_dump(mode="json"))) == row
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("labels", ["a", 3], "labels.1"),
+        ("labels", "imagenet-21k", "labels"),
+        ("labels", 3, "labels"),
+        ("preprocessing", "torchvision", "preprocessing"),
+        ("preprocessing", {"height": "224"}, "preprocessing.height"),
+        ("preprocessing", {"mean": [0.5]}, "preprocessing.mean.1"),
+        ("preprocessing", {"std": [0.5, 0.5, "x"]}, "preprocessing.std.2"),
+        ("preprocessing", {"size": 224}, "preprocessing.size"),
+        ("preprocessing", {"fit": "stretch"}, "preprocessing.fit"),
+        ("values", "softmax", "values"),
+        ("promote", "maybe", "promote"),
+        ("weights", "imagenet", "weights"),
+    ],
+)
+def test_a_wrong_option_of_a_model_file_is_named(field: str, value: object, named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        UploadOptions.model_validate({field: value})
+    assert invalid_fields(caught.value.errors(), UploadOptions).faults[0].field == named
 
 
 def test_three_fields_are_enough_for_a_fine_tune() -> None:
