@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from service.cleanup import KEEPS_RESULTS
 from storage.blobs import BlobStore, is_image
 from storage.database import Database, open_database
 from storage.datasets import DatasetRegistry
 from storage.errors import NotFound
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
-from workers.contract.queues import JobKind
 
 # What passes through these folders is gone when nothing runs.
 PASSING = ("uploads", "cache/ingest", "work")
@@ -67,9 +67,9 @@ def _datasets(database: Database) -> Iterator[str]:
 
 
 def _keeps_files(database: Database, job_id: str) -> bool:
-    """A job that runs; and a bulk classification, whose results lie there as long as its record."""
+    """A job that runs; and one whose results lie there as long as its record."""
     try:
         job = JobLedger(database).get(job_id)
     except NotFound:
         return False
-    return job.kind == JobKind.CLASSIFY_MANY or not job.state.is_terminal
+    return job.kind in KEEPS_RESULTS or not job.state.is_terminal

@@ -25,12 +25,14 @@ from service.routes import (
     classifications,
     classify,
     datasets,
+    evaluations,
     finetunes,
     health,
     jobs,
     model_files,
     models,
     variants,
+    webhooks,
 )
 from workers.traces import Tracer
 
@@ -86,7 +88,9 @@ def create_app(parts: Parts) -> FastAPI:
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
-    for routes in (models, variants, jobs, classifications, finetunes, architectures, audit, health):
+    for routes in (
+        models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks, health,
+    ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
     install_error_handlers(app)
@@ -121,6 +125,8 @@ def _start_background(parts: Parts) -> None:
             interval_s=settings.reconcile_interval_s, requeue_after_s=settings.requeue_after_s
         ),
     )
+    start("dispatcher.release", parts.dispatcher.release())
+    start("webhooks.send", parts.webhook_sender.run())
     start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
     start("auth.record_uses", parts.auth.record_uses())
     start("memory.keep_heap_trimmed", keep_heap_trimmed())

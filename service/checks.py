@@ -36,8 +36,10 @@ def check_architecture(name: str, params: dict[str, Any]) -> None:
 async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) -> str:
     """The id of the dataset, for the one that was given may lead to another of the same content.
 
-    Raises NotFound, and Problem 409 while it is being checked, when it was refused or, where it is `to_learn` from
-    or to measure by, when it has no labels. A built-in one is where the trainings are: to only classify it is 422.
+    One that is still being checked will do: the job waits for it, and tells what is wrong with it then.
+
+    Raises NotFound, and Problem 409 when it was refused or, where it is `to_learn` from or to measure by, when it
+    has no labels. A built-in one is where the trainings are: to only classify it is 422.
     """
     if dataset in builtin.NAMES:
         if not to_learn:
@@ -45,8 +47,7 @@ async def check_dataset(parts: Parts, dataset: str, *, to_learn: bool = True) ->
         return dataset
     found = await asyncio.to_thread(parts.datasets.get, dataset)
     if found.state is DatasetState.CHECKING:
-        detail = f"Dataset {dataset} is still being checked; wait until its state is ready."
-        raise Problem(409, "dataset_not_ready", detail, {"Retry-After": "1"})
+        return found.id
     if found.state is DatasetState.REFUSED:
         why = "; ".join(found.report.get("refusals", ["see its report"]))
         raise Problem(409, "dataset_refused", f"Dataset {dataset} was refused: {why}")

@@ -21,6 +21,8 @@ from workers.contract.queues import JobKind
 # The files of a job come before its row, and a row of the first release before its job; nothing takes longer.
 WITHOUT_JOB = timedelta(days=1)
 WRITES_ARTIFACT = (JobKind.FINETUNE, JobKind.PUBLISH, JobKind.VARIANTS)
+# Whose files are what came of them: they go with the job's record.
+KEEPS_RESULTS = (JobKind.CLASSIFY_MANY, JobKind.EVALUATE)
 # Where the first release kept what is under `jobs/ID/` now.
 FIRST_RELEASE_PREFIXES = ("classify", "uploads")
 LISTED = 200
@@ -76,7 +78,7 @@ class Cleanup:
 
     def delete_job_files(self) -> None:
         """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was, the
-        results of a bulk classification with the job's record.
+        results of a bulk classification or an evaluation with the job's record.
 
         With them go the files of a version that was never registered and of a dataset that was refused.
         """
@@ -89,7 +91,7 @@ class Cleanup:
                 keep = self.keep_images if job.kind == JobKind.CLASSIFY else timedelta()
                 is_over = job.finished_at is not None and now - job.finished_at >= keep
                 # Its results lie there.
-                is_over = is_over and job.kind != JobKind.CLASSIFY_MANY
+                is_over = is_over and job.kind not in KEEPS_RESULTS
             if is_over:
                 if job is not None:
                     self._delete_unregistered(job)

@@ -101,8 +101,13 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
         "name": {"pattern": f"^{MODEL_NAME}(@{ALIAS}|:[1-9][0-9]{{0,8}})?$"},
         "number": {"pattern": "^[1-9][0-9]{0,8}$"},
     },
+    "/v1/webhooks": {
+        "webhook_id": {"pattern": rf"^wh_{ULID}$"},
+        "cursor": {"pattern": "^[A-Za-z0-9_-]*$"},
+    },
     "/v1/audit": {"cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
     "/v1/jobs": {"job_id": {"pattern": JOB_ID}, "cursor": {"pattern": "^[A-Za-z0-9_-]*$"}},
+    "/v1/evaluations": {"job_id": {"pattern": JOB_ID}},
     "/v1/architectures": {
         "name": {"pattern": "^[a-z0-9_]+(/[a-z0-9_]+)?$"},
         "cursor": {"pattern": "^[a-z0-9_/]+$"},

@@ -22,6 +22,8 @@ from workers.contract.queues import TASK_OF_JOB, JobKind, Queue
 
 JOB_QUEUES = (Queue.BULK, Queue.TRAINING)
 WORKER_ROLES = ("inference", "training")
+# How long a job that waited for a dataset goes on waiting for nothing.
+RELEASE_EVERY_S = 1.0
 log = structlog.get_logger()
 
 
@@ -60,7 +62,12 @@ class JobDispatcher:
         self._senders = ThreadPoolExecutor(2, thread_name_prefix="dispatch")
 
     async def dispatch(self, job: Job) -> None:
-        """Queue a job whose row is committed. If the broker is away the reconciler queues it later."""
+        """Queue a job whose row is committed, unless it waits for a dataset.
+
+        If the broker is away the reconciler queues it later.
+        """
+        if job.waits_for:
+            return
         try:
             async with asyncio.timeout(self.patience_s):
                 await asyncio.get_running_loop().run_in_executor(self._senders, self._send, job)
@@ -71,6 +78,22 @@ class JobDispatcher:
         except StorageError as error:
             # The message is sent; the reconciler sees that it is there.
             log.warning("job.dispatch_not_recorded", job=job.id, reason=str(error))
+
+    async def release(self, interval_s: float = RELEASE_EVERY_S) -> None:
+        """Send the jobs whose dataset's check is over, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.release_once()
+            except StorageError as error:
+                log.warning("reconciler.failed", reason=str(error))
+
+    async def release_once(self) -> None:
+        """One round. Each is sent as if it had just been asked for here. Raises StorageError."""
+        for job in await asyncio.to_thread(self.ledger.release_waiting):
+            log.info("job.released", job=job.id, kind=job.kind, dataset=job.request.get("dataset"))
+            if job.kind in TASK_OF_JOB:
+                await self.dispatch(job)
 
     async def reconcile(self, *, interval_s: float, requeue_after_s: float) -> None:
         """Send again every job whose message or worker was lost, until cancelled."""

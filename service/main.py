@@ -39,6 +39,9 @@ from service.settings import GatewaySettings
 from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
+from service.webhooks.address import AddressGuard
+from service.webhooks.client import WebhookClient
+from service.webhooks.sender import RetryPolicy, WebhookSender
 from service.workforce import Workforce
 from storage.audit import AuditLog
 from storage.blobs import BlobStore
@@ -47,7 +50,9 @@ from storage.datasets import DatasetRegistry
 from storage.errors import InvalidSettings, StorageError
 from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
+from storage.outbox import Outbox
 from storage.registry import ModelRegistry
+from storage.webhooks import WebhookRegistry
 from system.descriptors import raise_descriptor_limit
 from system.garbage import collect_new_garbage
 from system.loopback import is_loopback
@@ -216,6 +221,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         on_batch=statistics.record_batch,
     )
     blobs = BlobStore(settings.blobs)
+    outbox = Outbox(database)
     return Parts(
         settings=settings,
         database=database,
@@ -229,6 +235,14 @@ def build_parts(settings: GatewaySettings) -> Parts:
             settings.key_limits,
             hold_s=settings.classify_timeout_s + 5,
             on_uncounted=metrics.uncounted.inc,
+        ),
+        webhooks=WebhookRegistry(database),
+        webhook_sender=WebhookSender(
+            outbox,
+            WebhookClient(AddressGuard(settings.webhook_allowed), settings.webhook_timeout_s),
+            RetryPolicy(settings.webhook_retry_s, settings.webhook_give_up_hours * 3600),
+            metrics,
+            lease_s=2 * settings.webhook_timeout_s + 5,
         ),
         audit=audit,
         workforce=workforce,
@@ -254,7 +268,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
             keep_audit=timedelta(days=settings.keep_audit_days),
         ),
         metrics=metrics,
-        stats=StatsCollector(ledger, celery, settings.data),
+        stats=StatsCollector(ledger, celery, settings.data, outbox),
         statistics=statistics,
         uploads=upload_slots(settings.max_uploads),
         event_streams=event_stream_slots(settings.max_event_streams),

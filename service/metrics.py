@@ -21,6 +21,7 @@ from workers.contract.messages import BatchTimings, Heartbeat
 from workers.contract.queues import JobKind, Queue
 
 MessageKind = Literal["heartbeat", "reply"]
+WebhookOutcome = Literal["delivered", "failed", "given_up"]
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
 # Users name models, and every name is a time series for ever: beyond so many they are counted together.
@@ -96,6 +97,15 @@ class GatewayMetrics:
         self.transit_batches = Counter(
             "fovea_transit_batches", "Batches sent by that transit server.", ["server"], registry=self.registry
         )
+        self.webhook_deliveries = Counter(
+            "fovea_webhook_deliveries",
+            "Attempts to deliver a webhook's message, by what came of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.webhook_oldest = gauge(
+            "webhook_oldest_seconds", "How long the oldest message to a webhook waits to be delivered.", "state"
+        )
         self.part_up = gauge("part_up", "1 when the part answered at the last look, else 0.", "part")
         self.queue_length = gauge("queue_length", "Messages that wait in the broker.", "queue")
         self.queue_age = gauge("queue_age_seconds", "How long the oldest message or queued job waits.", "queue")
@@ -107,6 +117,8 @@ class GatewayMetrics:
             self.worker_starts.labels(queue.value)
         for kind in get_args(MessageKind):
             self.malformed.labels(kind)
+        for outcome in get_args(WebhookOutcome):
+            self.webhook_deliveries.labels(outcome)
 
     def observe_images(self, model: str, images: int) -> None:
         if model not in self._models:
@@ -166,8 +178,17 @@ class GatewayMetrics:
         """What could not be counted has no value, rather than an old one."""
         self.part_up.labels("database").set(stats.jobs is not None)
         self.part_up.labels("broker").set(stats.backlog is not None)
-        for gauge in (self.jobs, self.queue_length, self.queue_age, self.disk_free, self.disk_total):
+        for gauge in (
+            self.jobs,
+            self.queue_length,
+            self.queue_age,
+            self.disk_free,
+            self.disk_total,
+            self.webhook_oldest,
+        ):
             gauge.clear()
+        if stats.webhooks_oldest_s is not None:
+            self.webhook_oldest.labels("pending").set(stats.webhooks_oldest_s)
         if stats.jobs is not None:
             # A series that begins at its first failure would hide that failure from a rate.
             for kind, state in product(JobKind, JobState):

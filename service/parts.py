@@ -19,6 +19,7 @@ from service.settings import GatewaySettings
 from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
+from service.webhooks.sender import WebhookSender
 from service.workforce import Workforce
 from storage.audit import AuditLog
 from storage.blobs import BlobStore
@@ -26,6 +27,7 @@ from storage.database import Database
 from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from storage.webhooks import WebhookRegistry
 from workers.traces import Tracer
 
 
@@ -39,6 +41,8 @@ class Parts:
     blobs: BlobStore
     auth: Authenticator
     limiter: KeyLimiter
+    webhooks: WebhookRegistry
+    webhook_sender: WebhookSender
     audit: AuditLog
     workforce: Workforce
     exchange: CeleryExchange

@@ -1,4 +1,4 @@
-"""The results of a job that classified images, line by line: as JSON Lines, or as CSV that a spreadsheet may open.
+"""The results of a job, a line for each image that it classified: JSON Lines, or CSV that a spreadsheet may open.
 
 Nothing is gathered: a file of results is read when its lines are to be sent.
 """
@@ -8,10 +8,19 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from storage.blobs import BlobStore
 from storage.errors import NotFound
 from storage.job import Job, JobState
-from workers.contract.jobs import ClassifyManyRequest, ClassifyManyResult, read_request
+from workers.contract.evaluations import answers_key, merged, read_chunk
+from workers.contract.jobs import (
+    ClassifyManyRequest,
+    ClassifyManyResult,
+    EvaluateRequest,
+    EvaluateResult,
+    read_request,
+)
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
 from workers.contract.results import (
@@ -27,22 +36,27 @@ JSON_LINES = "application/jsonl"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 MEDIA_TYPES = (JSON_LINES, NDJSON, CSV)
-KINDS = (JobKind.CLASSIFY, JobKind.CLASSIFY_MANY)
+KINDS = (JobKind.CLASSIFY, JobKind.CLASSIFY_MANY, JobKind.EVALUATE)
 
 # With one of these at its begin a cell is a formula to Excel, LibreOffice or Google Sheets.
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
+ANSWER_COLUMNS = ("label", "probability", "error")
+
 Chunks = Iterable[bytes]
 
 
-def stored_results(blobs: BlobStore, job: Job) -> Chunks:
+def stored_results(blobs: BlobStore, job: Job, *, only_differing: bool = False) -> Chunks:
     """The job's results, some lines at a time: all of one that succeeded, of others those that are there.
 
-    The lines that another job has so far stay where they are when more follow. Raises NotFound for a file of
-    results that is gone, and BlobsUnavailable, now or while it is iterated.
+    The lines that another job has so far stay where they are when more follow. With `only_differing` an evaluation
+    has those alone on which not all versions say the same. Raises NotFound for a file of results that is gone, and
+    BlobsUnavailable, now or while it is iterated.
     """
     if job.kind == JobKind.CLASSIFY:
         return _of_row(job.result or {})
+    if job.kind == JobKind.EVALUATE:
+        return _of_evaluation(blobs, job, only_differing)
     chunks = _count_stored(blobs, job.id)
     if job.state is JobState.SUCCEEDED:
         images = ClassifyManyResult.model_validate(job.result).images
@@ -50,6 +64,14 @@ def stored_results(blobs: BlobStore, job: Job) -> Chunks:
         if chunks < expected:
             raise NotFound("file", chunk_key(job.id, chunks))
     return (blobs.get_bytes(chunk_key(job.id, number)) for number in range(chunks))
+
+
+def csv_of(chunks: Chunks, job: Job) -> Iterator[bytes]:
+    """The job's results with a header line, as RFC 4180 writes it."""
+    if job.kind != JobKind.EVALUATE:
+        return as_csv(chunks, classes_of(job))
+    names = [asked.name for asked in read_request(EvaluateRequest, job.request).models]
+    return _evaluation_csv(chunks, names)
 
 
 def classes_of(job: Job) -> int:
@@ -61,8 +83,8 @@ def classes_of(job: Job) -> int:
 
 
 def as_csv(chunks: Chunks, classes: int) -> Iterator[bytes]:
-    """The same with a header line, as RFC 4180 writes it: `path`, the best class with its probability, the next
-    ones, and what was wrong where there are none."""
+    """Of images that were classified: `path`, the best class with its probability, the next ones, and what was
+    wrong where there are none."""
     yield _csv([_header(classes)])
     for chunk in chunks:
         yield _csv([_row(line, classes) for line in read_lines(chunk)])
@@ -91,6 +113,47 @@ def _of_row(result: Mapping[str, Any]) -> Iterator[bytes]:
         found = prediction["classes"]
         classes = None if found is None else [ClassScore(**score) for score in found]
         yield result_line(prediction["name"], classes, prediction["error"])
+
+
+def _of_evaluation(blobs: BlobStore, job: Job, only_differing: bool) -> Chunks:
+    """A chunk at a time of all versions, as far as each of them has it."""
+    request = read_request(EvaluateRequest, job.request)
+    places = range(len(request.models))
+    stored = set(blobs.list(results_folder(job.id)))
+    chunks = 0
+    while all(answers_key(job.id, place, chunks) in stored for place in places):
+        chunks += 1
+    if job.state is JobState.SUCCEEDED:
+        expected = count_chunks(EvaluateResult.model_validate(job.result).images, request.chunk)
+        if chunks < expected:
+            missing = (answers_key(job.id, place, chunks) for place in places)
+            raise NotFound("file", next(key for key in missing if key not in stored))
+
+    def lines(chunk: int) -> bytes:
+        versions = [read_chunk(blobs.get_bytes(answers_key(job.id, place, chunk)))[1] for place in places]
+        found = merged(versions, only_differing=only_differing)
+        return b"".join(orjson.dumps(line) + b"\n" for line in found)
+
+    return map(lines, range(chunks))
+
+
+def _evaluation_csv(chunks: Chunks, versions: Sequence[str]) -> Iterator[bytes]:
+    """`path`, `label`, and what each version answered."""
+    yield _csv([["path", "label", *(f"{version} {what}" for version in versions for what in ANSWER_COLUMNS)]])
+    for chunk in chunks:
+        yield _csv([_answers_row(line) for line in read_lines(chunk)])
+
+
+def _answers_row(line: Mapping[str, Any]) -> list[str]:
+    cells = [harmless(line["path"]), harmless(line["label"])]
+    for answer in line["answers"]:
+        probability, error = answer["probability"], answer["error"] or {}
+        cells += [
+            harmless(answer["label"] or ""),
+            "" if probability is None else f"{probability:.6g}",
+            harmless(error.get("code") or ""),
+        ]
+    return cells
 
 
 def _header(classes: int) -> list[str]:

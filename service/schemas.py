@@ -1,12 +1,15 @@
 """The JSON of requests and answers, as pydantic models: what OpenAPI shows and what requests are held to."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 
 from models.formats import MEDIA_TYPES
+from storage.reference import MOST_TAGS, TAG
+from storage.text import LONGEST_DESCRIPTION, description_fault
 from workers.contract.jobs import UploadOptions
+from workers.contract.queues import JobKind
 
 Item = TypeVar("Item")
 
@@ -126,6 +129,8 @@ class ModelOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str
+    description: str | None = Field(description="What people wrote to it.")
+    tags: list[str]
     versions: int = Field(description="How many there are.")
     latest: int | None
     aliases: dict[str, int]
@@ -160,6 +165,30 @@ class VariantsOut(BaseModel):
     variants: dict[str, dict[str, Any]] = Field(
         description="The report of each precision that was tried: whether it `passed`, the `reason` if it did "
         "not, and the numbers."
+    )
+
+
+class EvaluatedDataset(BaseModel):
+    id: str
+    name: str
+    content_hash: str
+    images: int = Field(description="All that it has.")
+
+
+class EvaluationOut(BaseModel):
+    """Of `versions`, `comparisons` and `differing` see `docs/api.md`."""
+
+    job: str
+    dataset: EvaluatedDataset
+    split: Literal["unseen", "train", "validation", "test", "all"]
+    images: int = Field(description="How many were measured.")
+    created_at: datetime
+    warnings: list[str] = Field(description="What a reader of the figures must know.")
+    versions: list[dict[str, Any]] = Field(description="The figures of each, in the order asked for.")
+    comparisons: list[dict[str, Any]] = Field(description="Each version with each that follows it.")
+    differing_images: int = Field(description="On how many not all versions give the same answer.")
+    differing: list[dict[str, Any]] = Field(
+        description="The first 100 of these images: first those that some get right and others do not."
     )
 
 
@@ -205,6 +234,109 @@ class Readiness(BaseModel):
     broker: PartOut
     transit: TransitOut
     workers: list[WorkerOut]
+
+
+def _described(text: str | None) -> str | None:
+    if fault := description_fault(text or ""):
+        raise ValueError(fault)
+    return text
+
+
+class ModelPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): a field that is left out stays as it is, null removes it, and a list replaces
+    the one before as a whole."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"description": "Ants and bees of our garden.", "tags": ["team:bugs"]}},
+    )
+
+    description: Annotated[str | None, AfterValidator(_described)] = Field(
+        None, max_length=LONGEST_DESCRIPTION, description="For people; breaks of lines are kept."
+    )
+    tags: list[Annotated[str, Field(pattern=f"^{TAG}$")]] | None = Field(
+        None, max_length=MOST_TAGS, description="To search by, `GET /v1/models?tag=`; in order, each once."
+    )
+
+
+Event = Literal["job.succeeded", "job.failed", "job.cancelled"]
+_Events = Annotated[list[Event], Field(max_length=3, description="Which ends of a job are told; empty: all.")]
+_Kinds = Annotated[
+    list[JobKind], Field(max_length=len(JobKind), description="Of which kinds of jobs; empty: of all.")
+]
+_Description = Annotated[
+    str | None,
+    AfterValidator(_described),
+    Field(max_length=LONGEST_DESCRIPTION, description="For people."),
+]
+
+
+class WebhookRequest(BaseModel):
+    """Have the address told when jobs end."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"example": {"url": "https://hooks.example.org/fovea", "events": ["job.failed"]}},
+    )
+
+    url: HttpUrl = Field(description="`https`, of a public address unless `FOVEA_WEBHOOK_ALLOW` names it.")
+    events: _Events = []
+    kinds: _Kinds = []
+    description: _Description = None
+
+
+class WebhookPatch(BaseModel):
+    """A JSON merge patch (RFC 7396): a field that is left out stays as it is, null is as when it was made."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"enabled": True}})
+
+    events: _Events | None = None
+    kinds: _Kinds | None = None
+    description: _Description = None
+    enabled: bool | None = Field(None, strict=True, description="Enabled again, it is sent what has waited.")
+
+
+class WebhookOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    url: str
+    events: list[str]
+    kinds: list[str]
+    description: str | None
+    created_at: datetime
+    disabled_at: datetime | None = Field(description="Since when it is sent nothing.")
+    disabled_reason: str | None = Field(description="Null where that was by PATCH.")
+    pending: int = Field(description="How many messages wait to be delivered.")
+
+
+class WebhookMade(WebhookOut):
+    secret: str = Field(description="`whsec_...`, shown once: what the receiver verifies messages with.")
+
+
+class WebhookTested(BaseModel):
+    delivered: bool = Field(description="Whether it answered with a 2xx.")
+    status: int | None = Field(description="Its answer's; null where none came.")
+    detail: str | None = Field(description="What was wrong.")
+    seconds: float
+
+
+class DeliveryOut(BaseModel):
+    """`id` is the message's `webhook-id`, the same at each attempt."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    event: str
+    job_id: str
+    payload: dict[str, Any]
+    state: Literal["pending", "delivered", "given_up"]
+    attempts: int
+    status: int | None = Field(description="The last answer's; null where none came.")
+    error: str | None = Field(description="What was wrong with the last attempt.")
+    created_at: datetime
+    next_at: datetime | None = Field(description="When it is tried next.")
+    ended_at: datetime | None
 
 
 class AliasRequest(BaseModel):
@@ -344,12 +476,36 @@ RESULT_LINE: dict[str, Any] = {
     },
     "required": ["path", "classes", "error"],
 }
+_NULLABLE_TEXT = {"type": ["string", "null"]}
+_NULLABLE_NUMBER = {"type": ["number", "null"]}
+EVALUATION_LINE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string"},
+        "label": {"type": "string"},
+        "answers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "label": _NULLABLE_TEXT,
+                    "probability": _NULLABLE_NUMBER,
+                    "of_label": _NULLABLE_NUMBER,
+                    "error": RESULT_LINE["properties"]["error"],
+                },
+                "required": ["label", "probability", "of_label", "error"],
+            },
+        },
+    },
+    "required": ["path", "label", "answers"],
+}
+_LINES = {"itemSchema": {"oneOf": [RESULT_LINE, EVALUATION_LINE]}}
 RESULTS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A line for each image, in the order of their paths.",
         "content": {
-            "application/jsonl": {"itemSchema": RESULT_LINE},
-            "application/x-ndjson": {"itemSchema": RESULT_LINE},
+            "application/jsonl": _LINES,
+            "application/x-ndjson": _LINES,
             "text/csv": {"schema": {"type": "string"}},
         },
     },
@@ -392,3 +548,10 @@ CLASSIFY_BODY: dict[str, Any] = {
         },
     }
 }
+
+
+def merge_patch(patch: type[BaseModel]) -> dict[str, Any]:
+    """The body of a call that takes a JSON merge patch, under its own content type and under JSON's."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{patch.__name__}"}}
+    types = ("application/merge-patch+json", "application/json")
+    return {"requestBody": {"required": True, "content": {name: dict(schema) for name in types}}}

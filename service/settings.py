@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
+from service.webhooks.address import Allowed
 from storage.keys import KeyLimits
 from storage.settings import StorageSettings
 from system.loopback import is_loopback
@@ -105,6 +106,21 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
         0, ge=0, description="Bytes of the datasets uploaded with one key before 429; 0: any number."
     )
 
+    webhook_allow: str = Field(
+        "",
+        description="Receivers of webhooks that are internal or speak plain HTTP: hosts, addresses, networks such "
+        "as `10.0.0.0/8`, with commas between.",
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60, description="How long a receiver of a webhook may take.")
+    webhook_retry_s: float = Field(
+        10.0,
+        gt=0,
+        description="The wait after a webhook message's first failure; each further is 3 times as long.",
+    )
+    webhook_give_up_hours: float = Field(
+        24.0, gt=0, description="For how long a webhook's message is tried again before it is given up."
+    )
+
     metrics_open: bool = Field(False, description="Let `/metrics` be read without a key where keys are required.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")
@@ -118,6 +134,16 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
             if not ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin; expected SCHEME://HOST or SCHEME://HOST:PORT")
         return text
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_receivers(cls, text: str) -> str:
+        Allowed.parse(text)
+        return text
+
+    @property
+    def webhook_allowed(self) -> Allowed:
+        return Allowed.parse(self.webhook_allow)
 
     @property
     def host_names(self) -> frozenset[str]:

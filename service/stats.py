@@ -24,6 +24,7 @@ from redis import RedisError
 from storage.errors import StorageError
 from storage.job import JobCount, JobState
 from storage.job_ledger import JobLedger
+from storage.outbox import Outbox
 from workers.celery_app import KEY_PREFIX
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 
@@ -55,6 +56,7 @@ class QueueStats:
     jobs: tuple[JobCount, ...] | None
     backlog: Backlog | None
     disk: Disk | None
+    webhooks_oldest_s: float | None = None
 
     def ages_s(self) -> dict[Queue, float]:
         """How long the oldest waits, by queue: a message of the interactive one, a queued job of the others."""
@@ -106,6 +108,7 @@ class StatsCollector:
         ledger: JobLedger,
         celery: Celery,
         data: Path,
+        outbox: Outbox,
         *,
         cache_s: float = CACHE_S,
         timeout_s: float = TIMEOUT_S,
@@ -113,14 +116,23 @@ class StatsCollector:
         self._jobs = CachedProbe(lambda: _jobs(ledger), cache_s=cache_s, timeout_s=timeout_s)
         self._backlog = CachedProbe(lambda: _backlog(celery), cache_s=cache_s, timeout_s=timeout_s)
         self._disk = CachedProbe(lambda: _disk(data), cache_s=cache_s, timeout_s=timeout_s)
+        self._webhooks = CachedProbe(lambda: _oldest_s(outbox), cache_s=cache_s, timeout_s=timeout_s)
 
     async def collect(self) -> QueueStats:
-        return QueueStats(*await asyncio.gather(self._jobs(), self._backlog(), self._disk()))
+        return QueueStats(*await asyncio.gather(self._jobs(), self._backlog(), self._disk(), self._webhooks()))
 
 
 def _jobs(ledger: JobLedger) -> tuple[JobCount, ...] | None:
     try:
         return ledger.count()
+    except StorageError as error:
+        log.warning("stats.database_unavailable", reason=str(error))
+        return None
+
+
+def _oldest_s(outbox: Outbox) -> float | None:
+    try:
+        return outbox.oldest_s()
     except StorageError as error:
         log.warning("stats.database_unavailable", reason=str(error))
         return None

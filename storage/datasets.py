@@ -187,7 +187,7 @@ class DatasetRegistry:
 
         A release before this one left such, and leaves them while it runs beside this one.
         """
-        jobs = select(JobRow.id).where(JobRow.dataset == DatasetRow.id, ACTIVE)
+        jobs = select(JobRow.id).where(JobRow.dataset == DatasetRow.id, ACTIVE, JobRow.waits_for.is_(None))
         abandoned = (
             update(DatasetRow)
             .where(

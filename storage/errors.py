@@ -25,7 +25,8 @@ class StorageError(Exception):
 
 
 class NotFound(StorageError):
-    """There is no such thing; `kind` is `model`, `version`, `alias`, `job`, `dataset`, `key`, `file`, `folder`."""
+    """There is no such thing; `kind` is one of `model`, `version`, `alias`, `job`, `dataset`, `key`, `webhook`,
+    `file` and `folder`."""
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, name)

@@ -26,6 +26,7 @@ class Job:
 
     `error` is `{"code", "detail"}`: of a failed job why it failed, of one that waits for its next attempt why the
     last one failed. `attempt` counts from 1; 0 before the first. `started_at` is the first attempt's.
+    `waits_for` is the dataset before whose check it does not begin.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Job:
     worker: str | None
     request_id: str | None
     traceparent: str | None
+    waits_for: str | None
 
     @classmethod
     def from_row(cls, row: JobRow) -> "Job":
@@ -68,6 +70,7 @@ class Job:
             worker=row.worker,
             request_id=row.request_id,
             traceparent=row.traceparent,
+            waits_for=row.waits_for,
         )
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import and_, case, delete, func, insert, not_, null, or_, select, update
+from sqlalchemy.orm import Session
 
 from storage.audit import record
 from storage.clock import from_now, now
@@ -23,6 +24,7 @@ from storage.job import Attempt, Event, Idempotency, Job, JobCount, JobState
 from storage.job_rows import (
     ACTIVE,
     EXPIRED,
+    QUEUED,
     TAKEABLE,
     end_abandoned,
     exhausted,
@@ -39,6 +41,7 @@ from storage.owner import Owner, check_waiting
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
 from storage.tables import EventRow, JobRow
 from storage.text import contains, equals, is_text
+from storage.waiting import OVER, release, tell_that_it_waits
 
 __all__ = ["Attempt", "Event", "Idempotency", "Job", "JobLedger", "JobState"]
 
@@ -69,9 +72,12 @@ class JobLedger:
     ) -> Job:
         """A new queued job; with an idempotency key seen in the last 24 hours, the job it made then.
 
+        A request that names an uploaded dataset (`ds_...`) which another job is checking waits for that check, and
+        is then of the dataset that it turned out to be.
+
         `job_id` is for a caller who names something after the job: `new_id("job")`. Raises Conflict when that key
-        came with another request, NotFound when the request names an uploaded dataset (`ds_...`) that is gone, and
-        TooManyJobs where its owner has as many jobs waiting as it may.
+        came with another request, NotFound when the dataset is gone, and TooManyJobs where its owner has as many
+        jobs waiting as it may.
         """
         if max_attempts < 1:
             raise ValueError(f"max_attempts is {max_attempts}; a job needs at least one attempt")
@@ -84,7 +90,7 @@ class JobLedger:
             if owner:
                 check_waiting(session, owner)
             dataset, model = _text(request.get("dataset")), _text(request.get("model"))
-            lock_dataset(session, dataset)
+            waits_for = _unchecked(session, dataset, job_id)
             row = session.scalars(
                 insert(JobRow)
                 .values(
@@ -104,10 +110,13 @@ class JobLedger:
                     created_at=now(),
                     queued_at=now(),
                     owner=owner and owner.key,
+                    waits_for=waits_for,
                 )
                 .returning(JobRow)
             ).one()
             state_changed(session, row)
+            if waits_for:
+                tell_that_it_waits(session, row)
             named = {"model": model, "dataset": dataset}
             record(session, "job.create", "job", row.id, {"kind": kind, **{k: v for k, v in named.items() if v}})
             return Job.from_row(row)
@@ -170,18 +179,20 @@ class JobLedger:
 
     def count(self) -> tuple[JobCount, ...]:
         """How many jobs of each kind are in each state. It looks at every row: not for every request."""
-        query = select(JobRow.kind, JobRow.state, func.count(), func.min(JobRow.queued_at), now())
+        # What waits for a dataset waits for no worker.
+        queued_at = case((JobRow.waits_for.is_(None), JobRow.queued_at))
+        query = select(JobRow.kind, JobRow.state, func.count(), func.min(queued_at), now())
         with self._database.session(read_only=True) as session:
             rows = session.execute(query.group_by(JobRow.kind, JobRow.state)).all()
         return tuple(
-            JobCount(kind, JobState(state), jobs, max(0.0, (at - first).total_seconds()))
+            JobCount(kind, JobState(state), jobs, max(0.0, (at - (first or at)).total_seconds()))
             for kind, state, jobs, first, at in rows
         )
 
     def has_waiting(self, kinds: Collection[str], longer_than_s: float) -> bool:
         """Whether a job of such a kind has waited longer than that: nobody idle is about to take it."""
         waiting = select(JobRow.id).where(
-            JobRow.state == JobState.QUEUED, JobRow.kind.in_(kinds), JobRow.queued_at < from_now(-longer_than_s)
+            QUEUED, JobRow.kind.in_(kinds), JobRow.queued_at < from_now(-longer_than_s)
         )
         with self._database.session(read_only=True) as session:
             return session.scalar(waiting.limit(1)) is not None
@@ -318,9 +329,7 @@ class JobLedger:
         kind: no worker is needed.
         """
         long_ago = from_now(-older_than_s)
-        waiting = and_(
-            JobRow.state == JobState.QUEUED, func.coalesce(JobRow.dispatched_at, JobRow.queued_at) < long_ago
-        )
+        waiting = and_(QUEUED, func.coalesce(JobRow.dispatched_at, JobRow.queued_at) < long_ago)
         # A message sent before the lease ended was for the attempt that is lost; one sent since is on its way.
         sent_since = and_(JobRow.dispatched_at >= JobRow.lease_until, JobRow.dispatched_at >= long_ago)
         silent = and_(EXPIRED, func.coalesce(not_(sent_since), True))
@@ -334,6 +343,14 @@ class JobLedger:
                 .returning(JobRow)
             ).all()
             return sorted((Job.from_row(row) for row in rows), key=lambda job: job.id)
+
+    def release_waiting(self) -> _Jobs:
+        """The jobs whose dataset's check is over, to be sent now; those that cannot use it have failed."""
+        with self._database.session(read_only=True) as session:
+            if session.scalar(select(JobRow.id).where(OVER).limit(1)) is None:
+                return []
+        with self._database.session() as session:
+            return release(session)
 
     def prune(self, older_than: timedelta) -> int:
         """Delete the jobs that ended longer ago than that, with their events; returns how many it was.
@@ -377,6 +394,18 @@ class JobLedger:
                 row.error = None
                 session.flush()
             state_changed(session, row)
+
+
+def _unchecked(session: Session, dataset: str | None, job_id: str) -> str | None:
+    """The dataset that a job names, if it is being checked by another job. Raises NotFound."""
+    if dataset is None or not dataset.startswith("ds_"):
+        return None
+    row = lock_dataset(session, dataset)
+    if row is None:
+        raise NotFound("dataset", dataset)
+    # The first release did not write which job checks a dataset.
+    is_checked = row.state == "checking" and row.job_id not in (None, job_id)
+    return dataset if is_checked else None
 
 
 def _text(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 `storage.job_ledger` has the rules; here they are conditions and conditional UPDATEs.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
@@ -12,6 +12,7 @@ from storage.clock import now
 from storage.errors import LeaseLost, NotFound
 from storage.events import record_state
 from storage.job import Attempt, JobState
+from storage.outbox import tell_webhooks
 from storage.tables import DatasetRow, JobRow
 from storage.text import equals, is_text
 
@@ -19,8 +20,10 @@ ATTEMPTS_EXHAUSTED = "attempts_exhausted"
 
 ACTIVE = JobRow.state.in_((JobState.QUEUED, JobState.RUNNING))
 EXPIRED = and_(JobRow.state == JobState.RUNNING, JobRow.lease_until < now())
+# Waits for a worker; there are also those that wait for a dataset, in `storage.waiting`.
+QUEUED = and_(JobRow.state == JobState.QUEUED, JobRow.waits_for.is_(None))
 # May be taken: it waits, or whoever held it has gone silent.
-TAKEABLE = or_(JobRow.state == JobState.QUEUED, EXPIRED)
+TAKEABLE = or_(QUEUED, EXPIRED)
 
 
 def has_id(job_id: str) -> ColumnElement[bool]:
@@ -32,8 +35,9 @@ def held_by(attempt: Attempt) -> ColumnElement[bool]:
 
 
 def names_dataset(dataset_id: str) -> ColumnElement[bool]:
-    """The jobs that have not ended and name the dataset."""
-    return and_(ACTIVE, equals(JobRow.dataset, dataset_id))
+    """The jobs that have not ended and name the dataset, or wait for one that turned out to be its duplicate."""
+    same = or_(DatasetRow.id == dataset_id, DatasetRow.duplicate_of == dataset_id)
+    return and_(ACTIVE, JobRow.dataset.in_(select(DatasetRow.id).where(same)))
 
 
 def skipping_locked(where: ColumnElement[bool]) -> Any:
@@ -57,13 +61,21 @@ def lock_held(session: Session, attempt: Attempt) -> None:
         raise LeaseLost(attempt.job.id)
 
 
-def lock_dataset(session: Session, dataset: str | None) -> None:
-    """Keep an uploaded dataset from being deleted until the job that names it is committed. Raises NotFound."""
-    if dataset is None or not dataset.startswith("ds_"):
-        return
-    row = select(DatasetRow.id).where(DatasetRow.id == dataset).with_for_update(read=True, key_share=True)
-    if session.scalar(row) is None:
-        raise NotFound("dataset", dataset)
+class LockedDataset(NamedTuple):
+    """Without its report, which may have 50 MB. `job_id` is the job that checks it."""
+
+    id: str
+    state: str
+    job_id: str | None
+    duplicate_of: str | None
+
+
+def lock_dataset(session: Session, dataset: str) -> LockedDataset | None:
+    """Keep an uploaded dataset from being deleted until the job that names it is committed."""
+    row = select(DatasetRow.id, DatasetRow.state, DatasetRow.job_id, DatasetRow.duplicate_of)
+    row = row.where(DatasetRow.id == dataset).with_for_update(read=True, key_share=True)
+    found = session.execute(row).one_or_none()
+    return LockedDataset(*found) if found else None
 
 
 def update_job(session: Session, where: ColumnElement[bool], **values: Any) -> JobRow | None:
@@ -73,8 +85,10 @@ def update_job(session: Session, where: ColumnElement[bool], **values: Any) -> J
 
 
 def state_changed(session: Session, job: JobRow) -> None:
-    """Record the job's new state; what hangs on a job that has ended ends in the same transaction."""
+    """Record the job's new state; in the same transaction its end is told, and what hangs on it ends."""
     record_state(session, job)
+    if JobState(job.state).is_terminal:
+        tell_webhooks(session, job)
     if job.state in (JobState.FAILED, JobState.CANCELLED):
         _refuse_unchecked_dataset(session, job)
 
@@ -109,7 +123,7 @@ def _refuse_unchecked_dataset(session: Session, job: JobRow) -> None:
 
     Nothing is written where the check had a verdict, which its attempt wrote in this or an earlier transaction.
     """
-    if job.dataset is None:
+    if job.dataset is None or job.waits_for is not None:
         return
     reason = "The check was cancelled." if job.error is None else f"The check failed: {job.error['detail']}"
     session.execute(

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from storage.tables import AliasRow, ModelRow, VersionRow
+from storage.tables import AliasRow, ModelRow, ModelTagRow, VersionRow
 
 
 @dataclass(frozen=True)
 class Model:
-    """`latest` is the highest number there is now; None when every version was deleted."""
+    """`latest` is the highest number there is now; None when every version was deleted. `tags` are sorted."""
 
     name: str
     created_at: datetime
@@ -21,6 +21,8 @@ class Model:
     aliases: dict[str, int]
     latest: int | None
     versions: int
+    description: str | None
+    tags: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,23 @@ def read_models(session: Session, rows: Sequence[ModelRow]) -> tuple[Model, ...]
         .where(VersionRow.model.in_(names))
         .group_by(VersionRow.model)
     )
-    counts = {name: (latest, count) for name, latest, count in session.execute(counting)}
+    counts: dict[str, tuple[int | None, int]] = {
+        name: (latest, count) for name, latest, count in session.execute(counting)
+    }
+    tags: dict[str, list[str]] = {name: [] for name in names}
+    tagging = select(ModelTagRow).where(ModelTagRow.model.in_(names)).order_by(ModelTagRow.tag)
+    for tagged in session.scalars(tagging):
+        tags[tagged.model].append(tagged.tag)
     return tuple(
-        Model(row.name, row.created_at, row.updated_at, aliases[row.name], *counts.get(row.name, (None, 0)))
+        Model(
+            row.name,
+            row.created_at,
+            row.updated_at,
+            aliases[row.name],
+            *counts.get(row.name, (None, 0)),
+            row.description,
+            tuple(tags[row.name]),
+        )
         for row in rows
     )
 

@@ -1,6 +1,7 @@
 """Names of models and aliases, and the references that are made of them: `name`, `name@alias`, `name:3`."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from storage.errors import InvalidName, InvalidReference
@@ -10,8 +11,11 @@ PRODUCTION = "production"
 
 MODEL_NAME = r"[a-z0-9][a-z0-9._-]{0,62}"
 ALIAS = r"[a-z][a-z0-9_-]{0,31}"
+TAG = r"[a-z0-9][a-z0-9._:=/-]{0,62}"
+MOST_TAGS = 20
 _MODEL = re.compile(MODEL_NAME)
 _ALIAS = re.compile(ALIAS)
+_TAG = re.compile(TAG)
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -68,3 +72,17 @@ def check_alias(alias: str) -> None:
 
 def is_model_name(name: str) -> bool:
     return _MODEL.fullmatch(name) is not None
+
+
+def check_tags(tags: Collection[str]) -> tuple[str, ...]:
+    """The tags of a model in order, each once. Raises InvalidName."""
+    chosen = tuple(sorted(set(tags)))
+    for tag in chosen:
+        if not _TAG.fullmatch(tag):
+            raise InvalidName(
+                f"{tag[:100]!r} is no tag. Expected up to 63 small letters, digits and `.`, `_`, `:`, `=`, `/`, "
+                "`-`, a letter or digit first."
+            )
+    if len(chosen) > MOST_TAGS:
+        raise InvalidName(f"{len(chosen)} tags are too many; a model may have {MOST_TAGS}.")
+    return chosen

@@ -1,6 +1,7 @@
 """Models, their numbered versions and the aliases that move between them. Knows no artifact's content."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select, update
@@ -14,11 +15,28 @@ from storage.database import Database, Transaction
 from storage.errors import Conflict, InUse, NoEarlierVersion, NotFound
 from storage.model import Model, Version, read_models, read_version, read_versions
 from storage.page import HIGHEST, Page, bounded, decode_cursor, encode_cursor
-from storage.reference import LATEST, PRODUCTION, Reference, check_alias, check_model_name, is_model_name
-from storage.tables import AliasRow, ModelRow, VersionCounterRow, VersionRow
-from storage.text import contains, equals
+from storage.reference import (
+    LATEST,
+    PRODUCTION,
+    Reference,
+    check_alias,
+    check_model_name,
+    check_tags,
+    is_model_name,
+)
+from storage.tables import AliasRow, ModelRow, ModelTagRow, VersionCounterRow, VersionRow
+from storage.text import check_description, contains, equals
 
 __all__ = ["LATEST", "PRODUCTION", "Alias", "Model", "ModelRegistry", "Reference", "Version"]
+
+
+class Unchanged(Enum):
+    """What a caller leaves as it is, where None means that it goes."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
 
 
 class ModelRegistry:
@@ -88,12 +106,19 @@ class ModelRegistry:
                 raise _missing(session, wanted)
             return version
 
-    def list_models(self, limit: int, cursor: str | None = None, search: str | None = None) -> Page[Model]:
-        """By name. `search` is a part of the name. Raises InvalidCursor."""
+    def list_models(
+        self, limit: int, cursor: str | None = None, search: str | None = None, tags: Collection[str] = ()
+    ) -> Page[Model]:
+        """By name. `search` is a part of the name or the description, and the model has all of `tags`.
+
+        Raises InvalidCursor.
+        """
         limit = bounded(limit)
         query = select(ModelRow).order_by(ModelRow.name).limit(limit + 1)
         if search:
-            query = query.where(contains(search, ModelRow.name))
+            query = query.where(contains(search, ModelRow.name, ModelRow.description))
+        for tag in tags:
+            query = query.where(ModelRow.name.in_(select(ModelTagRow.model).where(equals(ModelTagRow.tag, tag))))
         if cursor:
             query = query.where(ModelRow.name > decode_cursor(cursor, str))
         with self._database.session(read_only=True) as session:
@@ -104,6 +129,46 @@ class ModelRegistry:
     def get_model(self, model: str, *, within: Transaction | None = None) -> Model:
         """Raises NotFound."""
         with self._database.session(read_only=within is None, within=within) as session:
+            return _model(session, model)
+
+    def describe_model(
+        self,
+        model: str,
+        *,
+        description: str | Unchanged | None = UNCHANGED,
+        tags: Collection[str] | Unchanged = UNCHANGED,
+    ) -> Model:
+        """Set what people wrote to the model: None removes its description. What is not given stays as it is.
+
+        Raises InvalidName and NotFound.
+        """
+        if isinstance(description, str):
+            check_description(description)
+        if not isinstance(tags, Unchanged):
+            tags = check_tags(tags)
+        with self._database.session() as session:
+            # Locked, so that what the audit log says it was is what it was.
+            row = session.scalars(
+                select(ModelRow).where(equals(ModelRow.name, model)).with_for_update()
+            ).one_or_none()
+            if row is None:
+                raise NotFound("model", model)
+            before = read_models(session, [row])[0]
+            changed: dict[str, Any] = {}
+            if not isinstance(description, Unchanged) and (description or None) != before.description:
+                changed["description"] = {"from": before.description, "to": description or None}
+                session.execute(
+                    update(ModelRow).where(ModelRow.name == model).values(description=description or None)
+                )
+            if not isinstance(tags, Unchanged) and tags != before.tags:
+                changed["tags"] = {"from": before.tags, "to": tags}
+                session.execute(delete(ModelTagRow).where(ModelTagRow.model == model))
+                if tags:
+                    session.execute(insert(ModelTagRow), [{"model": model, "tag": tag} for tag in tags])
+            if changed:
+                _touch(session, model)
+                record(session, "model.describe", "model", model, changed)
+            session.expire_all()
             return _model(session, model)
 
     def version_of_job(self, job_id: str) -> Version | None:

@@ -45,6 +45,14 @@ class ModelRow(Base):
     name: Mapped[str] = mapped_column(NAME, primary_key=True)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    description: Mapped[str | None] = mapped_column(Text)
+
+
+class ModelTagRow(Base):
+    __tablename__ = "model_tags"
+
+    model: Mapped[str] = mapped_column(NAME, ForeignKey("models.name", ondelete="CASCADE"), primary_key=True)
+    tag: Mapped[str] = mapped_column(NAME, primary_key=True, index=True)
 
 
 class VersionCounterRow(Base):
@@ -140,8 +148,20 @@ class JobRow(Base):
     finished_at: Mapped[datetime | None]
     # The prefix of the key that made it; not a foreign key, as keys and jobs are restored apart.
     owner: Mapped[str | None]
+    # The dataset whose check it waits for, while it is queued.
+    waits_for: Mapped[str | None]
 
-    __table_args__ = (Index(None, "state", "id"), Index(None, "dataset"), Index(None, "owner", "state"))
+    __table_args__ = (
+        Index(None, "state", "id"),
+        Index(None, "dataset"),
+        Index(None, "owner", "state"),
+        Index(
+            None,
+            "waits_for",
+            sqlite_where=text("waits_for IS NOT NULL"),
+            postgresql_where=text("waits_for IS NOT NULL"),
+        ),
+    )
 
 
 class EventRow(Base):
@@ -234,3 +254,44 @@ class AuditRow(Base):
     client: Mapped[str | None]
 
     __table_args__ = (Index(None, "subject", "id"),)
+
+
+class WebhookRow(Base):
+    __tablename__ = "webhooks"
+
+    id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    # As it is, not a digest: messages are signed with it.
+    secret: Mapped[str]
+    # Empty is all.
+    events: Mapped[list[str]]
+    kinds: Mapped[list[str]]
+    description: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class DeliveryRow(Base):
+    """A message to a webhook, from the end of a job until it was delivered or given up, and for a while after."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(NAME, primary_key=True)
+    webhook_id: Mapped[str] = mapped_column(NAME, ForeignKey("webhooks.id", ondelete="CASCADE"), index=True)
+    # Not a foreign key: a message outlives its job's record.
+    job_id: Mapped[str]
+    event: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str]
+    attempts: Mapped[int]
+    # When it is due: while it is being sent, when whoever does that is given up.
+    next_at: Mapped[datetime | None]
+    # The fence, as a job's.
+    token: Mapped[str | None]
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+
+    __table_args__ = (Index(None, "state", "next_at"),)

@@ -7,7 +7,9 @@ from sqlalchemy import ColumnElement, SQLColumnExpression, false, or_
 from storage.errors import InvalidName
 from system.hidden import hidden_character
 
+LONGEST_DESCRIPTION = 2000
 _LONGEST_TITLE = 200
+_BREAKS = str.maketrans("", "", "\n\r\t")
 
 
 def is_text(value: str) -> bool:
@@ -34,3 +36,17 @@ def check_title(title: str) -> None:
             f"{title[:100]!r} is no name. Expected up to {_LONGEST_TITLE} characters, not only spaces, and none "
             f"that is not seen{f' ({hidden})' if hidden else ''}."
         )
+
+
+def description_fault(text: str) -> str | None:
+    """What is wrong with a description, of which breaks of lines are a part; None where nothing is."""
+    if len(text) > LONGEST_DESCRIPTION:
+        return f"{len(text)} characters are too many; expected at most {LONGEST_DESCRIPTION}"
+    hidden = hidden_character(text.translate(_BREAKS))
+    return f"it has a character that is not seen ({hidden})" if hidden else None
+
+
+def check_description(text: str) -> None:
+    """Raises InvalidName for what cannot describe a model to people."""
+    if fault := description_fault(text):
+        raise InvalidName(f"{text[:100]!r} is no description: {fault}.")

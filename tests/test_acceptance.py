@@ -1,5 +1,6 @@
 """What the service promises of its accuracy, with real published weights and photographs, through the REST API."""
 
+import json
 import statistics
 import time
 import zipfile
@@ -9,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from scipy.stats import binomtest
 from support.load import Load, send_all
 from support.stack import Stack
 
@@ -138,6 +140,34 @@ def test_promoting_and_rolling_back_under_half_the_machines_load_drops_and_mixes
             classes, alone[reply.body["version"]][reply.request % len(photographs)], strict=True
         ):
             assert scored["probability"] == pytest.approx(probability, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_versions_are_measured_again_as_their_fine_tunes_did_and_compared(
+    service: Stack, ants_and_bees: str, learnt: list[dict[str, Any]]
+) -> None:
+    models = [f"ants-bees:{job['result']['version']}" for job in learnt[:2]]
+    asked = {"models": models, "dataset": ants_and_bees, "split": "validation", "precision": "float32"}
+    job = ended(service, post(service, "/v1/evaluations", **asked))
+    report = httpx.get(f"{service.url}/v1/evaluations/{job['id']}").json()
+    assert report["images"] == 153
+    for version, taught in zip(report["versions"], learnt, strict=False):
+        metrics = taught["result"]["metrics"]
+        assert version["accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-9)
+        assert version["loss"] == pytest.approx(metrics["loss"], abs=1e-3)
+        assert version["calibration_error"] == pytest.approx(metrics["calibration_error"], abs=2e-3)
+        assert (version["seen_images"], version["seen_share"]) == (0, 0)
+    (pair,) = report["comparisons"]
+    lines = httpx.get(f"{service.url}/v1/jobs/{job['id']}/results").text.splitlines()
+    right = [[a["label"] == line["label"] for a in line["answers"]] for line in map(json.loads, lines)]
+    assert (pair["only_first"], pair["only_second"]) == (right.count([True, False]), right.count([False, True]))
+    differing = pair["only_first"] + pair["only_second"]
+    assert pair["p_value"] == pytest.approx(binomtest(pair["only_first"], differing).pvalue)
+    seen = ended(service, post(service, "/v1/evaluations", **{**asked, "split": "train"}))["result"]
+    assert [version["seen_share"] for version in seen["versions"]] == [1, 1]
+    unseen = ended(service, post(service, "/v1/evaluations", **{**asked, "split": "unseen"}))["result"]
+    assert [score["accuracy"] for score in unseen["versions"]] == [v["accuracy"] for v in report["versions"]]
 
 
 @pytest.mark.slow

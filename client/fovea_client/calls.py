@@ -15,6 +15,7 @@ from fovea_client.records import (
     Architecture,
     AuditEntry,
     Dataset,
+    Evaluation,
     Model,
     Readiness,
     Report,
@@ -138,6 +139,18 @@ def start_classification(fields: Json, idempotency_key: str | None = None) -> Ca
     return _make("/v1/classifications", fields, idempotency_key)
 
 
+def start_evaluation(fields: Json, idempotency_key: str | None = None) -> Call[Json]:
+    return _make("/v1/evaluations", fields, idempotency_key)
+
+
+def get_evaluation(job: str) -> Call[Evaluation]:
+    return _get(_evaluation(job), as_json(Evaluation.read))
+
+
+def get_evaluation_card(job: str, form: str) -> Call[str]:
+    return _get(f"{_evaluation(job)}/card", as_text).with_params(format=form)
+
+
 def create_dataset(
     archive: bytes | Body, name: str, on_fault: str, media_type: str, labels: str = "folders"
 ) -> Call[Json]:
@@ -184,9 +197,10 @@ def get_events(job: str, after: str = "", silence_s: float = SILENCE_S) -> Call[
     return Call(request, nothing)
 
 
-def get_results(job: str, media_type: str, *, partial: bool = False) -> Call[None]:
+def get_results(job: str, media_type: str, *, partial: bool = False, differing: bool = False) -> Call[None]:
     request = Request("GET", f"{_job(job)}/results", headers={"Accept": media_type})
-    return Call(request, nothing).with_params(**({"partial": "true"} if partial else {}))
+    asked = {"partial": partial, "differing": differing}
+    return Call(request, nothing).with_params(**{name: "true" for name, wanted in asked.items() if wanted})
 
 
 def cancel_job(job: str, on_cancel: str | None = None) -> Call[Json]:
@@ -270,6 +284,10 @@ def _dataset(dataset: str) -> str:
 
 def _job(job: str) -> str:
     return f"/v1/jobs/{_path(job)}"
+
+
+def _evaluation(job: str) -> str:
+    return f"/v1/evaluations/{_path(job)}"
 
 
 def _path(part: str) -> str:

@@ -1,6 +1,6 @@
 """`Fovea` and `AsyncFovea`: one running Fovea, and everything that it can be asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from ssl import SSLContext
 from types import TracebackType
@@ -120,6 +120,30 @@ class Client(Resource[Mode]):
             precision=precision,
         )
         return (yield from job_by(self._session, calls.start_classification(fields, idempotency_key)))
+
+    @operation
+    def evaluate(
+        self,
+        *,
+        models: Reference | Sequence[Reference],
+        dataset: str | Dataset,
+        split: Literal["unseen", "train", "validation", "test", "all"] | None = None,
+        precision: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Plan[Job[Mode]]:
+        """Start to measure one version or several on a dataset's labelled images, and to compare them.
+
+        A job, whose `evaluation()` has all figures when it has ended, `card()` a page of them, and `answers()`
+        what each version said of each image. By default those images count that none of them has learnt from.
+        """
+        several = [models] if isinstance(models, str | Model | Version) else models
+        fields = given(
+            models=[reference_of(model) for model in several],
+            dataset=id_of(dataset),
+            split=split,
+            precision=precision,
+        )
+        return (yield from job_by(self._session, calls.start_evaluation(fields, idempotency_key)))
 
     @operation
     def readiness(self) -> Plan[Readiness]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from fovea_client import calls
 from fovea_client.answer import PASSING, Json, NotFoveasAnswer, not_fovea
@@ -20,9 +20,13 @@ from fovea_client.plan import Close, Emit, Feed, Opened, Plan, Sleep, each, read
 from fovea_client.prediction import Prediction, prediction_of_line
 from fovea_client.progress import JobProgress, ShownJob
 from fovea_client.record import MOMENT, TUPLE, Record
+from fovea_client.records import EvaluatedImage, Evaluation
 from fovea_client.session import Session
 from fovea_client.sse import EventParser, ServerEvent
 
+Line = TypeVar("Line")
+
+EVALUATE = "evaluate"
 TERMINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 EVENT_STREAM = "text/event-stream"
 JSON_LINES, CSV = "application/jsonl", "text/csv"
@@ -162,26 +166,49 @@ class Job(Record, Resource[Mode]):
         `partial`: also of a job that has not ended well, those that are there. Raises NotFound for a job that
         classified nothing, Conflict, Unreachable.
         """
-        rest = b""
-        answer = yield from self._session.opened(calls.get_results(self.id, JSON_LINES, partial=partial))
-        while piece := (yield from read(answer)):
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield Emit(_seen(line, self._session.url))
-        return None
+        if self.kind == EVALUATE:
+            raise TypeError(f"{self.id} is an evaluation, whose lines have an answer of each version: answers()")
+        call = calls.get_results(self.id, JSON_LINES, partial=partial)
+        return (yield from _lines_of(self._session, call, prediction_of_line))
+
+    @listing
+    def answers(self, *, differing: bool = False, partial: bool = False) -> Feed[EvaluatedImage]:
+        """Of an evaluation what each version answered on each image, in the order of its `models`.
+
+        `differing`: only images on which not all give the same answer. `partial`, and what it raises, as
+        `results`.
+        """
+        call = calls.get_results(self.id, JSON_LINES, partial=partial, differing=differing)
+        return (yield from _lines_of(self._session, call, EvaluatedImage.read))
+
+    @operation
+    def evaluation(self) -> Plan[Evaluation]:
+        """All figures of an evaluation. Raises NotFound for another kind of job, Conflict before its end."""
+        return (yield from self._session.answer(calls.get_evaluation(self.id)))
+
+    @operation
+    def card(self, *, form: Literal["md", "html"] = "md") -> Plan[str]:
+        """An evaluation as Markdown or as a self-contained page. Raises what `evaluation` raises."""
+        return (yield from self._session.answer(calls.get_evaluation_card(self.id, form)))
 
     @operation
     def save_results(
-        self, to: str | os.PathLike[str], *, form: Literal["csv", "jsonl"] | None = None, partial: bool = False
+        self,
+        to: str | os.PathLike[str],
+        *,
+        form: Literal["csv", "jsonl"] | None = None,
+        partial: bool = False,
+        differing: bool = False,
     ) -> Plan[Path]:
         """As a file, whole or not at all; its path. By default as CSV where its name ends in `.csv`.
 
-        Raises OSError, and what `results` raises.
+        `differing` as `answers` has it. Raises OSError, and what `results` raises.
         """
         target = Path(to)
         is_csv = target.suffix.lower() == ".csv" if form is None else form == "csv"
         media_type = CSV if is_csv else JSON_LINES
-        return (yield from saved(self._session, calls.get_results(self.id, media_type, partial=partial), target))
+        call = calls.get_results(self.id, media_type, partial=partial, differing=differing)
+        return (yield from saved(self._session, call, target))
 
     def _repr_html_(self) -> str:
         from fovea_client.html import job_bar
@@ -309,10 +336,21 @@ class _Listener:
             yield from self.close()
 
 
-def _seen(line: bytes, url: str) -> Prediction:
+def _lines_of(session: Session, call: Call[None], reader: Callable[[Json], Line]) -> Feed[Line]:
+    """Each line of results, while they come."""
+    rest = b""
+    answer = yield from session.opened(call)
+    while piece := (yield from read(answer)):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield Emit(_read_line(line, session.url, reader))
+    return None
+
+
+def _read_line(line: bytes, url: str, reader: Callable[[Json], Line]) -> Line:
     """Raises Unreachable for what is no line of Fovea's."""
     try:
-        return prediction_of_line(json.loads(line))
+        return reader(json.loads(line))
     except (ValueError, NotFoveasAnswer) as error:
         raise Unreachable(not_fovea(url, f"a line of results is {line[:200]!r}")) from error
 

@@ -115,6 +115,78 @@ class Dataset(Record):
 
 
 @dataclass(frozen=True)
+class MeasuredVersion(Record):
+    """How good a version is, on the `images` whose class it knows; the other figures are in `raw`.
+
+    `accuracy_interval` is where the accuracy lies with a confidence of 95 %. `unknown_images` are of a class that
+    it does not know. `seen_share` is how much of what was measured it is known to have learnt from, None where
+    that is not known.
+    """
+
+    model: str
+    version: int
+    reference: str
+    precision: str
+    images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float] = field(metadata=TUPLE)
+    top5_accuracy: float | None
+    macro_f1: float
+    loss: float
+    brier: float
+    calibration_error: float
+    unknown_images: int
+    seen_share: float | None
+    classes: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    confusion: Mapping[str, Any] | None = field(default=None, repr=False)
+    confused: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    worst: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class ComparedPair(Record):
+    """Two versions on the same images. `difference` is the first's accuracy less the second's, `adjusted_p_value`
+    that of McNemar's exact test after the correction for all pairs; None where no image measures both."""
+
+    first: str
+    second: str
+    images: int | None
+    only_first: int | None
+    only_second: int | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None = field(metadata=TUPLE)
+    p_value: float | None
+    adjusted_p_value: float | None
+    conclusion: str
+
+
+@dataclass(frozen=True)
+class Evaluation(Record):
+    """What an evaluation found. `warnings` are what a reader of the figures must know."""
+
+    job: str
+    dataset: Mapping[str, Any]
+    split: str
+    images: int
+    created_at: datetime = field(metadata=MOMENT)
+    warnings: tuple[str, ...] = field(metadata=TUPLE)
+    versions: tuple[MeasuredVersion, ...] = field(metadata=parts(MeasuredVersion))
+    comparisons: tuple[ComparedPair, ...] = field(metadata=parts(ComparedPair))
+    differing_images: int
+    differing: tuple[Mapping[str, Any], ...] = field(repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class EvaluatedImage(Record):
+    """What each version answered on an image: `answers` have `label`, `probability`, `of_label` (what the true
+    class got) and `error`."""
+
+    path: str
+    label: str
+    answers: tuple[Mapping[str, Any], ...] = field(metadata=TUPLE)
+
+
+@dataclass(frozen=True)
 class Architecture(Record):
     """A network of the zoo; `layers` is there where it was asked for by name and the table is kept."""
 

@@ -216,12 +216,14 @@ class Section:
 
 @dataclass
 class CardPage:
-    """`subtitle` says what it is in one line, `facts` are shown under it: names and values."""
+    """`subtitle` says what it is in one line, `facts` are shown under it: names and values. `is_of_version` where
+    it has a place for the version's number."""
 
     title: str
     subtitle: str
     facts: Sequence[tuple[str, str]]
     headline: Headline | None = None
+    is_of_version: bool = True
     sections: list[Section] = field(default_factory=list)
 
     def section(self, heading: str, *blocks: Block) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.artifact import Manifest
 from models.card.blocks import (
@@ -14,36 +13,25 @@ from models.card.blocks import (
     CaptionedImage,
     CardPage,
     Caution,
-    Cell,
     Details,
     Headline,
     ImageGrid,
-    Matrix,
     Paragraph,
     Plots,
     Scale,
-    Share,
     Table,
     fact_table,
     percent,
 )
 from models.card.facts import built_with, date_of, input_of, parity_of
+from models.card.measured import MANY_CLASSES, by_class, confusions, few_images
 from models.card.plots import confusion_overview, l2_curves, learning_curves, reliability_diagrams
 from models.card.render import write_page
 from models.card.settings import effective_settings
 from models.training.linear import Trial
-from models.training.metrics import ClassMetrics, Metrics
+from models.training.metrics import Metrics
 from models.training.pixels import Pixels
 from models.training.progress import EpochRecord
-
-# Below it a class's metrics say little: one image more or less moves them by percents.
-FEW_IMAGES = 20
-# Of more classes the matrix and the table show a choice; the rest is folded.
-MANY_CLASSES = 25
-# A matrix of so few leaves nothing to say about pairs.
-FEW_CLASSES = 3
-SHOWN_CLASSES = 12
-CONFUSED_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +70,7 @@ def write_finetuned_card(
     page.section("How good it is", *_results(manifest, validation, test))
     if earlier:
         page.section("Beside the model's other versions", *_comparison(manifest, validation, earlier))
-    page.section("By class", *_by_class(measured), *_few_images(measured))
+    page.section("By class", *by_class(measured.classes), *few_images(measured.classes))
     page.section("What it confuses", *_confusions(measured))
     page.section("Its most confident mistakes", *_mistakes(measured, pictures))
     page.section("How far to trust its probabilities", *_calibration(manifest, validation))
@@ -158,75 +146,15 @@ def _comparison(manifest: Manifest, validation: Metrics, earlier: Sequence[Earli
     ]
 
 
-def _by_class(metrics: Metrics) -> list[Block]:
-    if len(metrics.classes) <= MANY_CLASSES:
-        return [_class_table(metrics.classes)]
-    weakest = sorted((c for c in metrics.classes if c.f1 is not None), key=lambda c: c.f1 or 0.0)[:SHOWN_CLASSES]
-    return [
-        Paragraph(f"The {len(weakest)} classes with the lowest F1, of {len(metrics.classes)}."),
-        _class_table(weakest),
-        Details(f"All {len(metrics.classes)} classes", [_class_table(metrics.classes)]),
-    ]
-
-
-def _class_table(classes: Sequence[ClassMetrics]) -> Table:
-    def decimals(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
-
-    rows: list[list[Cell]] = [
-        [
-            c.label,
-            decimals(c.precision),
-            decimals(c.recall),
-            Share(c.f1 or 0.0, decimals(c.f1)),
-            str(c.support),
-        ]
-        for c in classes
-    ]
-    return Table(["class", "precision", "recall", "F1", "images"], rows, numbers_from=1)
-
-
-def _few_images(metrics: Metrics) -> list[Block]:
-    few = [c.label for c in metrics.classes if c.support < FEW_IMAGES]
-    if not few:
-        return []
-    named = ", ".join(few[:8]) + (f" and {len(few) - 8} more classes" if len(few) > 8 else "")
-    return [Caution(f"Fewer than {FEW_IMAGES} images of {named} were measured: take those rows as a rough guide.")]
-
-
 def _confusions(metrics: Metrics) -> list[Block]:
     labels = [c.label for c in metrics.classes]
     counts = np.array(metrics.confusion_matrix)
     if len(labels) <= MANY_CLASSES:
-        matrix = Matrix(labels, counts, range(1, len(labels) + 1))
-        said = len(labels) <= FEW_CLASSES and metrics.worst
-        return [matrix] if said else [matrix, _confused_pairs(labels, counts)]
-    shown = _most_confused(counts)
+        return confusions(labels, counts)
     overview = Plots(
         confusion_overview(metrics), "Rows are true classes, columns answers; shades are shares of the row."
     )
-    part = Matrix([labels[i] for i in shown], counts[np.ix_(shown, shown)], [int(i) + 1 for i in shown])
-    text = Paragraph(f"The {len(shown)} classes with the most wrong answers, among themselves.")
-    closer: list[Block] = [text, part] if len(shown) else []
-    return [overview, *closer, _confused_pairs(labels, counts)]
-
-
-def _most_confused(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The classes with the most wrong answers, about them or for them, in their order."""
-    wrong = counts - np.diag(np.diag(counts))
-    involved = wrong.sum(axis=0) + wrong.sum(axis=1)
-    most = np.argsort(-involved, kind="stable")[:SHOWN_CLASSES]
-    return np.sort(most[involved[most] > 0])
-
-
-def _confused_pairs(labels: Sequence[str], counts: NDArray[np.int64]) -> Block:
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    pairs = [divmod(int(place), len(wrong)) for place in order]
-    rows = [[labels[t], labels[p], str(wrong[t, p])] for t, p in pairs if wrong[t, p]]
-    if not rows:
-        return Paragraph("Nothing: every answer was right.")
-    return Table(["truth", "answer", "images"], rows, numbers_from=2)
+    return [overview, *confusions(labels, counts)]
 
 
 def _mistakes(metrics: Metrics, pixels: Pixels) -> list[Block]:

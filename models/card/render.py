@@ -47,12 +47,13 @@ def to_html(page: CardPage) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("card.html.jinja").render(page=page, place=PLACE)
+    return environment.get_template("card.html.jinja").render(page=page, place=PLACE if page.is_of_version else "")
 
 
 def to_markdown(page: CardPage) -> str:
     """The same without plots and pictures, which their captions stand for."""
-    parts = [f"# {escape_markdown(page.title)}", PLACE, escape_markdown(page.subtitle)]
+    place = [PLACE] if page.is_of_version else []
+    parts = [f"# {escape_markdown(page.title)}", *place, escape_markdown(page.subtitle)]
     parts.append("\n".join(f"- {escape_markdown(f'{name}: {value}')}" for name, value in page.facts))
     if headline := page.headline:
         parts.append(f"**{escape_markdown(f'{headline.value} {headline.name}')}**")

@@ -20,7 +20,7 @@ from models.training.group import share_of
 from models.training.interruption import Interrupted
 from models.training.precision import out_of_memory
 from models.training.progress import EpochRecord, FitResult, StepRecord, Watcher
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.training.state import TrainingState
 from models.zoo.layout import logits_of
 

@@ -123,7 +123,7 @@ def compute_metrics(
     predicted = logits.argmax(axis=1)
     confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
     np.add.at(confusion, (targets, predicted), 1)
-    classes = tuple(_class_metrics(label, i, confusion) for i, label in enumerate(labels))
+    classes = tuple(class_metrics(label, i, confusion) for i, label in enumerate(labels))
     present = [of_class.f1 for of_class in classes if of_class.f1 is not None]
     served, uncalibrated = reliability_curve(probabilities, targets), reliability_curve(softmax(logits), targets)
     return Metrics(
@@ -172,8 +172,11 @@ def cross_entropy(logits: NDArray[np.floating[Any]], targets: Targets) -> float:
 
 def reliability_curve(probabilities: NDArray[np.float64], targets: Targets) -> tuple[ReliabilityBin, ...]:
     """Accuracy against confidence, by `BINS` equal intervals of confidence; empty ones are left out."""
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == targets
+    return reliability_bins(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets)
+
+
+def reliability_bins(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+    """The same by each answer's probability, and whether it is right; both [n]."""
     bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return tuple(
         ReliabilityBin(float(confidence[inside].mean()), float(correct[inside].mean()), int(inside.sum()))
@@ -188,7 +191,8 @@ def expected_calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / total
 
 
-def _class_metrics(label: str, i: int, confusion: NDArray[np.int64]) -> ClassMetrics:
+def class_metrics(label: str, i: int, confusion: NDArray[np.int64]) -> ClassMetrics:
+    """Of the class in row and column i of the confusion matrix."""
     correct, support, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
     precision = correct / predicted if predicted else 0.0
     if not support:

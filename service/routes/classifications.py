@@ -6,14 +6,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from models.validation import InvalidField, InvalidFields
 from service.auth import requires
 from service.checks import check_dataset, check_image_folder
 from service.classification import asked_precision
-from service.errors import Problem
+from service.errors import Problem, invalid_request
 from service.idempotency import idempotency
 from service.negotiation import wanted
 from service.parts import parts_of
-from service.results import CSV, KINDS, MEDIA_TYPES, as_csv, classes_of, stored_results
+from service.results import CSV, KINDS, MEDIA_TYPES, csv_of, stored_results
 from service.routes.jobs import accepted, existing_job, start_job
 from service.schemas import RESULTS_RESPONSES, JobAccepted
 from storage.job import Job, JobState
@@ -24,6 +25,7 @@ router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify")
 
 # Each goes on where the one before ended, so that many of them are no sign that there is no end.
 ATTEMPTS = 10
+DIFFERING = "Of an evaluation of several versions: only the images on which not all give the same answer."
 PARTIAL = "Also of a job that has not ended, or ended otherwise: the lines that are there, in their order."
 
 
@@ -69,22 +71,26 @@ async def results(
     request: Request,
     job: Annotated[Job, Depends(existing_job)],
     partial: Annotated[bool, Query(description=PARTIAL)] = False,
+    differing: Annotated[bool, Query(description=DIFFERING)] = False,
 ) -> StreamingResponse:
     """As JSON Lines (`application/jsonl`, or `application/x-ndjson`) or as CSV (`text/csv`), by `Accept`.
-    `classify` and `classify_many` jobs have them."""
+    `classify`, `classify_many` and `evaluate` jobs have them."""
     if job.kind not in KINDS:
         detail = (
             f"A {job.kind} job has no lines of results; what came of it is in `result` of GET /v1/jobs/{job.id}."
         )
         raise Problem(404, "no_results", detail)
+    if differing and job.kind != JobKind.EVALUATE:
+        told = f"a {job.kind} job compares no versions; leave it out"
+        raise invalid_request(InvalidFields((InvalidField("query.differing", told),)))
     accept = ",".join(request.headers.getlist("accept"))
     media_type = wanted(accept, MEDIA_TYPES)
     if media_type is None:
         raise Problem(406, "not_acceptable", f"These results come as {', '.join(MEDIA_TYPES)}, by Accept.")
     if job.state is not JobState.SUCCEEDED and not partial:
         raise _incomplete(job)
-    lines = await asyncio.to_thread(stored_results, parts_of(request).blobs, job)
-    chunks = as_csv(lines, classes_of(job)) if media_type == CSV else lines
+    lines = await asyncio.to_thread(stored_results, parts_of(request).blobs, job, only_differing=differing)
+    chunks = csv_of(lines, job) if media_type == CSV else lines
     return StreamingResponse(chunks, media_type=media_type, headers={"Vary": "Accept"})
 
 

@@ -26,13 +26,15 @@ from service.schemas import (
     JobOut,
     Listing,
     ModelOut,
+    ModelPatch,
     RollbackRequest,
     VersionDetail,
     VersionOut,
     content,
+    merge_patch,
 )
 from storage.errors import Conflict, NoEarlierVersion, NotFound
-from storage.reference import check_model_name
+from storage.reference import MOST_TAGS, check_model_name
 from workers.contract.jobs import PublishOptions, PublishRequest
 from workers.contract.queues import JobKind
 
@@ -47,15 +49,37 @@ Force = Annotated[bool, Query(description="Delete it although an alias points at
 
 @router.get("", summary="Models by name")
 async def list_models(
-    request: Request, limit: Limit = 50, cursor: str | None = None, search: str | None = None
+    request: Request,
+    limit: Limit = 50,
+    cursor: str | None = None,
+    search: Annotated[str | None, Query(description="A part of the name or the description.")] = None,
+    tag: Annotated[list[str], Query(max_length=MOST_TAGS, description="Given several times: all of them.")] = [],  # noqa: B006
 ) -> Listing[ModelOut]:
-    page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search)
+    page = await asyncio.to_thread(parts_of(request).registry.list_models, limit, cursor, search, tag)
     return Listing[ModelOut].model_validate(page)
 
 
 @router.get("/{name}", summary="One model")
 async def get_model(request: Request, name: str) -> ModelOut:
     return ModelOut.model_validate(await asyncio.to_thread(parts_of(request).registry.get_model, name))
+
+
+@router.patch(
+    "/{name}",
+    summary="Describe and tag a model",
+    dependencies=TRAIN,
+    openapi_extra=merge_patch(ModelPatch),
+)
+async def describe_model(request: Request, name: str, body: ModelPatch) -> ModelOut:
+    """A JSON merge patch (RFC 7396): what is left out stays, null removes, a list replaces the list before.
+
+    It changes nothing of what the model answers."""
+    patch = {field: getattr(body, field) for field in body.model_fields_set}
+    if "tags" in patch:
+        patch["tags"] = patch["tags"] or ()
+    return ModelOut.model_validate(
+        await asyncio.to_thread(parts_of(request).registry.describe_model, name, **patch)
+    )
 
 
 @router.delete("/{name}", summary="Delete a model and all its versions", status_code=204, dependencies=ADMIN)

@@ -14,6 +14,7 @@ from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
 from service.schemas import JobOut, VariantsOut
+from storage.datasets import DatasetState
 from storage.registry import Version
 from workers.contract.jobs import VariantsOptions, VariantsRequest
 from workers.contract.queues import JobKind
@@ -58,10 +59,16 @@ async def try_variants(request: Request, name: str, number: int, body: VariantsO
 
 
 async def _check_labels(parts: Parts, dataset: str, version: Version) -> None:
-    """Raises Problem 422 where no label of an uploaded dataset is one of the version's."""
+    """Raises Problem 422 where no label of an uploaded dataset is one of the version's.
+
+    Those of one that is being checked are not known yet.
+    """
     if dataset in builtin.NAMES:
         return
-    labels = (await asyncio.to_thread(parts.datasets.get, dataset)).labels
+    found = await asyncio.to_thread(parts.datasets.get, dataset)
+    labels = found.labels
+    if found.state is DatasetState.CHECKING:
+        return
     if not set(labels) & set(version.labels):
         raise wrong_field(
             "dataset",

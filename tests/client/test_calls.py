@@ -12,7 +12,7 @@ from fovea_client.call import Call
 from service.app import create_app
 from service.main import build_parts
 from service.settings import GatewaySettings
-from workers.contract.jobs import FinetuneRequest, PublishOptions, UploadOptions, VariantsOptions
+from workers.contract.jobs import EvaluateOptions, FinetuneRequest, PublishOptions, UploadOptions, VariantsOptions
 
 SAMPLES = {
     str: "x", int: 1, bytes: b"x", "params": {}, "fields": {}, "images": [], "archive": b"x",
@@ -70,6 +70,7 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
             for name in ("list_models", "list_datasets", "list_architectures", "list_versions")
         },
         "get_card": calls.get_card("m", 1, "md"),
+        "get_results": calls.get_results("j", "text/csv", partial=True, differing=True),
         "delete_model": calls.delete_model("m", force=True),
     }
     for name, call in {**every_call(), **given}.items():
@@ -89,6 +90,7 @@ def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeat
     ("method", "model", "own"),
     [
         (Fovea.finetune, FinetuneRequest, {"idempotency_key"}),
+        (Fovea.evaluate, EvaluateOptions, {"idempotency_key"}),
         (Fovea(url="http://x").models.publish, PublishOptions, {"model"}),
         (Fovea(url="http://x").models.upload, UploadOptions, {"model", "file", "progress"}),
         (Fovea(url="http://x").models.try_variants, VariantsOptions, {"model", "version"}),

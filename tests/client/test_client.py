@@ -4,6 +4,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,45 @@ def test_a_whole_folder_is_classified_by_a_job_that_has_a_line_for_each_image(fo
     assert [json.loads(line)["path"] for line in lines] == ["a.png", "b.png", "c.txt"]
     with pytest.raises(NotFound, match="no_results"):
         list(fovea.jobs.get(fovea.datasets.create(photos, name="again", wait=False).job_id).results())
+
+
+@pytest.fixture(scope="module")
+def hues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A Fovea of its own, with a model `hues` whose second version takes red for green."""
+    with running_stack(tmp_path_factory.mktemp("hues")) as service:
+        service.publish("models/hues/1/", model="hues")
+        service.publish("models/hues/2/", model="hues", labels=("green", "red", "blue"))
+        yield service
+
+
+def test_versions_are_measured_and_compared(hues: Stack, connect: Connect, tmp_path: Path) -> None:
+    fovea = connect(hues.url)
+    photos = tmp_path / "photos"
+    for number, colour in enumerate(6 * LABELS):
+        (photos / colour).mkdir(parents=True, exist_ok=True)
+        (photos / colour / f"{number}.png").write_bytes(picture(colour, noise=number + 1))
+    dataset = fovea.datasets.create(photos)
+    second = fovea.models.version("hues", 2)
+    job = fovea.evaluate(models=["hues:1", second], dataset=dataset, split="all").wait(timeout_s=60)
+    found = job.evaluation()
+    assert (found.job, found.dataset["id"], found.split) == (job.id, dataset.id, "all")
+    assert [version.reference for version in found.versions] == ["hues:1", "hues:2"]
+    assert found.versions[0].accuracy == 1.0 > found.versions[1].accuracy
+    assert found.versions[0].classes[0]["support"] > 0
+    (pair,) = found.comparisons
+    assert (pair.first, pair.only_second) == ("hues:1", 0)
+    assert pair.conclusion in job.card().replace("\\", "")
+    assert job.card(form="html").lstrip().startswith("<!doctype html>")
+    images = list(job.answers())
+    assert len(images) == found.images
+    assert {image.label for image in images} == {image.answers[0]["label"] for image in images}
+    differing = list(job.answers(differing=True))
+    assert len(differing) == found.differing_images < found.images
+    assert "hues:2 label" in job.save_results(tmp_path / "differing.csv", differing=True).read_text()
+    with pytest.raises(TypeError, match=r"answers\(\)"):
+        list(job.results())
+    alone = fovea.evaluate(models="hues:1", dataset=dataset).wait(timeout_s=60).evaluation()
+    assert (len(alone.versions), alone.comparisons, alone.differing) == (1, (), ())
 
 
 def test_a_file_may_have_any_name(fovea: Any, tmp_path: Path) -> None:

@@ -49,7 +49,10 @@ def seed() -> str:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """With keys, so that it is tried without them too."""
     # Nobody trains here, so that the events of a fine-tune that was asked for have no end.
-    service = Stack(tmp_path_factory.mktemp("fuzz"), {"FOVEA_HOST": "0.0.0.0", "FOVEA_EVENT_STREAM_S": "1"})
+    service = Stack(
+        tmp_path_factory.mktemp("fuzz"),
+        {"FOVEA_HOST": "0.0.0.0", "FOVEA_EVENT_STREAM_S": "1", "FOVEA_WEBHOOK_ALLOW": "127.0.0.2"},
+    )
     service.redis.start()
     service.prepare()
     key = f"Bearer {service.make_key('admin')}"
@@ -81,14 +84,21 @@ def what_exists(service: Stack, key: str) -> dict[str, list[Any]]:
         )
         asked = {"model": "colours", "dataset": images["id"]}
         many = client.post("/v1/classifications", json=asked).json()["id"]
-        service.wait_until(lambda: client.get(f"/v1/jobs/{many}").json()["state"] == "succeeded", "the second job")
+        asked = {"models": ["colours:1", "colours:2"], "dataset": dataset["id"]}
+        evaluation = client.post("/v1/evaluations", json=asked).json()["id"]
+        for other in (many, evaluation):
+            service.wait_until(
+                lambda other=other: client.get(f"/v1/jobs/{other}").json()["state"] == "succeeded", "another job"
+            )
+        webhook = client.post("/v1/webhooks", json={"url": "https://127.0.0.2:9/"}).json()["id"]
     thumbnails = (service.folder / "blobs").rglob("thumbnails/*.webp")
     return {
         "name": ["colours"],
+        "webhook_id": [webhook],
         "reference": ["colours", "colours:2", "colours@production"],
         "alias": ["production"],
         "number": [1, 2, 3],
         "dataset_id": [dataset["id"], images["id"]],
-        "job_id": [dataset["job"]["id"], job, many],
+        "job_id": [dataset["job"]["id"], job, many, evaluation],
         "sha256": [path.stem for path in thumbnails],
     }

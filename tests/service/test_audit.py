@@ -23,6 +23,7 @@ from storage.audit import AuditEntry, AuditLog
 from storage.datasets import DatasetRegistry, DatasetState
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from storage.webhooks import WebhookRegistry
 
 PNG = {"content-type": "image/png"}
 
@@ -57,6 +58,7 @@ class House:
             ).id
             for name in ("used", "unused")
         )
+        self.webhook = WebhookRegistry(self.gateways.database).create("https://93.184.216.34/")[0].id
         self.job = JobLedger(self.gateways.database).create("publish", {"model": "audited"}).id
 
     def entries(self) -> list[AuditEntry]:
@@ -110,6 +112,22 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda house: (f"/v1/jobs/{house.job}/cancel", {}),
         [("job.cancel", "job")],
     ),
+    ("PATCH", "/v1/models/{name}"): (
+        lambda _: ("/v1/models/audited", {"json": {"tags": ["audited"]}}),
+        [("model.describe", "model")],
+    ),
+    ("POST", "/v1/webhooks"): (
+        lambda _: ("/v1/webhooks", {"json": {"url": "https://93.184.216.34/hook"}}),
+        [("webhook.create", "webhook")],
+    ),
+    ("PATCH", "/v1/webhooks/{webhook_id}"): (
+        lambda house: (f"/v1/webhooks/{house.webhook}", {"json": {"enabled": False}}),
+        [("webhook.change", "webhook")],
+    ),
+    ("DELETE", "/v1/webhooks/{webhook_id}"): (
+        lambda house: (f"/v1/webhooks/{house.webhook}", {}),
+        [("webhook.delete", "webhook")],
+    ),
     ("PUT", ALIAS): (
         lambda _: ("/v1/models/audited/aliases/canary", {"json": {"version": 2}}),
         [("alias.set", "model")],
@@ -127,20 +145,21 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
 }
 
 
+# A question that is too long for a query, and a message that a webhook is sent for a try.
+ASKS = {
+    ("POST", "/v1/webhooks/{webhook_id}/test"),
+    ("POST", "/v2/models/{name}/infer"),
+    ("POST", "/v2/models/{name}/versions/{number}/infer"),
+    ("POST", "/v2/repository/index"),
+}
+
+
 def routes(folder: Path) -> set[tuple[str, str]]:
     parts = build_parts(GatewaySettings(data=folder))
     found = iter_route_contexts(create_app(parts).routes)
     calls = {(method, route.path or "") for route in found for method in route.methods or ()}
     parts.database.close()
     return calls
-
-
-# A question that is too long for a query.
-ASKS = {
-    ("POST", "/v2/models/{name}/infer"),
-    ("POST", "/v2/models/{name}/versions/{number}/infer"),
-    ("POST", "/v2/repository/index"),
-}
 
 
 def test_every_call_that_may_change_something_is_tried_here(tmp_path: Path) -> None:

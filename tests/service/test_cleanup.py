@@ -70,9 +70,10 @@ def test_files_of_ended_jobs_go_and_of_others_stay(database: Database, tmp_path:
     assert [folder.name for folder in (tmp_path / "blobs" / "jobs").iterdir()] == [waiting]
 
 
-def test_results_stay_as_long_as_the_record_of_their_job(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["classify_many", "evaluate"])
+def test_results_stay_as_long_as_the_record_of_their_job(database: Database, tmp_path: Path, kind: str) -> None:
     cleanup = cleanup_of(database, tmp_path)
-    job = cleanup.ledger.create("classify_many", {}, job_id="job_01J9Z3NDEKTSV4RRFFQ69G5FAV")
+    job = cleanup.ledger.create(kind, {}, job_id="job_01J9Z3NDEKTSV4RRFFQ69G5FAV")
     cleanup.blobs.put_bytes(f"jobs/{job.id}/results/000000.jsonl", b"")
     cleanup.ledger.request_cancel(job.id)
     cleanup.delete_job_files()

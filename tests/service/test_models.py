@@ -217,3 +217,44 @@ def test_an_artifact_of_which_a_file_cannot_be_read_breaks_off(
         with pytest.raises(httpx.RemoteProtocolError):
             answer.read()
     stack.wait_until(lambda: "cannot be read or written" in stack.log("gateway"), "the log line", 5)
+
+
+def test_a_model_is_described_by_a_merge_patch(client: httpx.Client, two_versions: str) -> None:
+    path = f"/v1/models/{two_versions}"
+
+    def patch(**body: object) -> dict[str, object]:
+        answer = client.patch(path, json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == client.get(path).json()
+        return {name: answer.json()[name] for name in ("description", "tags")}
+
+    assert patch(description="Colours.\nTwo of them.", tags=["team:art", "art"]) == {
+        "description": "Colours.\nTwo of them.", "tags": ["art", "team:art"],
+    }  # fmt: skip
+    assert patch(tags=["art"]) == {"description": "Colours.\nTwo of them.", "tags": ["art"]}
+    assert patch() == {"description": "Colours.\nTwo of them.", "tags": ["art"]}
+    for query in ("tag=art", "search=two+of", f"tag=art&search={two_versions}"):
+        assert [model["name"] for model in client.get(f"/v1/models?{query}").json()["items"]] == [two_versions]
+    assert client.get("/v1/models?tag=art&tag=other").json()["items"] == []
+    assert patch(description=None, tags=None) == {"description": None, "tags": []}
+    merge = {"content-type": "application/merge-patch+json"}
+    assert client.patch(path, content=b'{"tags": ["x"]}', headers=merge).json()["tags"] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"description": "x" * 2001}, "body.description"),
+        ({"description": "a\u202eb"}, "body.description"),
+        ({"tags": ["Art"]}, "body.tags.0"),
+        ({"tags": [f"t{n}" for n in range(21)]}, "body.tags"),
+        ({"tags": "art"}, "body.tags"),
+        ({"name": "other"}, "body.name"),
+    ],
+)
+def test_a_patch_that_is_wrong_names_the_field(
+    client: httpx.Client, stack: Stack, body: dict[str, object], field: str
+) -> None:
+    answer = client.patch("/v1/models/colours", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field), answer.text
+    assert client.patch("/v1/models/nobody", json={}).status_code == 404

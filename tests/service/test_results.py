@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from service.results import as_csv, classes_of, harmless, stored_results
+from service.results import as_csv, classes_of, csv_of, harmless, stored_results
 from storage.blobs import BlobStore
 from storage.database import migrate, open_database
 from storage.errors import NotFound
 from storage.job_ledger import Job, JobLedger, JobState
+from workers.contract.evaluations import ChunkHead, answer_line, answers_key, write_chunk
 from workers.contract.messages import ClassScore
 from workers.contract.results import chunk_key, result_line
 
@@ -103,3 +104,56 @@ def test_of_a_job_that_goes_on_the_lines_without_a_gap_are_sent(job: Job, tmp_pa
     put(blobs, job, 0, 2)
     blobs.put_bytes(f"jobs/{job.id}/results/stray.txt", b"x")
     assert paths(stored_results(blobs, running)) == "0"
+
+
+@pytest.fixture
+def evaluation(job: Job) -> Job:
+    """Of three images and two versions, two images in a chunk."""
+    models = [{"model": "m", "version": n, "reference": "m"} for n in (2, 1)]
+    request = {"models": models, "dataset": "ds_1", "chunk": 2}
+    result = {"dataset": "ds_1", "split": "all", "images": 3, "versions": []}
+    return replace(job, kind="evaluate", request=request, result=result)
+
+
+def put_answers(blobs: BlobStore, job: Job, *, leave_out: tuple[int, int] | None = None) -> None:
+    """The second version is wrong on the last image."""
+    for version in (0, 1):
+        for chunk, images in enumerate(("ab", "c")):
+            lines = [
+                answer_line(
+                    f"={image}", "ant", predicted="bee" if (version, image) == (1, "c") else "ant", probability=0.5
+                )
+                for image in images
+            ]
+            if (version, chunk) != leave_out:
+                blobs.put_bytes(answers_key(job.id, version, chunk), write_chunk(ChunkHead("int8", "CPU"), lines))
+
+
+def test_an_evaluation_has_a_line_for_each_image_with_every_versions_answer(
+    evaluation: Job, tmp_path: Path
+) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    put_answers(blobs, evaluation)
+    lines = [json.loads(line) for chunk in stored_results(blobs, evaluation) for line in chunk.splitlines()]
+    assert [(line["path"], [a["label"] for a in line["answers"]]) for line in lines] == [
+        ("=a", ["ant", "ant"]), ("=b", ["ant", "ant"]), ("=c", ["ant", "bee"])
+    ]  # fmt: skip
+    differing = stored_results(blobs, evaluation, only_differing=True)
+    text = b"".join(csv_of(differing, evaluation)).decode()
+    columns = ("label", "probability", "error")
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [
+        ["path", "label", *(f"{version} {column}" for version in ("m:2", "m:1") for column in columns)],
+        ["'=c", "ant", "ant", "0.5", "", "bee", "0.5", ""],
+    ]
+
+
+@pytest.mark.parametrize("lost", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_of_an_evaluation_those_lines_are_there_that_every_version_has(
+    evaluation: Job, tmp_path: Path, lost: tuple[int, int]
+) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    put_answers(blobs, evaluation, leave_out=lost)
+    with pytest.raises(NotFound, match=f"{lost[0]}/{lost[1]:06d}"):
+        stored_results(blobs, evaluation)
+    running = replace(evaluation, state=JobState.RUNNING, result=None)
+    assert len(list(stored_results(blobs, running))) == lost[1]

@@ -31,7 +31,9 @@ def datasets(stack: Stack) -> None:
         ("ds_checking", ("red",), "checking"),
         ("ds_refused", ("red",), "refused"),
     ):
-        known.add(name, dataset_id=name, prefix=f"datasets/{name}", labels=labels, state=states[state])
+        known.add(
+            name, dataset_id=name, prefix=f"datasets/{name}", labels=labels, state=states[state], job_id="job_x"
+        )
     database.close()
 
 
@@ -48,6 +50,11 @@ def test_a_good_request_is_accepted_as_a_queued_job(stack: Stack) -> None:
     assert ask(stack, {"dataset": "builtin:digits"}).json()["request"]["precisions"] == "auto"
 
 
+def test_on_a_dataset_that_is_being_checked_it_waits(stack: Stack) -> None:
+    job = ask(stack, {**GOOD, "dataset": "ds_checking"}).json()
+    assert (job["state"], job["progress"]) == ("queued", {"phase": "waiting for the dataset"})
+
+
 def test_a_repeated_request_returns_the_same_job(stack: Stack) -> None:
     first, second, other = (ask(stack, **{"idempotency-key": key}).json()["id"] for key in ("a", "a", "b"))
     assert first == second != other
@@ -59,7 +66,6 @@ def test_a_repeated_request_returns_the_same_job(stack: Stack) -> None:
         ({}, 422, "invalid_request", "body.dataset"),
         ({**GOOD, "dataset": ""}, 422, "invalid_request", "body.dataset"),
         ({**GOOD, "dataset": "ds_none"}, 404, "unknown_dataset", "ds_none"),
-        ({**GOOD, "dataset": "ds_checking"}, 409, "dataset_not_ready", "still being checked"),
         ({**GOOD, "dataset": "ds_refused"}, 409, "dataset_refused", "was refused"),
         ({**GOOD, "dataset": "ds_letters"}, 422, "invalid_request", "none of its labels (a, b, c, ...) is one of"),
         ({**GOOD, "precisions": []}, 422, "invalid_request", "body.precisions: list should have at least 1 item"),

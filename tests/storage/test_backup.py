@@ -27,9 +27,11 @@ from storage.keys import KeyRing
 from storage.registry import ModelRegistry
 from storage.restore import read_record, restore_backup
 from storage.tables import Base
+from storage.webhooks import WebhookRegistry
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
-SINCE = ("alias_history", "audit")
+SINCE = ("alias_history", "audit", "model_tags", "webhooks", "webhook_deliveries")
+COLUMNS_SINCE = ("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description", "waits_for")
 _number = count(1)
 
 
@@ -107,6 +109,8 @@ def furnish(place: Place) -> str:
     attempt = ledger.take(job.id, "worker", 30)
     assert attempt is not None
     ledger.report_progress(attempt, {"phase": "training", "loss": float("nan")})
+    WebhookRegistry(place.database).create("https://hooks.example.org/", description="B\u00fcro")
+    ledger.request_cancel(ledger.create("publish", {"model": "ants"}).id)
     place.blobs.put_bytes(f"jobs/{job.id}/checkpoints/1/record.json", b"{}")
     return ring.create("laptop", ["admin"])[1]
 
@@ -333,7 +337,7 @@ def as_of_the_first_release(file: Path, old: Path) -> None:
                 lines = [json.loads(line) for line in data.splitlines()]
                 lines = [line for line in lines if line["table"] not in SINCE]
                 for line in lines:
-                    for column in ("traceparent", "duplicate_of", "owner", "limits", "last_used_at"):
+                    for column in COLUMNS_SINCE:
                         line["row"].pop(column, None)
                 data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
                 record["members"][member.name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from storage.audit import AuditLog
 from storage.database import Database
 from storage.errors import Conflict, InUse, InvalidCursor, InvalidName, InvalidReference, LeaseLost, NotFound
 from storage.job_ledger import Attempt, JobLedger
@@ -475,3 +476,72 @@ def test_aliases_move_while_versions_come_and_go(registry: ModelRegistry) -> Non
     for number in model.aliases.values():
         assert registry.get_version("ants-bees", number).number == number
     assert model.latest == 8 + 48
+
+
+def test_a_model_is_described_and_tagged(registry: ModelRegistry, database: Database) -> None:
+    publish(registry)
+    assert (registry.get_model("ants-bees").description, registry.get_model("ants-bees").tags) == (None, ())
+
+    registry.describe_model("ants-bees", description="Ants\nand bees \u2013 ours.", tags=["team:bugs", "a", "a"])
+    described = registry.describe_model("ants-bees")
+
+    assert (described.description, described.tags) == ("Ants\nand bees \u2013 ours.", ("a", "team:bugs"))
+    assert registry.list_models(10).items == (described,) == (registry.get_model("ants-bees"),)
+    assert registry.describe_model("ants-bees", tags=()).description == described.description
+    assert registry.describe_model("ants-bees", description=None).description is None
+
+
+def test_what_changes_nothing_of_a_description_leaves_no_entry(
+    registry: ModelRegistry, database: Database
+) -> None:
+    publish(registry)
+    before = registry.describe_model("ants-bees", description="Ants.", tags=["a", "b"])
+    assert registry.describe_model("ants-bees", description="Ants.", tags=["b", "a"]) == before
+
+    (entry,) = AuditLog(database).list(10, action="model.describe").items
+    assert entry.detail == {
+        "description": {"from": None, "to": "Ants."}, "tags": {"from": [], "to": ["a", "b"]},
+    }  # fmt: skip
+
+
+def test_models_are_found_by_tag_and_description(registry: ModelRegistry) -> None:
+    for name, tags in (("ants", ["bugs", "garden"]), ("bees", ["bugs"]), ("cars", [])):
+        publish(registry, name)
+        registry.describe_model(name, description=f"Pictures of {name.upper()}.", tags=tags)
+
+    def found(search: str | None = None, *tags: str) -> list[str]:
+        return [model.name for model in registry.list_models(10, search=search, tags=tags).items]
+
+    assert found(None, "bugs") == ["ants", "bees"]
+    assert found(None, "bugs", "garden") == ["ants"]
+    assert found(None, "bug") == found(None, "\x00") == []
+    assert found("of cars") == ["cars"]
+    assert found("pictures", "garden") == ["ants"]
+
+
+def test_tags_go_with_their_model(registry: ModelRegistry) -> None:
+    publish(registry)
+    registry.describe_model("ants-bees", tags=["a"])
+    registry.delete_model("ants-bees")
+    publish(registry)
+    assert registry.get_model("ants-bees").tags == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"description": "x" * 2001},
+        {"description": "a\u202eb"},
+        {"description": "a\x00b"},
+        {"tags": [""]},
+        {"tags": ["A"]},
+        {"tags": ["x" * 64]},
+        {"tags": [f"t{n}" for n in range(21)]},
+    ],
+)
+def test_what_is_no_description_or_tag_is_refused(registry: ModelRegistry, wrong: dict[str, Any]) -> None:
+    publish(registry)
+    with pytest.raises(InvalidName):
+        registry.describe_model("ants-bees", **wrong)
+    with pytest.raises(NotFound):
+        registry.describe_model("nobody", tags=["a"])

@@ -10,7 +10,7 @@ from torch import nn
 
 from models.training.image_training import ImageTraining
 from models.training.recipe import read_recipe
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.weights.loading import default_preprocessing
 from models.zoo.registry import build, get
 

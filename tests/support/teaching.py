@@ -20,7 +20,7 @@ from models.training.optimizer import parameter_groups
 from models.training.pixels import Pixels
 from models.training.progress import EpochRecord, StepRecord
 from models.training.recipe import Recipe, read_recipe
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.training.state import TrainingState
 from models.training.strategy import Strategy, freeze
 from models.weights.loading import default_preprocessing

@@ -49,6 +49,7 @@ class JobKind(StrEnum):
     FINETUNE = "finetune"
     PUBLISH = "publish"
     VARIANTS = "variants"
+    EVALUATE = "evaluate"
 
 
 TASK_OF_JOB: Mapping[JobKind, TaskName] = {
@@ -58,6 +59,7 @@ TASK_OF_JOB: Mapping[JobKind, TaskName] = {
     JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
     JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
     JobKind.VARIANTS: TaskName.RUN_TRAINING_JOB,
+    JobKind.EVALUATE: TaskName.RUN_BULK_JOB,
 }
 # Nobody waits for these: one that runs is given back for one of those that waits.
 GIVES_WAY = frozenset({JobKind.VARIANTS})

@@ -1,7 +1,7 @@
 """The bulk process of an inference worker: `python -m workers.inference.bulk WORKER`. Imports no torch.
 
-Ingests, asynchronous and bulk classifications, at low priority. The worker that started it speaks for it in its
-heartbeat.
+Ingests, asynchronous and bulk classifications and evaluations, at low priority. The worker that started it speaks
+for it in its heartbeat.
 """
 
 import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
@@ -22,6 +22,7 @@ from workers.celery_app import make_celery, run_consumer
 from workers.contract.queues import JobKind, Queue
 from workers.inference.classify import ClassifyJob
 from workers.inference.classify_many import ClassifyManyJob
+from workers.inference.evaluate import EvaluateJob
 from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine
@@ -57,6 +58,7 @@ def main(worker: str) -> int:
     functions: dict[str, JobFunction] = {
         JobKind.CLASSIFY: ClassifyJob(registry, blobs, engine),
         JobKind.CLASSIFY_MANY: ClassifyManyJob(registry, datasets, blobs, engine),
+        JobKind.EVALUATE: EvaluateJob(registry, datasets, blobs, engine, settings.cache),
         JobKind.INGEST: IngestJob(datasets, blobs, scratch),
     }
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)

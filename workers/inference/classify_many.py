@@ -6,19 +6,15 @@ are not there. One that was overtaken writes the same images' lines once more at
 """
 
 import time
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
 
 from models.artifact import FLOAT32
-from models.formats import BEGIN_BYTES, image_format, no_image
 from storage.blobs import BlobStore
 from storage.datasets import DatasetRegistry
-from storage.errors import NotFound
 from storage.registry import ModelRegistry
 from workers.contract.jobs import ClassifyManyRequest, ClassifyManyResult
 from workers.contract.messages import ImageOutcome
@@ -30,47 +26,14 @@ from workers.contract.results import (
     result_line,
     results_folder,
 )
-from workers.inference.engine import BatchResult, Engine
+from workers.inference.engine import Engine
 from workers.inference.listing import ListedImage, Lister, Listing, decided_listing
+from workers.inference.pipeline import ChunkWriter, Classifying, Pipeline, batches_of, by_chunk
 from workers.jobs.attempt import RunningAttempt
 
-# What the engine is given at once. On a GPU an image that somebody waits for waits for one of these.
-BATCH_IMAGES = 16
-BATCH_BYTES = 32 * 2**20
-# Batches being classified: while one of them ends, the other keeps all cores busy. And those fetched before.
-CLASSIFIED_AT_ONCE = 2
-FETCHED_AHEAD = 2
-# A store that answers in 30 ms is asked for so many images at once.
-FETCHED_AT_ONCE = 8
-# As large as a file of an uploaded dataset may be.
-MOST_BYTES = 64 * 2**20
-# What may have been in hand when an attempt died: being written, being gathered, being classified.
-CHUNKS_IN_HAND = 3
-# From this attempt on every image is decoded in a process of its own: the ones before may have died of several.
-CAREFUL_ATTEMPT = 3
 REPORT_EVERY_S = 0.5
 
 log = structlog.get_logger()
-Error = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images next to each other in one chunk of the listing; `suspect` where a process may have died of one."""
-
-    chunk: int
-    images: Sequence[ListedImage]
-    suspect: bool
-
-
-@dataclass(frozen=True)
-class ClassifiedBatch:
-    """The lines of a batch's images in their order. `ran` is None where none of them could be decoded at all."""
-
-    chunk: int
-    lines: tuple[bytes, ...]
-    errors: Counter[str]
-    ran: BatchResult | None
 
 
 @dataclass(frozen=True)
@@ -92,17 +55,18 @@ class ClassifyManyJob:
         progress.report(force=True)
         provider, precision = "", FLOAT32
         with ExitStack() as stack:
-            classified = _Pipeline(self, artifact, request, stack).run(
-                _batches(listing.images, request.chunk, written.chunks, attempt.job.attempt)
+            work = Classifying(self.engine, self.blobs, artifact, request.precision, request.top_k, _line)
+            classified = Pipeline(work, stack).run(
+                batches_of(listing.images, request.chunk, written.chunks, attempt.job.attempt)
             )
-            writer = _Writer(self.blobs, attempt.job.id, stack)
-            for chunk, batches in _by_chunk(classified, attempt):
+            writer = ChunkWriter(self.blobs, stack)
+            for chunk, batches in by_chunk(classified, attempt):
                 for batch in batches:
                     written.errors.update(batch.errors)
                     if batch.ran:
                         provider, precision = batch.ran.provider, batch.ran.precision
                 lines = [line for batch in batches for line in batch.lines]
-                writer.write(chunk, b"".join(lines))
+                writer.write(chunk_key(attempt.job.id, chunk), b"".join(lines))
                 progress.done += len(lines)
                 progress.report()
             writer.flush()
@@ -175,119 +139,7 @@ class _Progress:
         self.attempt.report(told)
 
 
-class _Pipeline:
-    """Fetching, and decoding with inference, each ahead of what comes after it; what comes out is in order."""
-
-    def __init__(
-        self, job: ClassifyManyJob, artifact: str, request: ClassifyManyRequest, stack: ExitStack
-    ) -> None:
-        self._job, self._artifact, self._request = job, artifact, request
-        self._fetchers = ThreadPoolExecutor(FETCHED_AT_ONCE, thread_name_prefix="fetch")
-        self._classifiers = ThreadPoolExecutor(CLASSIFIED_AT_ONCE, thread_name_prefix="classify")
-        for pool in (self._fetchers, self._classifiers):
-            stack.callback(pool.shutdown, cancel_futures=True)
-
-    def run(self, batches: Iterable[Batch]) -> Iterator[ClassifiedBatch]:
-        """Raises what `Engine.classify` raises, and BlobsUnavailable."""
-        waiting: deque[Future[ClassifiedBatch]] = deque()
-        for batch in batches:
-            contents = [self._fetchers.submit(self._fetch, image) for image in batch.images]
-            waiting.append(self._classifiers.submit(self._classify, batch, contents))
-            if len(waiting) >= CLASSIFIED_AT_ONCE + FETCHED_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _fetch(self, image: ListedImage) -> bytes | Error:
-        """The file's bytes, or why it cannot be classified, as a code and a detail."""
-        if image.error is not None:
-            return image.error, image.detail or ""
-        try:
-            # By the listing alone a file that has grown since would be read whole.
-            content = self._job.blobs.get_bytes(image.key, MOST_BYTES + 1) if image.bytes else b""
-        except NotFound:
-            return "not_found", "the file was deleted before it was classified"
-        if len(content) > MOST_BYTES:
-            return "too_large", f"the file has more than {MOST_BYTES:,} bytes: shrink it"
-        begin = content[:BEGIN_BYTES]
-        return content if image_format(begin) else ("not_an_image", no_image(begin))
-
-    def _classify(self, batch: Batch, contents: Sequence[Future[bytes | Error]]) -> ClassifiedBatch:
-        fetched = [content.result() for content in contents]
-        images = [content for content in fetched if isinstance(content, bytes)]
-        ran = None
-        if images:
-            ran = self._job.engine.classify(
-                self._artifact,
-                images,
-                self._request.top_k,
-                precision=self._request.precision,
-                suspects=range(len(images)) if batch.suspect else (),
-            )
-        outcomes = iter(ran.outcomes if ran else ())
-        lines, errors = [], Counter[str]()
-        for image, content in zip(batch.images, fetched, strict=True):
-            outcome = next(outcomes) if isinstance(content, bytes) else ImageOutcome((), *content)
-            if outcome.error is None:
-                lines.append(result_line(image.path, outcome.classes, None))
-            else:
-                errors[outcome.error] += 1
-                error = {"code": outcome.error, "detail": outcome.detail or ""}
-                lines.append(result_line(image.path, None, error))
-        return ClassifiedBatch(batch.chunk, tuple(lines), errors, ran)
-
-
-class _Writer:
-    """Writes files of results in a thread of its own, one after the other, while the next chunk is classified."""
-
-    def __init__(self, blobs: BlobStore, job_id: str, stack: ExitStack) -> None:
-        self._blobs, self._job_id = blobs, job_id
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="results")
-        # Also where the attempt is interrupted: what was classified is kept.
-        stack.callback(self._pool.shutdown)
-        self._pending: Future[None] | None = None
-
-    def write(self, chunk: int, lines: bytes) -> None:
-        """Returns when the chunk before is written. Raises BlobsUnavailable."""
-        self.flush()
-        self._pending = self._pool.submit(self._blobs.put_bytes, chunk_key(self._job_id, chunk), lines)
-
-    def flush(self) -> None:
-        if self._pending:
-            self._pending.result()
-
-
-def _batches(images: Sequence[ListedImage], chunk: int, written: set[int], attempt: int) -> Iterator[Batch]:
-    """Those of the chunks that are not written, in their order."""
-    missing = [number for number in range(count_chunks(len(images), chunk)) if number not in written]
-    in_hand = set(missing[:CHUNKS_IN_HAND]) if attempt > 1 else set()
-    for number in missing:
-        suspect = number in in_hand or attempt >= CAREFUL_ATTEMPT
-        for batch in _split(images[number * chunk : (number + 1) * chunk]):
-            yield Batch(number, batch, suspect)
-
-
-def _split(images: Sequence[ListedImage]) -> Iterator[Sequence[ListedImage]]:
-    """Parts of at most `BATCH_IMAGES` and, but for a single one, `BATCH_BYTES`."""
-    start, size = 0, 0
-    for place, image in enumerate(images):
-        if place > start and (place - start == BATCH_IMAGES or size + image.bytes > BATCH_BYTES):
-            yield images[start:place]
-            start, size = place, 0
-        size += image.bytes
-    yield images[start:]
-
-
-def _by_chunk(
-    batches: Iterable[ClassifiedBatch], attempt: RunningAttempt
-) -> Iterator[tuple[int, list[ClassifiedBatch]]]:
-    """The batches of each chunk together. Raises LeaseLost and Interrupted between two batches."""
-    gathered: list[ClassifiedBatch] = []
-    for batch in batches:
-        if gathered and gathered[0].chunk != batch.chunk:
-            yield gathered[0].chunk, gathered
-            gathered = []
-        gathered.append(batch)
-        attempt.check()
-    if gathered:
-        yield gathered[0].chunk, gathered
+def _line(image: ListedImage, outcome: ImageOutcome) -> bytes:
+    if outcome.error is None:
+        return result_line(image.path, outcome.classes, None)
+    return result_line(image.path, None, {"code": outcome.error, "detail": outcome.detail or ""})

@@ -15,7 +15,7 @@ from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
 from models.training.parallel import Devices
 from models.training.precision import training_device, use_threads
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.training.split import Split, split_dataset
 from models.training.strategy import choose_strategy
 from models.training.train import KeptGraphs, train

@@ -8,7 +8,7 @@ from models.artifact import Manifest, software_versions
 from models.card.published import write_published_card
 from models.export import to_onnx
 from models.photographs import photographs
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.weights.loading import LoadedWeights, build_with_weights
 from models.weights.published import NONE
 from models.weights.store import WeightsStore

@@ -9,7 +9,7 @@ from models.card.published import write_published_card
 from models.card.uploaded import write_uploaded_card
 from models.errors import ModelFileRefused
 from models.photographs import photographs
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.uploaded.checkpoint import checkpoint_preprocessing, read_checkpoint
 from models.uploaded.facts import FromMetadata, InputSize, Said, labels_of, preprocessing_of
 from models.uploaded.jail import JailLimits, prepare

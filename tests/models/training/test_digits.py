@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from models.dataset.folder import DatasetFolder
 from models.preprocess import prepare
 from models.spec import Preprocessing
-from models.training.digits import open_digits
+from models.training.digits import FILE, SPLIT_SEED, TEST_FRACTION, VALIDATION_FRACTION, open_digits
 from models.training.split import split_dataset
 
 
@@ -29,3 +30,18 @@ def test_its_pixels_are_scikit_learns(digits: DatasetFolder) -> None:
     sample = next(s for s in digits.samples if s.name == "7/0007.png")
     pixels = prepare(digits.path_of(sample), Preprocessing(8, 8, 8, interpolation="nearest"))
     assert np.array_equal(pixels[..., 0], (load_digits().images[7] * 255 / 16).round())
+
+
+def test_the_file_is_scikit_learns_dataset_with_its_split() -> None:
+    digits = load_digits()
+    rest, test = train_test_split(
+        np.arange(1797), test_size=TEST_FRACTION, stratify=digits.target, random_state=SPLIT_SEED
+    )
+    train, val = train_test_split(
+        rest, test_size=VALIDATION_FRACTION, stratify=digits.target[rest], random_state=SPLIT_SEED
+    )
+    with np.load(FILE) as file:
+        assert np.array_equal(file["images"], digits.images)
+        assert np.array_equal(file["labels"], digits.target)
+        for place, part in enumerate((train, val, test)):
+            assert np.array_equal(np.flatnonzero(file["splits"] == place), np.sort(part))

@@ -19,7 +19,7 @@ from models.training.loop import fit
 from models.training.parallel import Devices, ranks_for
 from models.training.precision import memory_format
 from models.training.recipe import Recipe
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.zoo.registry import build
 
 

@@ -22,7 +22,7 @@ from models.training.inputs import TrainingInputs, prepare_inputs
 from models.training.interruption import Interrupted
 from models.training.loop import evaluate
 from models.training.recipe import read_recipe
-from models.training.seeds import seed_everything
+from models.training.seeding import seed_everything
 from models.training.split import ImageList, Split, split_dataset
 from models.training.strategy import Strategy
 from models.training.train import KeptGraphs, TrainedModel, train

@@ -17,6 +17,12 @@ from workers.contract.jobs import (
     ClassifyManyResult,
     ClassifyRequest,
     ClassifyResult,
+    ComparedPair,
+    EvaluatedScore,
+    EvaluatedVersion,
+    EvaluateOptions,
+    EvaluateRequest,
+    EvaluateResult,
     FinetuneRequest,
     FinetuneResult,
     IngestRequest,
@@ -101,6 +107,22 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
     JobKind.VARIANTS: (
         VariantsRequest(model="m", version=2, dataset="ds_1", precisions=("int8", "fp16")),
         {"model": "m", "version": 2, "dataset": "ds_1", "precisions": ["int8", "fp16"]},
+    ),
+    JobKind.EVALUATE: (
+        EvaluateRequest(
+            models=(EvaluatedVersion(model="m", version=2, reference="m@production"),),
+            dataset="ds_1",
+            split="test",
+            precision="int8",
+            chunk=64,
+        ),
+        {
+            "models": [{"model": "m", "version": 2, "reference": "m@production"}],
+            "dataset": "ds_1",
+            "split": "test",
+            "precision": "int8",
+            "chunk": 64,
+        },
     ),
     JobKind.PUBLISH: (
         PublishRequest(model="m", architecture="convnet", architecture_params={"pattern": "INPUT -> FC"}),
@@ -222,6 +244,88 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "left_out": 3,
             "left_out_labels": ["crimson"],
             "seconds": {"trying": 9.5},
+        },
+    ),
+    JobKind.EVALUATE: (
+        EvaluateResult(
+            dataset="ds_1",
+            split="unseen",
+            images=90,
+            versions=(
+                EvaluatedScore(
+                    model="m",
+                    version=2,
+                    reference="m@production",
+                    precision="int8",
+                    provider="CPUExecutionProvider",
+                    images=80,
+                    accuracy=0.9,
+                    accuracy_interval=(0.8, 0.95),
+                    top5_accuracy=None,
+                    macro_f1=0.89,
+                    loss=0.3,
+                    brier=0.15,
+                    calibration_error=0.02,
+                    unknown_images=10,
+                    seen_share=None,
+                ),
+            ),
+            comparisons=(
+                ComparedPair(
+                    first="m:2",
+                    second="m:1",
+                    images=80,
+                    only_first=9,
+                    only_second=1,
+                    difference=0.1,
+                    difference_interval=(0.02, 0.18),
+                    p_value=0.0215,
+                    adjusted_p_value=0.0215,
+                    conclusion="m:2 is right more often.",
+                ),
+            ),
+            differing_images=12,
+            warnings=("m:2 has no class named wasps.",),
+        ),
+        {
+            "dataset": "ds_1",
+            "split": "unseen",
+            "images": 90,
+            "versions": [
+                {
+                    "model": "m",
+                    "version": 2,
+                    "reference": "m@production",
+                    "precision": "int8",
+                    "provider": "CPUExecutionProvider",
+                    "images": 80,
+                    "accuracy": 0.9,
+                    "accuracy_interval": [0.8, 0.95],
+                    "top5_accuracy": None,
+                    "macro_f1": 0.89,
+                    "loss": 0.3,
+                    "brier": 0.15,
+                    "calibration_error": 0.02,
+                    "unknown_images": 10,
+                    "seen_share": None,
+                }
+            ],
+            "comparisons": [
+                {
+                    "first": "m:2",
+                    "second": "m:1",
+                    "images": 80,
+                    "only_first": 9,
+                    "only_second": 1,
+                    "difference": 0.1,
+                    "difference_interval": [0.02, 0.18],
+                    "p_value": 0.0215,
+                    "adjusted_p_value": 0.0215,
+                    "conclusion": "m:2 is right more often.",
+                }
+            ],
+            "differing_images": 12,
+            "warnings": ["m:2 has no class named wasps."],
         },
     ),
     JobKind.PUBLISH: (
@@ -416,3 +520,23 @@ def test_overrides_of_the_built_in_digits_start_from_their_own_recipe() -> None:
     digits = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5", "recipe": {"epochs": 5}}
     recipe = FinetuneRequest.model_validate(digits).resolved_recipe()
     assert (recipe.epochs, recipe.augmentation.mirror) == (5, False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("models", [], "models"),
+        ("models", ["m"] * 9, "models"),
+        ("models", "m", "models"),
+        ("models", ["m", ""], "models.1"),
+        ("models", ["m", 3], "models.1"),
+        ("dataset", "", "dataset"),
+        ("split", "val", "split"),
+        ("precision", "int4", "precision"),
+        ("model", "m", "model"),
+    ],
+)
+def test_a_wrong_field_of_an_evaluation_is_named(field: str, value: object, named: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EvaluateOptions.model_validate({"models": ["m"], "dataset": "ds_1", field: value})
+    assert [fault.field for fault in invalid_fields(caught.value.errors(), EvaluateOptions).faults] == [named]

@@ -17,12 +17,13 @@ from storage.cache import FolderCache
 from storage.errors import BlobsUnavailable
 from storage.job_ledger import Job, JobState
 from workers.contract.results import chunk_key, read_lines, results_folder
-from workers.inference import classify_many
-from workers.inference.classify_many import BATCH_IMAGES, ClassifyManyJob
+from workers.inference import pipeline
+from workers.inference.classify_many import ClassifyManyJob
 from workers.inference.engine import Engine
 from workers.inference.ingest import IngestJob
 from workers.inference.loaded import LoadedModels
 from workers.inference.loader import PredictorLoader
+from workers.inference.pipeline import BATCH_IMAGES
 from workers.jobs.attempt import run_attempt
 
 CHUNK = 20
@@ -97,7 +98,7 @@ def test_a_folder_of_the_operators_has_a_line_for_each_image(world: World, class
 def test_what_is_no_image_or_gone_has_its_line_too(
     world: World, classify: ClassifyManyJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classify_many, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(pipeline, "MOST_BYTES", 20_000)
     for name, content in {
         "a.png": picture("red"),
         "broken.png": picture("red")[:60],
@@ -369,7 +370,7 @@ def test_a_store_that_is_away_costs_an_attempt_and_no_line(
 def test_after_a_death_only_what_may_have_been_in_hand_is_decoded_apart(
     world: World, classify: ClassifyManyJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classify_many, "CHUNKS_IN_HAND", 1)
+    monkeypatch.setattr(pipeline, "CHUNKS_IN_HAND", 1)
     fill(world, 2 * CHUNK)
     suspects: list[int] = []
     original = classify.engine.classify
@@ -398,7 +399,7 @@ def test_after_a_death_only_what_may_have_been_in_hand_is_decoded_apart(
 def test_large_images_leave_in_smaller_batches(
     world: World, classify: ClassifyManyJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classify_many, "BATCH_BYTES", 3 * len(picture("red", noise=1)))
+    monkeypatch.setattr(pipeline, "BATCH_BYTES", 3 * len(picture("red", noise=1)))
     paths = fill(world, 8)
     job = asked(world)
     batches: list[int] = []
