@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from cli import architectures, datasets, jobs, keys, models, weights
+from cli import architectures, datasets, jobs, keys, models, webhooks, weights
 from cli.audit import audit
 from cli.backup import backup, restore
 from cli.classify import classify
@@ -96,6 +96,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(architectures.app, name="architectures")
 app.add_typer(weights.app, name="weights")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(audit)
 app.command()(doctor)
 app.command()(init)

@@ -21,21 +21,35 @@ Version = Annotated[
 
 
 @app.command("list")
-def list_models(url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
-    """Every model with its versions and aliases."""
+def list_models(
+    tag: Annotated[str | None, typer.Option(help="Those that have this tag.")] = None,
+    search: Annotated[str | None, typer.Option(help="A part of name or description.")] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every model with its versions, aliases and tags."""
     from cli.connection import connect
     from cli.output import local_time, print_json, print_table
 
     with connect(url, key) as client:
-        models = list(client.models.list())
+        models = list(client.models.list(search=search, tag=tag))
     if as_json:
         print_json([model.to_dict() for model in models])
+        return
+    if not models and (tag or search):
+        print("No such model.")
         return
     if not models:
         print("No model yet; publish one: fovea models publish NAME --architecture A --weights W")
         return
-    rows = [(m.name, str(m.latest or ""), _aliases(m), local_time(m.updated_at)) for m in models]
-    print_table(("model", "latest", "aliases", "updated"), rows, optional=("updated",))
+    columns = ["model", "latest", "aliases", "updated"]
+    rows = [[m.name, str(m.latest or ""), _aliases(m), local_time(m.updated_at)] for m in models]
+    if any(model.tags for model in models):
+        columns.insert(3, "tags")
+        for row, model in zip(rows, models, strict=True):
+            row.insert(3, ", ".join(model.tags))
+    print_table(columns, rows, optional=("updated", "tags"))
 
 
 @app.command()
@@ -49,7 +63,12 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
     if as_json:
         print_json({**model.to_dict(), "items": [version.to_dict() for version in versions]})
         return
-    print(f"{model.name}  {_aliases(model)}\n")
+    print(f"{model.name}  {_aliases(model)}")
+    if model.tags:
+        print(f"tags: {', '.join(model.tags)}")
+    if model.description:
+        print(f"\n{model.description}")
+    print()
     columns = ("version", "aliases", "architecture", "classes", "accuracy", "size", "created", "job")
     rows = []
     for version in versions:
@@ -67,6 +86,33 @@ def show(name: Name, url: Url = None, key: Key = None, as_json: AsJson = False) 
             )
         )
     print_table(columns, rows, optional=("job", "classes", "size"), right=("classes", "accuracy", "size"))
+
+
+@app.command(no_args_is_help=True)
+def describe(
+    name: Name,
+    description: Annotated[
+        str | None, typer.Option("--description", "-d", help="What people should know of it; '' removes it.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Its tags, instead of those it has; '' for none.")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a description and tags to a model, or show them."""
+    from cli.connection import connect
+    from cli.output import print_json
+
+    tags = None if tag is None else [given for given in tag if given]
+    with connect(url, key) as client:
+        model = client.models.describe(name, description=description, tags=tags)
+    if as_json:
+        print_json(model.to_dict())
+        return
+    print(f"{model.name}  {', '.join(model.tags) or 'no tags'}")
+    print(model.description or "no description")
 
 
 @app.command()

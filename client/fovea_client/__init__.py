@@ -41,6 +41,7 @@ from fovea_client.records import (
     AuditEntry,
     ComparedPair,
     Dataset,
+    Delivery,
     EvaluatedImage,
     Evaluation,
     MeasuredVersion,
@@ -49,6 +50,8 @@ from fovea_client.records import (
     Report,
     Variants,
     Version,
+    Webhook,
+    WebhookTest,
     Worker,
 )
 
@@ -64,6 +67,7 @@ __all__ = [
     "Dataset",
     "DatasetRefused",
     "DeadlineExceeded",
+    "Delivery",
     "EvaluatedImage",
     "Evaluation",
     "Event",
@@ -97,5 +101,7 @@ __all__ = [
     "UploadProgress",
     "Variants",
     "Version",
+    "Webhook",
+    "WebhookTest",
     "Worker",
 ]

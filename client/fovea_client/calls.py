@@ -15,12 +15,15 @@ from fovea_client.records import (
     Architecture,
     AuditEntry,
     Dataset,
+    Delivery,
     Evaluation,
     Model,
     Readiness,
     Report,
     Variants,
     Version,
+    Webhook,
+    WebhookTest,
 )
 from fovea_client.request import Body, FormFile, Request
 
@@ -63,12 +66,18 @@ def classify_later(model: str, images: Sequence[FormFile], params: Params) -> Ca
     return Call(Request("POST", _classify(model), _given(params), headers, files=images), as_json(as_it_is))
 
 
-def list_models(search: str | None = None, page_size: int | None = None) -> Call[Page[Model]]:
-    return _pages("/v1/models", Model, search=search, limit=page_size)
+def list_models(
+    search: str | None = None, page_size: int | None = None, tag: str | None = None
+) -> Call[Page[Model]]:
+    return _pages("/v1/models", Model, search=search, limit=page_size, tag=tag)
 
 
 def get_model(model: str) -> Call[Model]:
     return _get(_model(model), as_json(Model.read))
+
+
+def describe_model(model: str, fields: Json) -> Call[Model]:
+    return Call(Request("PATCH", _model(model), json=fields), as_json(Model.read))
 
 
 def delete_model(model: str, *, force: bool = False) -> Call[None]:
@@ -208,6 +217,36 @@ def cancel_job(job: str, on_cancel: str | None = None) -> Call[Json]:
     return Call(Request("POST", f"{_job(job)}/cancel", json=body), as_json(as_it_is))
 
 
+def list_webhooks(page_size: int | None = None) -> Call[Page[Webhook]]:
+    return _pages("/v1/webhooks", Webhook, limit=page_size)
+
+
+def create_webhook(fields: Json) -> Call[Webhook]:
+    """Its secret is shown once, so that a lost answer is a webhook to delete."""
+    return Call(Request("POST", "/v1/webhooks", json=fields), as_json(Webhook.read), is_repeatable=False)
+
+
+def get_webhook(webhook: str) -> Call[Webhook]:
+    return _get(_webhook(webhook), as_json(Webhook.read))
+
+
+def change_webhook(webhook: str, fields: Json) -> Call[Webhook]:
+    return Call(Request("PATCH", _webhook(webhook), json=fields), as_json(Webhook.read))
+
+
+def delete_webhook(webhook: str) -> Call[None]:
+    return _delete(_webhook(webhook))
+
+
+def test_webhook(webhook: str) -> Call[WebhookTest]:
+    request = Request("POST", f"{_webhook(webhook)}/test")
+    return Call(request, as_json(WebhookTest.read), is_repeatable=False)
+
+
+def list_deliveries(webhook: str, page_size: int | None = None) -> Call[Page[Delivery]]:
+    return _pages(f"{_webhook(webhook)}/deliveries", Delivery, limit=page_size)
+
+
 def list_architectures(search: str | None = None, page_size: int | None = None) -> Call[Page[Architecture]]:
     return _pages("/v1/architectures", Architecture, search=search, limit=page_size)
 
@@ -284,6 +323,10 @@ def _dataset(dataset: str) -> str:
 
 def _job(job: str) -> str:
     return f"/v1/jobs/{_path(job)}"
+
+
+def _webhook(webhook: str) -> str:
+    return f"/v1/webhooks/{_path(webhook)}"
 
 
 def _evaluation(job: str) -> str:

@@ -20,6 +20,7 @@ from fovea_client.prediction import Prediction
 from fovea_client.records import AuditEntry, Dataset, Model, Readiness, Version
 from fovea_client.session import Session
 from fovea_client.sync_session import SyncSession
+from fovea_client.webhooks import Webhooks
 
 Reference = str | Model | Version
 
@@ -33,6 +34,7 @@ class Client(Resource[Mode]):
         self.datasets: Datasets[Mode] = Datasets(session)
         self.jobs: Jobs[Mode] = Jobs(session)
         self.architectures: Architectures[Mode] = Architectures(session)
+        self.webhooks: Webhooks[Mode] = Webhooks(session)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"

@@ -200,7 +200,6 @@ CLASS_OF_CODE: Mapping[str, type[ApiError]] = {
     "image_too_large": InvalidImage,
     "image_quarantined": InvalidImage,
     "in_use": InUse,
-    "dataset_not_ready": NotReady,
     "not_checked_yet": NotReady,
     "storage_quota": QuotaReached,
 }

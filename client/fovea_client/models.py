@@ -28,14 +28,25 @@ class Models(Resource[Mode]):
         self._session = session
 
     @listing
-    def list(self, *, search: str | None = None) -> Feed[Model]:
-        """By name; `search` is a part of it."""
-        return (yield from self._session.items(calls.list_models(search)))
+    def list(self, *, search: str | None = None, tag: str | None = None) -> Feed[Model]:
+        """By name; `search` is a part of name or description, `tag` one of its tags."""
+        return (yield from self._session.items(calls.list_models(search, tag=tag)))
 
     @operation
     def get(self, model: str) -> Plan[Model]:
         """One model. Raises NotFound."""
         return (yield from self._session.answer(calls.get_model(model)))
+
+    @operation
+    def describe(
+        self, model: str, *, description: str | None = None, tags: Sequence[str] | None = None
+    ) -> Plan[Model]:
+        """Set its description and tags: None leaves what there is, an empty one removes it.
+
+        Raises NotFound, InvalidRequest.
+        """
+        fields = given(description=description, tags=listed(tags))
+        return (yield from self._session.answer(calls.describe_model(model, fields)))
 
     @listing
     def versions(self, model: str) -> Feed[Version]:
@@ -208,6 +219,11 @@ class Models(Resource[Mode]):
 def given(**fields: Any) -> dict[str, Any]:
     """Those that are not None: what is left out has the server's default."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def listed(values: Sequence[str] | None) -> Sequence[str] | None:
+    """As JSON has it, whatever kind of sequence it is."""
+    return None if values is None else [*values]
 
 
 def id_of(dataset: str | Dataset) -> str:

@@ -18,6 +18,8 @@ class Model(Record):
     aliases: Mapping[str, int]
     created_at: datetime = field(metadata=MOMENT)
     updated_at: datetime = field(metadata=MOMENT)
+    description: str | None = field(default=None, repr=False)
+    tags: tuple[str, ...] = field(default=(), metadata=TUPLE)
 
     @property
     def reference(self) -> str:
@@ -199,6 +201,52 @@ class Architecture(Record):
     totals: Mapping[str, Any]
     weights: tuple[Mapping[str, Any], ...] = field(repr=False, metadata=TUPLE)
     layers: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False, metadata=TUPLE)
+
+
+@dataclass(frozen=True)
+class Webhook(Record):
+    """An address that is told when jobs end: of those `kinds` and in the ways of `events`, of all where empty.
+
+    `pending` messages wait for it. `secret` is there where it was just made.
+    """
+
+    id: str
+    url: str
+    events: tuple[str, ...] = field(metadata=TUPLE)
+    kinds: tuple[str, ...] = field(metadata=TUPLE)
+    description: str | None
+    created_at: datetime = field(metadata=MOMENT)
+    disabled_at: datetime | None = field(metadata=MOMENT)
+    disabled_reason: str | None
+    pending: int
+    secret: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class WebhookTest(Record):
+    """What came of a message that was sent for a try: `status` of the answer, None where none came."""
+
+    delivered: bool
+    status: int | None
+    detail: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Delivery(Record):
+    """A message to a webhook: `pending`, `delivered` or `given_up`; `id` is its `webhook-id`."""
+
+    id: str
+    event: str
+    job_id: str
+    payload: Mapping[str, Any] = field(repr=False)
+    state: str
+    attempts: int
+    status: int | None
+    error: str | None
+    created_at: datetime = field(metadata=MOMENT)
+    next_at: datetime | None = field(metadata=MOMENT)
+    ended_at: datetime | None = field(metadata=MOMENT)
 
 
 @dataclass(frozen=True)

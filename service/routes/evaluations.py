@@ -21,7 +21,7 @@ from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, existing_job, start_job
 from service.schemas import EvaluationOut, JobAccepted, content
-from storage.datasets import Dataset
+from storage.datasets import Dataset, DatasetState
 from storage.errors import NotFound
 from storage.job import Job, JobState
 from storage.registry import Version
@@ -53,9 +53,11 @@ async def start(request: Request, body: EvaluateOptions) -> JSONResponse:
     dataset = await check_dataset(parts, body.dataset)
     if dataset not in builtin.NAMES:
         found = await asyncio.to_thread(parts.datasets.get, dataset)
-        _check_split(found, body.split)
-        for version in versions:
-            await asyncio.to_thread(_check_labels, found, version)
+        # Of one that is being checked neither labels nor images are known yet: the job tells.
+        if found.state is not DatasetState.CHECKING:
+            _check_split(found, body.split)
+            for version in versions:
+                await asyncio.to_thread(_check_labels, found, version)
     asked = EvaluateRequest(
         models=tuple(
             EvaluatedVersion(model=version.model, version=version.number, reference=reference)

@@ -143,3 +143,22 @@ def test_what_does_not_go_together_is_told(
     ended = fovea("models", "publish", "sent", *options, "--no-wait")
     assert ended.code != 0
     assert said in " ".join(re.sub(r"[│╭╮╰╯─]", " ", ended.err).split())
+
+
+def test_a_model_is_described_and_found_by_its_tags(fovea: Command, stack: Stack) -> None:
+    stack.publish("models/described/1/", "described")
+    said = fovea(
+        "models", "describe", "described", "-d", "Colours, two of them.", "--tag", "team:art", "--tag", "a"
+    )
+    assert said.out == "described  a, team:art\nColours, two of them.\n"
+    header, line = fovea("models", "list", "--tag", "team:art").out.splitlines()
+    assert cells(header) == ["model", "latest", "aliases", "tags", "updated"]
+    assert "a, team:art" in line
+    shown = fovea("models", "show", "described").out
+    assert "tags: a, team:art" in shown
+    assert "Colours, two of them." in shown
+    assert fovea("models", "list", "--search", "nothing-like-it").out == "No such model.\n"
+    assert fovea("models", "describe", "described", "-d", "", "--tag", "").out == (
+        "described  no tags\nno description\n"
+    )
+    assert "422 invalid_request" in fovea("models", "describe", "described", "--tag", "NO").err

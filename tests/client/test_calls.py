@@ -11,6 +11,7 @@ from fovea_client import AsyncFovea, Fovea, calls
 from fovea_client.call import Call
 from service.app import create_app
 from service.main import build_parts
+from service.schemas import ModelPatch, WebhookPatch, WebhookRequest
 from service.settings import GatewaySettings
 from workers.contract.jobs import EvaluateOptions, FinetuneRequest, PublishOptions, UploadOptions, VariantsOptions
 
@@ -69,6 +70,9 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
             name: getattr(calls, name)("x", 5)
             for name in ("list_models", "list_datasets", "list_architectures", "list_versions")
         },
+        "list_models": calls.list_models("x", 5, "a"),
+        "list_webhooks": calls.list_webhooks(5),
+        "list_deliveries": calls.list_deliveries("w", 5),
         "get_card": calls.get_card("m", 1, "md"),
         "get_results": calls.get_results("j", "text/csv", partial=True, differing=True),
         "delete_model": calls.delete_model("m", force=True),
@@ -94,6 +98,9 @@ def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeat
         (Fovea(url="http://x").models.publish, PublishOptions, {"model"}),
         (Fovea(url="http://x").models.upload, UploadOptions, {"model", "file", "progress"}),
         (Fovea(url="http://x").models.try_variants, VariantsOptions, {"model", "version"}),
+        (Fovea(url="http://x").models.describe, ModelPatch, {"model"}),
+        (Fovea(url="http://x").webhooks.create, WebhookRequest, set()),
+        (Fovea(url="http://x").webhooks.change, WebhookPatch, {"webhook"}),
     ],
 )
 def test_arguments_are_the_fields_of_the_request(method: Any, model: Any, own: set[str]) -> None:

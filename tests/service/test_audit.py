@@ -116,6 +116,10 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda _: ("/v1/models/audited", {"json": {"tags": ["audited"]}}),
         [("model.describe", "model")],
     ),
+    ("POST", "/v1/evaluations"): (
+        lambda house: ("/v1/evaluations", {"json": {"models": ["colours"], "dataset": house.dataset}}),
+        [("job.create", "job")],
+    ),
     ("POST", "/v1/webhooks"): (
         lambda _: ("/v1/webhooks", {"json": {"url": "https://93.184.216.34/hook"}}),
         [("webhook.create", "webhook")],
