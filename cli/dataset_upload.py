@@ -1,9 +1,10 @@
 """A folder or an archive on its way to a running Fovea, which checks it. Knows nothing of what the check finds."""
 
 import contextlib
+import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cli.errors import DatasetUnusable
@@ -13,6 +14,8 @@ from cli.transfer import Transfer
 from fovea_client import Dataset, Fovea, Report
 from fovea_client.datasets import Labels, title_of
 from models.dataset.pack import pack
+
+_DATASET_ID = re.compile(r"ds_[0-9A-Za-z]+")
 
 
 def create_dataset(
@@ -41,6 +44,22 @@ def create_dataset(
     if checked != accepted.id:
         print(f"the same images are there already as {checked} ({dataset.name})", file=sys.stderr)
     return dataset, client.datasets.report(checked)
+
+
+def named_dataset(
+    client: Fovea, dataset: str, on_fault: FaultPolicy, check: Callable[[], object] = lambda: None
+) -> str:
+    """The id of the dataset that a user means by an id, `builtin:digits`, or a folder or archive, which is sent.
+
+    `check` is called before gigabytes are sent, so that a mistake is told before and not after. Raises what it
+    raises, and what `ready_dataset` raises.
+    """
+    if dataset.startswith("builtin:") or (_DATASET_ID.fullmatch(dataset) and not Path(dataset).exists()):
+        return dataset
+    if not Path(dataset).exists():
+        raise DatasetUnusable(f"{dataset} is no dataset's id, and there is no folder or archive of that name")
+    check()
+    return ready_dataset(client, Path(dataset), on_fault)
 
 
 def ready_dataset(client: Fovea, source: Path, on_fault: FaultPolicy = "skip") -> str:

@@ -1,21 +1,15 @@
 """`fovea finetune`: images in, a new version of a model out, through a running Fovea."""
 
-import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from cli.options import AsJson, FaultPolicy, Key, OnFault, Params, Url, read_object
-
-if TYPE_CHECKING:
-    from fovea_client import Fovea
+from cli.options import AsJson, Key, OnFault, Params, Url, read_object
 
 # A phase that took less is not worth a word.
 LEAST_TOLD_S = 0.05
-_DATASET_ID = re.compile(r"ds_[0-9A-Za-z]+")
 
 
 def finetune(
@@ -56,6 +50,7 @@ def finetune(
 ) -> None:
     """Learn a dataset's classes and publish the result. Ctrl-C stops watching, not the job."""
     from cli.connection import connect
+    from cli.dataset_upload import named_dataset
     from cli.job_progress import watch_job
     from cli.output import print_json_line
 
@@ -74,7 +69,7 @@ def finetune(
     if validation_fraction is not None:
         request["validation"] = {"fraction": validation_fraction}
     with connect(url, key) as client:
-        request["dataset"] = _dataset_id(client, dataset, request, on_fault)
+        request["dataset"] = named_dataset(client, dataset, on_fault, lambda: _check_before_sending(request))
         job = client.finetune(**request)
         for warning in job.warnings:
             print(f"warning: {warning}", file=sys.stderr)
@@ -92,19 +87,6 @@ def read_recipe_option(text: str) -> str | dict[str, Any]:
     """A preset's name as it is, JSON or a file of it as an object. Raises BadParameter."""
     is_name = not text.startswith("@") and not text.lstrip().startswith("{")
     return text if is_name else read_object(text, "--recipe")
-
-
-def _dataset_id(client: "Fovea", dataset: str, request: Mapping[str, Any], on_fault: FaultPolicy) -> str:
-    """The id to learn from; what is a folder or archive here is sent and checked first."""
-    from cli.dataset_upload import ready_dataset
-    from cli.errors import DatasetUnusable
-
-    if dataset.startswith("builtin:") or (_DATASET_ID.fullmatch(dataset) and not Path(dataset).exists()):
-        return dataset
-    if not Path(dataset).exists():
-        raise DatasetUnusable(f"{dataset} is no dataset's id, and there is no folder or archive of that name")
-    _check_before_sending(request)
-    return ready_dataset(client, Path(dataset), on_fault)
 
 
 def _check_before_sending(request: Mapping[str, Any]) -> None:

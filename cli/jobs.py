@@ -22,7 +22,7 @@ def list_jobs(
         Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
         typer.Option(help="Those in this state; all by default."),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="finetune, publish, variants, ingest or classify.")] = None,
+    kind: Annotated[str | None, typer.Option(help="finetune, evaluate, classify_many, ingest ...")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest first.")] = 20,
     url: Url = None,
     key: Key = None,

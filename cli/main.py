@@ -17,6 +17,7 @@ from cli.commands import Commands
 from cli.demo import demo
 from cli.doctor import doctor
 from cli.encoding import never_fail_to_print
+from cli.evaluate import evaluate
 from cli.finetune import finetune
 from cli.init import init
 from cli.migrate import migrate
@@ -88,6 +89,7 @@ def up(
 app.command()(demo)
 app.command(no_args_is_help=True)(classify)
 app.command(no_args_is_help=True)(finetune)
+app.command(no_args_is_help=True)(evaluate)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")

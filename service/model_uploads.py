@@ -110,7 +110,11 @@ async def received_model(request: Request, folder: Path, max_bytes: int) -> Asyn
     """
     content_type = request.headers.get("content-type", "")
     if not content_type.startswith("multipart/form-data"):
-        detail = f"The body is {shortened(content_type)}; expected JSON for weights of the zoo, or a form: {HOW}."
+        detail = (
+            f"The body is {shortened(content_type)}; expected a form with a model file ({HOW}), or, for weights "
+            "of the "
+            "zoo, JSON with the header Content-Type: application/json."
+        )
         raise Problem(415, "unsupported_media_type", detail)
     declared = int(request.headers.get("content-length", 0))
     if declared > max_bytes + FORM_BYTES:

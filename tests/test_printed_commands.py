@@ -63,6 +63,11 @@ QUICK = {
     "curl -X POST --data-binary @photos.zip http://127.0.0.1:8000/v1/datasets?name=photos&on_fault=skip": (
         r'"kind":"ingest"'
     ),
+    # docs/api.md again, which measures by what was just sent
+    "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/evaluations "
+    '-d {"models": ["mine:2", "mine:1"], "dataset": "ds_..."}': r'"kind":"evaluate","state":"queued"',
+    "curl http://127.0.0.1:8000/v1/evaluations/job_.../card > card.html": "",
+    # docs/teach.md
     "fovea datasets report ID": "15",
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/finetunes -d { "
     '"model": "mine", "dataset": "ds_...", "architecture": "mobilenet_v2"}': r'"kind":"finetune","state":"queued"',
@@ -70,6 +75,9 @@ QUICK = {
     "fovea models promote mine 1": "mine@production is version 1",
     "fovea models promote mine 2": "mine@production is version 2",
     "fovea models rollback mine": "version 1",
+    "fovea evaluate mine:2 mine@production photos/ --output evaluation.html": (
+        r"mine:2 +mine:1.*cannot tell which of mine:2 and mine:1.*evaluation\.html"
+    ),
     "fovea models variants mine": "No variant of mine:1 was tried yet",
     "fovea models variants mine:1 --dataset ds_... --no-wait": r"job_\w+ is queued",
     "fovea models alias mine production": r"production.*\b2\b",
@@ -114,6 +122,7 @@ PROGRAMS = {
     "docs/client.md 7": r"^not_an_image This is no file",
     "docs/client.md 8": r"^red green\n\['digits', ",
     "docs/client.md 9": r"blue/0\.jpg blue\n.*red/4\.jpg red\nseen\.csv",
+    "docs/client.md 10": r"^mine:2 1\.0 \(0\.\d+, 1\.0\)\nmine:1 1\.0 .*\nThese images cannot tell",
 }
 SLOW_PROGRAMS = {
     "docs/upload.md 1": r"^mine:\d+$",
@@ -260,6 +269,8 @@ def test_it_does_what_the_page_says(words: str, playground: Playground) -> None:
         playground.replaced |= {"fovea-20261121T120000Z.tar": backup.name, "--data data": "--data restored"}
     said = playground.run(COMMANDS[words])
     assert re.search(QUICK[words], said, re.DOTALL), said
+    if "> card.html" in words:
+        assert "mine:2 and mine:1" in (playground.folder / "card.html").read_text("utf-8")
     if "november.csv" in words:
         path, label, *_ = (playground.folder / "november.csv").read_text().splitlines()[1].split(",")
         assert (path, label) == ("2026/a.jpg", "red")

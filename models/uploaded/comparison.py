@@ -102,7 +102,10 @@ def compare(
 
     Probabilities are compared where the file gives those, else logits. Raises ExportMismatch with the report.
     """
-    session = open_session(model, device="cpu").session
+    try:
+        session = open_session(model, device="cpu").session
+    except ArtifactCorrupt as exc:
+        raise _mismatch(f"with a free batch ONNX Runtime refuses it: {_reason(exc)}") from exc
     count = max(len(images), *BATCH_SIZES)
     order = np.arange(count) % len(images)
     images, reference = images[order], answers.rows[order].astype(np.float64)

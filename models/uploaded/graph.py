@@ -177,7 +177,7 @@ def _check_nodes(model: ModelProto, opset: int) -> Counter[str]:
         name = node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
         operators[shortened(name)] += 1
         if node.domain not in STANDARD or not onnx.defs.has(node.op_type, opset, ""):
-            foreign.append(shortened(name))
+            foreign.append(shortened(_plain(name)))
     if foreign:
         named = list(dict.fromkeys(foreign))
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
@@ -322,6 +322,11 @@ def _ending(graph: GraphProto, name: str, said: str | None) -> GivenOutput:
     return GivenOutput(name, None, None, "its values")
 
 
+def _plain(text: str) -> str:
+    """What a file calls something, in characters that can be read."""
+    return ascii(text)[1:-1]
+
+
 def _described(value: ValueInfoProto) -> str:
     name = shortened(value.name)
     if value.type.WhichOneof("value") != "tensor_type":
@@ -331,7 +336,7 @@ def _described(value: ValueInfoProto) -> str:
     kind = {"float": "float32", "double": "float64"}.get(kind, kind)
     if not tensor.HasField("shape"):
         return f"{name!r} {kind} of unknown shape"
-    sizes = ", ".join(shortened(str(size)) if size else "?" for size in shape_of(value)[:8])
+    sizes = ", ".join(shortened(_plain(str(size))) if size else "?" for size in shape_of(value)[:8])
     return f"{name!r} {kind} [{sizes}]"
 
 

@@ -27,8 +27,10 @@ KEPT_VARIABLES = (
     "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "PYTHONWARNINGS", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
 )  # fmt: skip
 COMMAND = (sys.executable, "-m", "models.uploaded.prepare")
+# What they map for each core of a large machine would count as memory.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LOOK_S = 0.5
-LONGEST_ANSWER = 32 * 2**20
+LONGEST_ANSWER = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def prepare(
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+        env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ} | ONE_THREAD,
     ) as process:
         try:
             answer = _answer_of(process, json.dumps(asked), limits.wall_s, check)

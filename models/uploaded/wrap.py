@@ -6,6 +6,7 @@ was, but for the sizes that say how many images there are.
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ OWN = "fovea."
 LEAST = 1e-30
 
 
+@dataclass(frozen=True)
+class Way:
+    """`copies`: how a fixed batch is made free; `features`: what `models.feature_outputs` finds is given, too."""
+
+    copies: bool
+    features: bool
+
+
+# In this order, until one passes the gate.
+WAYS = (Way(copies=True, features=True), Way(copies=False, features=True), Way(copies=False, features=False))
+
+
 def wrapped(
     given: GivenGraph,
     preprocessing: Preprocessing,
@@ -30,12 +43,11 @@ def wrapped(
     *,
     probabilities: bool,
     temperature: float = 1.0,
-    features: bool = True,
+    way: Way,
 ) -> tuple[ModelProto, dict[str, list[int]]]:
     """The artifact's graph, and its outputs with their sizes for one image.
 
-    `probabilities`: the output that classifies gives those, and no softmax of the file's own is before them. With
-    `features` what `models.feature_outputs` finds is given, too.
+    `probabilities`: the output that classifies gives those, and no softmax of the file's own is before them.
     """
     model = ModelProto(ir_version=max(given.model.ir_version, IR_VERSION))
     model.opset_import.append(helper.make_opsetid("", given.opset))
@@ -54,12 +66,13 @@ def wrapped(
     names = _free_names(graph, (*RESERVED, *{n for n in _names(graph) if n.startswith(OWN)}))
     _rename(graph, names)
     image, answer = names.get(image, image), names.get(answer, answer)
-    _free_batch(model, image, given.input.batch)
+    _free_batch(graph, image, given.input.batch, copies=way.copies)
     _put_before(graph, image, given, preprocessing)
     _put_behind(graph, answer, len(labels), probabilities=probabilities, temperature=temperature)
+    _forget_unused(graph)
     outputs = {name: [len(labels)] for name in OUTPUTS}
     model = _with_shapes(model)
-    if features:
+    if way.features:
         with_features = copy.deepcopy(model)
         found = add_feature_outputs(with_features)
         if all(_is_known(value) for value in with_features.graph.output):
@@ -108,6 +121,14 @@ def _keep_what_leads_to(graph: GraphProto, tensor: str) -> None:
     graph.initializer.extend(weights)
 
 
+def _forget_unused(graph: GraphProto) -> None:
+    """Tensors that nothing reads any more."""
+    read = {name for node in graph.node for name in _read_by(node)}
+    used = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(used)
+
+
 def _names(graph: GraphProto) -> set[str]:
     names = {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
     names |= {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
@@ -146,13 +167,12 @@ def _rename(graph: GraphProto, names: Mapping[str, str]) -> None:
             _rename(inner, names)
 
 
-def _free_batch(model: ModelProto, image: str, fixed: int | None) -> None:
+def _free_batch(graph: GraphProto, image: str, fixed: int | None, *, copies: bool) -> None:
     """Any number of images instead of a fixed one; the parity gate says whether that is the same network.
 
     Sizes that the exporter has noted for the fixed one are forgotten, and a constant shape that begins with the
-    number of images takes it from the tensor instead.
+    number of images takes it from the tensor instead: its own first size where it `copies`, else what is left.
     """
-    graph = model.graph
     (value,) = (value for value in graph.input if value.name == image)
     first = value.type.tensor_type.shape.dim[0]
     called = first.dim_param
@@ -175,7 +195,7 @@ def _free_batch(model: ModelProto, image: str, fixed: int | None) -> None:
         for attribute in [attribute for attribute in node.attribute if attribute.name == "allowzero"]:
             node.attribute.remove(attribute)
         free = f"{OWN}shape.{number}"
-        shape = np.array([0 if -1 in sizes else -1, *sizes[1:]], np.int64)
+        shape = np.array([0 if copies or -1 in sizes else -1, *sizes[1:]], np.int64)
         graph.initializer.append(numpy_helper.from_array(shape, free))
         node.input[1] = free
 

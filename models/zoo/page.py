@@ -36,7 +36,8 @@ for the other widths the sha256 of the first download is recorded and holds from
 `.safetensors` is read, and `.pth` with nothing but tensors in it: a pickle that could run code is refused. Every
 tensor must fit, with two exceptions that are reported: a head for another number of classes is new and untrained,
 and for grey images the first filters are summed over the colours. Values that are infinite or no numbers (NaN)
-are refused with the names of their tensors; a file of your own may have up to 100,000 classes.
+are refused with the names of their tensors; a file of your own may have up to 100,000 classes. To serve a
+checkpoint as it is, send it: [bring your own model](upload.md).
 """
 
 

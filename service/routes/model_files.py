@@ -29,6 +29,7 @@ from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.job import Job
 from storage.reference import check_model_name
+from system.hidden import hidden_character
 from workers.contract.jobs import PublishRequest, UploadedFile, UploadOptions
 from workers.contract.queues import JobKind
 
@@ -85,6 +86,9 @@ def check_options(kind: str, options: UploadOptions) -> None:
                 "a checkpoint has no names of classes; give a list in the order of its outputs, or "
                 '"imagenet" where they are ImageNet\'s 1000',
             )
+    for field in ("licence", "trained_on"):
+        if hidden := hidden_character(getattr(options, field) or ""):
+            raise _wrong(field, f"it holds a character that is not seen, {hidden}")
     if options.labels not in (None, IMAGENET):
         try:
             check_labels(tuple(options.labels or ()))

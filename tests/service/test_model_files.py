@@ -126,6 +126,7 @@ def test_what_is_no_model_is_refused_at_once(
         ({"labels": 3}, "options.labels: got 3, expected a list of names, or 'imagenet'"),
         ({"preprocessing": {"mean": [0.5]}}, "options.preprocessing.mean.1: it is missing"),
         ({"preprocessing": {"height": 10**6}}, "options.preprocessing.height: got 1000000, expected a value less"),
+        ({"licence": "MIT\u200b"}, "options.licence: it holds a character that is not seen, U+200B"),
         ({"architecture": "resnet18"}, "options.architecture: an ONNX file holds its network itself"),
     ],
 )
@@ -286,7 +287,8 @@ def test_from_a_form_to_answers_and_to_a_file_that_needs_no_fovea(tmp_path: Path
                 job = send(client, options={"labels": LABELS, "preprocessing": "imagenet"}).json()
             ended = wait(stack, client, job["id"])
             assert ended["result"]["promoted"]
-            assert not (stack.folder / "blobs" / job["request"]["upload"]["key"]).exists()
+            blob = stack.folder / "blobs" / job["request"]["upload"]["key"]
+            stack.wait_until(lambda: not blob.exists(), "the end of the upload")
             image = picture("green")
             stack.wait_until(lambda: stack.workers() >= 1, "an inference worker")
             answer = client.post("/v1/models/mine/classify", content=image, headers={"Content-Type": "image/png"})

@@ -80,7 +80,7 @@ class Fleet:
             "PYTHONSAFEPATH": "1",
         }
         if role == "gateway":
-            own["FOVEA_PORT"] = str(self.port)
+            own |= {"FOVEA_PORT": str(self.port), "FOVEA_GRPC_PORT": "0"}
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", MODULES[role]],

@@ -13,6 +13,7 @@ import torch
 from redis import Redis, RedisError
 from safetensors.torch import save_file
 from support.colours import LABELS, SIZE, make_colour_artifact, picture
+from support.model_files import WRONG, enormous, onnx_file, write
 from support.world import archive_of
 
 from models import errors as model_errors
@@ -30,6 +31,9 @@ from models.training.parallel import death_of
 from models.training.rank_processes import Gone
 from models.training.recipe import read_recipe
 from models.training.split import split_dataset
+from models.uploaded.facts import Said
+from models.uploaded.jail import prepare as in_jail
+from models.uploaded.prepare import prepared
 from models.weights.importer import import_weights
 from models.weights.keras import read_keras
 from models.weights.reading import read_state
@@ -51,6 +55,25 @@ from workers.training.dataset import open_dataset
 
 Provoke = Callable[[Path], object]
 RESNET = WeightsSource.from_dict(describe("resnet18")["weights"][0])
+
+
+# Model files
+
+
+def external_data(folder: Path) -> None:
+    prepared(write(folder, WRONG["external data of this machine"][0]()), folder / "made.onnx", {})
+
+
+def truncated_model(folder: Path) -> None:
+    prepared(write(folder, onnx_file()[:-100]), folder / "made.onnx", {})
+
+
+def enormous_model(folder: Path) -> None:
+    in_jail(write(folder, enormous(2**20, 2**20)), folder / "made.onnx", Said(["a", "b", "c"], "imagenet"))
+
+
+def unlabelled_model(folder: Path) -> None:
+    prepared(write(folder, onnx_file()), folder / "made.onnx", {"preprocessing": "imagenet"})
 
 
 # Weights
@@ -255,6 +278,8 @@ def raised(error: BaseException) -> Provoke:
 
 # Under the class that the tables of errors know; what comes may be one of its subclasses.
 PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
+    model_errors.ModelFileRefused: (external_data, truncated_model, enormous_model),
+    model_errors.UploadFactsMissing: (unlabelled_model,),
     model_errors.WeightsNotFound: (
         no_weights,
         weights_on_no_mirror,

@@ -54,10 +54,11 @@ def test_only_an_https_address_becomes_a_link() -> None:
     assert "| good | <https://example.org/a> |" in to_markdown(page)
 
 
-def test_what_is_installed_holds_the_templates(tmp_path: Path) -> None:
+def test_what_is_installed_holds_the_templates_and_the_digits(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        assert {f"models/card/{name}" for name in ("card.html.jinja", "card.css")} <= set(archive.namelist())
+        needed = {"models/card/card.html.jinja", "models/card/card.css", "models/training/digits.npz"}
+        assert needed <= set(archive.namelist())

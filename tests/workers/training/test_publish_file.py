@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.model_files import LABELS, VIEW, WRONG, onnx_file
+from support.model_files import LABELS, VIEW, WRONG, laborious, onnx_file
 from support.teaching import colour_dataset
-from support.trainer import Trainer
+from support.trainer import Trainer, end
 
 from models.artifact import verify
 from models.photographs import photographs
@@ -136,6 +137,32 @@ def test_a_wrong_graph_fails_the_job_once(trainer: Trainer, name: str, code: str
     make, _ = WRONG[name]
     error = refused(trainer, make(), labels=LABELS, preprocessing=VIEW)
     assert error["code"] == code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death is Linux's")
+def test_a_killed_trainer_leaves_no_process_that_reads_the_file(trainer: Trainer) -> None:
+    job = send(trainer, laborious(2048, 400), labels=LABELS, preprocessing=VIEW)
+    process = trainer.start(job)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+    def reading() -> list[str]:
+        return [child for child in children.read_text().split() if "models.uploaded.prepare" in command_of(child)]
+
+    try:
+        trainer.wait_for_phase(job, "verifying")
+        trainer.wait_until(lambda: bool(reading()), "the process that reads the file")
+        (child,) = reading()
+    finally:
+        end(process)
+    trainer.wait_until(lambda: "models.uploaded.prepare" not in command_of(child), "its end", 30)
+
+
+def command_of(process: str) -> str:
+    """Empty for one that is gone, and for one whose end nobody has asked for yet."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_a_file_that_was_changed_among_the_blobs_is_refused(trainer: Trainer) -> None:
