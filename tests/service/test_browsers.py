@@ -181,7 +181,7 @@ def test_every_answer_is_protected_whoever_gives_it(client: httpx.Client, stack:
     answers = {
         200: client.get("/v1/models"),
         404: client.get("/nowhere"),
-        405: client.patch("/v1/models/colours"),
+        405: client.put("/v1/models/colours"),
         413: client.post("/v1/finetunes", content=huge),
         415: client.post("/v1/models/colours/classify", content=b"x", headers={"content-type": "text/plain"}),
         421: client.get("/livez", headers={"host": "evil.com"}),

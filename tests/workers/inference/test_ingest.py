@@ -178,8 +178,7 @@ def test_a_zombie_changes_nothing_that_its_heir_has_done(
 
     def be_overtaken(self: BlobStore, prefix: str, folder: Path, last: str = "manifest.json") -> None:
         monkeypatch.setattr(BlobStore, "put_folder", original)
-        world.expire()
-        assert world.run(job, ingest, world.take(job, "heir")).state == JobState.SUCCEEDED
+        assert world.run(job, ingest, world.overtake(job, "heir")).state == JobState.SUCCEEDED
         original(self, prefix, folder, last)
 
     monkeypatch.setattr(BlobStore, "put_folder", be_overtaken)
