@@ -262,6 +262,7 @@ def alone(folder: Path) -> tuple[str, float]:
     return found[1], float(found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_from_a_form_to_answers_and_to_a_file_that_needs_no_fovea(tmp_path: Path) -> None:
     """curl sends it in one line; the service answers; the artifact that is downloaded gives the same class alone,

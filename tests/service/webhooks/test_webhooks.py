@@ -202,6 +202,7 @@ def test_a_receiver_that_is_down_is_tried_again_until_it_is_up(
     assert 'fovea_webhook_oldest_seconds{state="pending"}' in metrics
 
 
+@pytest.mark.slow
 def test_one_that_stays_down_is_given_up_and_told(
     hooked: Gateways, admin: httpx.Client, receiver: Receiver
 ) -> None:
@@ -230,6 +231,7 @@ def test_one_that_is_gone_is_disabled(hooked: Gateways, admin: httpx.Client, rec
     assert entry.actor == "system"
 
 
+@pytest.mark.slow
 def test_a_gateway_killed_between_sending_and_writing_down_has_it_sent_again_under_the_same_id(
     hooked: Gateways, admin: httpx.Client, receiver: Receiver
 ) -> None:

@@ -115,6 +115,7 @@ def test_a_graph_becomes_a_version_with_a_card(trainer: Trainer, tmp_path: Path)
     assert predictor.outputs == ("logits", "probabilities", "embedding", "feature_map")
 
 
+@pytest.mark.slow
 def test_a_version_that_was_downloaded_is_uploaded_again(trainer: Trainer) -> None:
     first = published(trainer, onnx_file(), labels=LABELS, preprocessing=VIEW)
     content = trainer.blobs.get_bytes(f"{first.artifact}/model.onnx")
@@ -139,6 +140,7 @@ def test_a_wrong_graph_fails_the_job_once(trainer: Trainer, name: str, code: str
     assert error["code"] == code
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death is Linux's")
 def test_a_killed_trainer_leaves_no_process_that_reads_the_file(trainer: Trainer) -> None:
     job = send(trainer, laborious(2048, 400), labels=LABELS, preprocessing=VIEW)
@@ -211,6 +213,7 @@ def test_a_grey_checkpoint_is_served_grey(trainer: Trainer, tmp_path: Path) -> N
     assert np.abs(apart).max() < 0.05
 
 
+@pytest.mark.slow
 def test_labels_of_imagenet_and_the_architectures_own_preprocessing(trainer: Trainer, tmp_path: Path) -> None:
     state = saved(network("mobilenet_v1_025", 1000).state_dict(), tmp_path)
     version = published(trainer, state, "pth", architecture="mobilenet_v1_025", labels="imagenet")
@@ -277,6 +280,7 @@ def diverged(folder: Path) -> bytes:
         "name",
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_wrong_checkpoint_is_told_what_it_is(
     trainer: Trainer, tmp_path: Path, make: Any, architecture: str, code: str, said: str
 ) -> None:
@@ -295,6 +299,7 @@ def test_a_graph_cannot_be_learnt_on_from_and_says_so(trainer: Trainer, tmp_path
     assert "mine:1 was uploaded as an ONNX file, which can be served but not trained" in ended.error["detail"]
 
 
+@pytest.mark.slow
 def test_variants_of_a_graph_are_tried_as_any_others(trainer: Trainer, tmp_path: Path) -> None:
     published(trainer, onnx_file(), labels=("red", "green", "blue"), preprocessing=VIEW)
     dataset = trainer.add_dataset(colour_dataset(tmp_path / "colours", per_class=60))
