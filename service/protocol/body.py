@@ -17,7 +17,7 @@ from service.intake import Reception, SentImage
 from service.json_images import JsonText
 from service.protocol.model import BYTES, pixels_shape
 from service.protocol.request import InferBody, InferRequest, InputTensor, infer_request, parsed
-from service.protocol.tensors import Elements, ImageReader, Pixels
+from service.protocol.tensors import Elements, ImageReader, Pixels, malformed
 from storage.registry import Version
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -66,7 +66,7 @@ def pixels_of(numbers: Any) -> bytes:
     try:
         return bytes(_flat(numbers))
     except (TypeError, ValueError) as error:
-        raise _malformed(
+        raise malformed(
             f"the tensor's data has something else than whole numbers from 0 to 255 ({error})"
         ) from None
 
@@ -77,11 +77,16 @@ async def _from_json(
     text = JsonText(reception, MOST_JSON_BYTES, EXPECTED)
     async for piece in pieces:
         await text.feed(piece)
-    body = parsed(text.document())
+    try:
+        document = text.document()
+    except Problem as problem:
+        hint = "an image alone needs the header Inference-Header-Content-Length: 0"
+        raise Problem(problem.status, problem.code, f"{problem.detail} Expected JSON; {hint}.") from problem
+    body = parsed(document)
     asked = infer_request(body, version, reception.limits.max_images)
     _require_no_binary(asked)
     if text.cut_out.keys() & {body.id, *(output.name for output in body.outputs or ())}:
-        raise _malformed("a text that is no image has more than 256 bytes")
+        raise malformed("a text that is no image has more than 256 bytes")
     return asked, await _images_in(body.inputs[0].data, asked, version, text, reception)
 
 
@@ -94,13 +99,13 @@ async def _behind_header(
         if len(head) >= length:
             break
     if len(head) < length:
-        raise _malformed(
+        raise malformed(
             f"it has {len(head)} bytes; its JSON alone has {length}, by Inference-Header-Content-Length"
         )
     head, rest = head[:length], head[length:]
     asked = infer_request(parsed(_json(head)), version, reception.limits.max_images)
     if asked.binary_bytes is None:
-        raise _malformed(f"`binary_data_size` is missing among the parameters of the input {INPUT!r}")
+        raise malformed(f"`binary_data_size` is missing among the parameters of the input {INPUT!r}")
     reader = reader_of(asked, version, reception)
     size = len(rest)
     await reader.feed(rest)
@@ -108,7 +113,7 @@ async def _behind_header(
         size += len(piece)
         await reader.feed(piece)
     if size != asked.binary_bytes:
-        raise _malformed(f"{size} bytes follow the JSON; its `binary_data_size` says {asked.binary_bytes}")
+        raise malformed(f"{size} bytes follow the JSON; its `binary_data_size` says {asked.binary_bytes}")
     return asked, await reader.finish()
 
 
@@ -116,14 +121,14 @@ async def _images_in(
     data: Any, asked: InferRequest, version: Version, text: JsonText, reception: Reception
 ) -> list[SentImage]:
     if data is None:
-        raise _malformed(f"the input {INPUT!r} has no `data`")
+        raise malformed(f"the input {INPUT!r} has no `data`")
     if asked.prepared:
         reader = reader_of(asked, version, reception)
         await reader.feed(pixels_of(data))
         return await reader.finish()
     items = list(_flat(data))
     if len(items) != asked.images:
-        raise _malformed(f"the tensor's data has {len(items)} elements; its shape says {asked.images}")
+        raise malformed(f"the tensor's data has {len(items)} elements; its shape says {asked.images}")
     return [await text.image(item, f"element {number} of the data") for number, item in enumerate(items)]
 
 
@@ -143,7 +148,7 @@ def _header_length(sent: str | None) -> int | None:
     if sent is None:
         return None
     if not sent.isdecimal() or not sent.isascii() or len(sent) > 9 or int(sent) > MOST_HEADER_BYTES:
-        raise _malformed(
+        raise malformed(
             f"Inference-Header-Content-Length is {sent[:20]!r}; expected the bytes of its JSON, "
             f"{MOST_HEADER_BYTES} at most, or 0 for an image without any"
         )
@@ -154,13 +159,9 @@ def _json(head: bytes) -> Any:
     try:
         return orjson.loads(head)
     except orjson.JSONDecodeError as error:
-        raise _malformed(f"its first {len(head)} bytes are not JSON: {error}") from error
+        raise malformed(f"its first {len(head)} bytes are not JSON: {error}") from error
 
 
 def _require_no_binary(asked: InferRequest) -> None:
     if asked.binary_bytes is not None:
-        raise _malformed("it has a `binary_data_size`, but the header Inference-Header-Content-Length is missing")
-
-
-def _malformed(why: str) -> Problem:
-    return Problem(400, "malformed_body", f"The body: {why}.")
+        raise malformed("it has a `binary_data_size`, but the header Inference-Header-Content-Length is missing")

@@ -48,7 +48,7 @@ class Elements:
         while at < len(data):
             if self._image is None:
                 if len(self._images) == self._count:
-                    raise _malformed(f"the tensor has more than the {self._count} elements of its shape")
+                    raise malformed(f"the tensor has more than the {self._count} elements of its shape")
                 taken = LENGTH_BYTES - len(self._length)
                 self._length += data[at : at + taken]
                 at += taken
@@ -67,9 +67,9 @@ class Elements:
 
     async def finish(self) -> list[SentImage]:
         if self._image or self._length:
-            raise _malformed(f"the last element of the tensor ends {self._missing} bytes too early")
+            raise malformed(f"the last element of the tensor ends {self._missing} bytes too early")
         if len(self._images) != self._count:
-            raise _malformed(f"the tensor has {len(self._images)} elements; its shape says {self._count}")
+            raise malformed(f"the tensor has {len(self._images)} elements; its shape says {self._count}")
         return self._images
 
 
@@ -85,7 +85,7 @@ class Pixels:
         at = 0
         while at < len(data):
             if len(self._images) == self._count:
-                raise _malformed(f"the tensor has more than the {self._count * self._size} bytes of its shape")
+                raise malformed(f"the tensor has more than the {self._count * self._size} bytes of its shape")
             if self._image is None:
                 self._image = self._reception.image(prepared=True)
             piece = data[at : at + self._size - self._image.size]
@@ -98,7 +98,7 @@ class Pixels:
     async def finish(self) -> list[SentImage]:
         if self._image or len(self._images) != self._count:
             sent = len(self._images) * self._size + (self._image.size if self._image else 0)
-            raise _malformed(f"the tensor has {sent} bytes; its shape says {self._count * self._size}")
+            raise malformed(f"the tensor has {sent} bytes; its shape says {self._count * self._size}")
         return self._images
 
 
@@ -158,5 +158,6 @@ def _element(data: bytes) -> bytes:
     return len(data).to_bytes(LENGTH_BYTES, "little") + data
 
 
-def _malformed(why: str) -> Problem:
+def malformed(why: str) -> Problem:
+    """What came is not what the protocol says of a body."""
     return Problem(400, "malformed_body", f"The body: {why}.")

@@ -252,6 +252,12 @@ def test_a_body_that_is_shorter_than_its_header_says_is_refused(client: httpx.Cl
     assert "its first 3 bytes are not JSON" in answer.json()["error"]
 
 
+def test_who_sends_a_bare_image_without_its_header_is_told_which(client: httpx.Client) -> None:
+    answer = client.post(INFER, content=b"no JSON")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_body")
+    assert answer.json()["error"].endswith("needs the header Inference-Header-Content-Length: 0.")
+
+
 def test_a_compressed_body_is_refused(client: httpx.Client) -> None:
     answer = client.post(INFER, content=b"x", headers={"content-encoding": "gzip"})
     assert (answer.status_code, answer.json()["error"]) == (415, "The body is gzip; send it uncompressed.")
