@@ -50,7 +50,8 @@ class Manifest:
     `metrics`, `calibration` (with its `temperature`) and `parity` how good it is. `files` maps each file's path
     inside the folder, with forward slashes, to its sha256 in hex and its size. `outputs` are the graph's, with
     their sizes for one image. `variants` has the report of each variant that was tried, by its precision; those
-    that `passed` have a file. `created_at` is RFC 3339 in UTC.
+    that `passed` have a file. `findings` is what the version was looked at for beside its metrics, each by its
+    name. `created_at` is RFC 3339 in UTC.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Manifest:
     parity: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, list[int]] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     created_at: str = field(default_factory=_now)
     files: dict[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT

@@ -28,6 +28,7 @@ from models.card.measured import MANY_CLASSES, by_class, confusions, few_images
 from models.card.plots import confusion_overview, l2_curves, learning_curves, reliability_diagrams
 from models.card.render import write_page
 from models.card.settings import effective_settings
+from models.findings.finding import Finding
 from models.training.linear import Trial
 from models.training.metrics import Metrics
 from models.training.pixels import Pixels
@@ -54,6 +55,7 @@ def write_finetuned_card(
     trials: Sequence[Trial],
     pictures: Pixels,
     earlier: Sequence[EarlierVersion],
+    findings: Sequence[Finding] = (),
 ) -> None:
     """Writes `card.md` and `card.html`; `pictures` are the images of the test split, or else of validation."""
     measured = test or validation
@@ -74,6 +76,9 @@ def write_finetuned_card(
     page.section("What it confuses", *_confusions(measured))
     page.section("Its most confident mistakes", *_mistakes(measured, pictures))
     page.section("How far to trust its probabilities", *_calibration(manifest, validation))
+    for finding in findings:
+        if finding.blocks:
+            page.section(finding.heading, *finding.blocks)
     page.section("How it was trained", *_training(manifest, history, trials))
     page.section("What it was trained on", *_data(manifest))
     page.section("Provenance", Details("To make it again", [_provenance(manifest)]))

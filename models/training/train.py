@@ -60,8 +60,9 @@ COLOUR_SAMPLE = 256
 class TrainedModel:
     """`network` maps `validation` and `test` to logits: it is the whole network, or its head with features.
 
-    `backbone` is the graph of what came before the head, where it was left alone and the head is one linear layer.
-    `devices` trained it together.
+    `features` are those of the training images, without augmentation, where the network is a head. `backbone` is
+    the graph of what came before the head, where it was left alone and the head is one linear layer. `devices`
+    trained it together.
     """
 
     result: FitResult
@@ -69,6 +70,7 @@ class TrainedModel:
     validation: EvalInputs
     test: EvalInputs
     head: FittedHead | None = None
+    features: EvalFeatures | None = None
     backbone: Path | None = None
     devices: int = 1
 
@@ -200,7 +202,7 @@ def _train_head(
     backbone, graph = _backbone(network, inputs, device, graphs if linear else None)
     views, validation, test = _features(backbone, inputs, recipe, seed, watcher, cache)
     watcher.phase("training")
-    split, classes = inputs.split, len(inputs.split.labels)
+    split, classes, plain = inputs.split, len(inputs.split.labels), EvalFeatures(views[0])
     if linear is None and recipe.head == "regression":
         raise InvalidRecipe("recipe.head: got 'regression', but this architecture's head is not one linear layer")
     if linear is not None and _is_solvable(recipe, views, classes):
@@ -218,7 +220,7 @@ def _train_head(
             on_progress=watcher.progress,
         )
         result = regression_result(linear, views[0], targets, validation, split.validation.targets)
-        return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head, backbone=graph)
+        return TrainedModel(result, linear, EvalFeatures(validation), EvalFeatures(test), head, plain, graph)
     trainable = TrainableHead(network)
     on_device = EvalFeatures(validation.to(device))
     state = TrainingState(
@@ -233,7 +235,8 @@ def _train_head(
         checkpoints=checkpoints,
     )
     result = fit(state, watcher)
-    return TrainedModel(result, trainable.network, on_device, EvalFeatures(test.to(device)), backbone=graph)
+    on_device_test = EvalFeatures(test.to(device))
+    return TrainedModel(result, trainable.network, on_device, on_device_test, features=plain, backbone=graph)
 
 
 def _sampler(recipe: Recipe, targets: NDArray[np.int64], seed: int) -> EpochBatchSampler:

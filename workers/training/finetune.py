@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from models.artifact import MODEL
 from models.backbone_graph import BackboneGraphs
 from models.card.finetuned import write_finetuned_card
 from models.export import to_onnx
+from models.findings.subject import Subject
 from models.training.batches import get_ready_to_load
 from models.training.checkpoint import Checkpoints, fingerprint_of
+from models.training.embedded import embed_split
 from models.training.errors import RankLost
 from models.training.features import FeatureCache
 from models.training.inputs import prepare_inputs
@@ -44,6 +47,7 @@ from workers.training.cleanup import BACKBONES, FEATURES, PIXELS
 from workers.training.dataset import dataset_name, open_dataset
 from workers.training.evaluation import evaluate_model
 from workers.training.export import Exporter, export_network
+from workers.training.findings import find_all
 from workers.training.initial import initial_model
 from workers.training.mirror import MirroredCheckpoints
 from workers.training.progress import ProgressReporter
@@ -157,6 +161,34 @@ class FinetuneJob:
             reporter=reporter,
         )
 
+        reporter.phase("examining")
+        embedded = embed_split(
+            trained,
+            folder / MODEL,
+            exported.outputs,
+            inputs,
+            threads=threads,
+            device="cpu" if device.type == "cpu" else "auto",
+            on_progress=reporter.progress,
+        )
+        findings = find_all(
+            Subject(
+                folder=folder,
+                model=folder / MODEL,
+                architecture=request.architecture,
+                network=network,
+                inputs=inputs,
+                trained=trained,
+                embedded=embedded,
+                temperature=metrics.calibration.temperature,
+                recipe=recipe,
+                seed=request.seed,
+                cache=cache_dir,
+                threads=threads,
+            ),
+            reporter,
+        )
+
         reporter.phase("publishing")
         trained_sha256 = write_weights(folder, dict(network.state_dict()))
         manifest = describe_finetune(
@@ -172,6 +204,7 @@ class FinetuneJob:
             exported=exported,
             preprocessing=preprocessing,
             architecture_params=initial.architecture_params,
+            findings={finding.name: finding.facts for finding in findings},
         )
         write_finetuned_card(
             folder,
@@ -182,6 +215,7 @@ class FinetuneJob:
             trials=trained.head.trials if trained.head else (),
             pictures=inputs.test if metrics.test else inputs.validation,
             earlier=earlier_versions(request.model, split, self.registry),
+            findings=findings,
         )
         promotion = decide_promotion(
             request.promote,

@@ -84,14 +84,14 @@ def test_a_batch_that_does_not_fit_goes_through_in_parts(graph: Path, monkeypatc
     def short_of_memory(model: Path, **how: Any) -> SimpleNamespace:
         session = open_session(model, **how).session
 
-        def run(outputs: None, given: dict[str, Any]) -> Any:
+        def run(outputs: list[str], given: dict[str, Any]) -> Any:
             if len(given["image"]) > room:
                 raise RuntimeError("Failed to allocate memory for requested buffer of size 4096")
             return session.run(outputs, given)
 
-        return SimpleNamespace(session=SimpleNamespace(run=run))
+        return SimpleNamespace(session=SimpleNamespace(run=run), provider="CPUExecutionProvider")
 
-    monkeypatch.setattr("models.training.backbone.open_session", short_of_memory)
+    monkeypatch.setattr("models.training.graph_run.open_session", short_of_memory)
     in_parts = features(OnnxBackbone(graph, "lenet5", threads=1))
     assert torch.allclose(in_parts, whole, atol=1e-5)
     room = 0

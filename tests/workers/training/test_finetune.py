@@ -61,9 +61,10 @@ def error_of(job: Job) -> tuple[str, str]:
 def exporting(then: Callable[[Path], None]) -> Exporter:
     """The export, and what a test does with the artifact's folder between it and the parity gate."""
 
-    def export(network: nn.Module, file: Path, **how: Any) -> None:
-        to_onnx(network, file, **how)
+    def export(network: nn.Module, file: Path, **how: Any) -> dict[str, list[int]]:
+        outputs = to_onnx(network, file, **how)
         then(file.parent)
+        return outputs
 
     return export
 
@@ -111,7 +112,7 @@ def test_progress_tells_the_phases_in_their_order(trainer: Trainer, dataset: str
     job = colours(trainer, dataset)
     phases = [event.data["phase"] for event in trainer.ledger.events(job.id) if event.kind == "progress"]
     assert list(dict.fromkeys(phases)) == [
-        "preparing", "training", "evaluating", "exporting", "verifying", "publishing",
+        "preparing", "training", "evaluating", "exporting", "verifying", "examining", "publishing",
     ]  # fmt: skip
     epochs = [event.data for event in trainer.ledger.events(job.id) if event.data.get("validation_accuracy")]
     assert {"epoch", "epochs", "loss", "accuracy", "images_per_second", "eta_s"} <= set(epochs[-1])
