@@ -56,8 +56,8 @@ class Prediction:
 class Predictor:
     """One version, loaded in one precision. It may run in many threads at once; they share the weights.
 
-    `outputs` are those that it can give. Raises ArtifactNotFound when the folder holds no complete artifact,
-    PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when its model is not the
+    `outputs` are those that it can give; `folder` has the artifact's other files. Raises ArtifactNotFound when it
+    holds no complete artifact, PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when its model is not the
     published file or does not fit its manifest, DeviceUnavailable when a GPU is asked for and cannot be used.
     """
 
@@ -78,7 +78,7 @@ class Predictor:
         file = _file_of(self.manifest, precision)
         if check:
             verify(folder, [file])
-        self._model = folder / file
+        self.folder, self._model = folder, folder / file
         try:
             check_graph(self._model)
             opened = open_session(

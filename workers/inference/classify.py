@@ -8,6 +8,7 @@ from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
 from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult
 from workers.contract.messages import ImageOutcome
+from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.jobs.attempt import RunningAttempt
 
@@ -36,7 +37,7 @@ class ClassifyJob:
             # Whatever ended the attempt before: if it was one of the images, it ends no worker any more.
             suspects = range(len(images)) if attempt.job.attempt > 1 else ()
             batch = self.engine.classify(
-                version.artifact, images, request.top_k, precision=request.precision, suspects=suspects
+                version.artifact, images, Asked(request.top_k), precision=request.precision, suspects=suspects
             )
             provider, precision = batch.provider, batch.precision
             outcomes += batch.outcomes

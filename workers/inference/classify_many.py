@@ -26,6 +26,7 @@ from workers.contract.results import (
     result_line,
     results_folder,
 )
+from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.inference.listing import ListedImage, Lister, Listing, decided_listing
 from workers.inference.pipeline import ChunkWriter, Classifying, Pipeline, batches_of, by_chunk
@@ -55,7 +56,7 @@ class ClassifyManyJob:
         progress.report(force=True)
         provider, precision = "", FLOAT32
         with ExitStack() as stack:
-            work = Classifying(self.engine, self.blobs, artifact, request.precision, request.top_k, _line)
+            work = Classifying(self.engine, self.blobs, artifact, request.precision, Asked(request.top_k), _line)
             classified = Pipeline(work, stack).run(
                 batches_of(listing.images, request.chunk, written.chunks, attempt.job.attempt)
             )

@@ -1,6 +1,5 @@
 """Loaded models and how a batch runs through one. Knows no Celery and no Redis."""
 
-import binascii
 import math
 import threading
 import time
@@ -25,9 +24,10 @@ from models.errors import (
 )
 from models.predictor import Predictor
 from models.preprocess import prepare
-from models.spec import PROBABILITIES, Preprocessing
-from workers.contract.messages import ClassScore, ImageOutcome
-from workers.inference.loaded import LoadedModels
+from models.spec import Preprocessing
+from workers.contract.messages import ImageOutcome
+from workers.inference.answers import Asked, answers
+from workers.inference.loaded import LoadedModel, LoadedModels
 from workers.inference.parts import split
 
 # The process that decodes apart is started for one image, and kept so long for the next.
@@ -76,15 +76,18 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class _Batch:
-    predictor: Predictor
+    held: LoadedModel
     images: Sequence[bytes]
-    top_k: int
-    outputs: tuple[str, ...]
+    asked: Asked
     prepared: bool
     deadline: float | None
     suspects: frozenset[int]
     apart: dict[int, Future[Pixels]] = field(default_factory=dict)
     ended: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def predictor(self) -> Predictor:
+        return self.held.predictor
 
     def check_deadline(self) -> None:
         if self.deadline is not None and time.time() > self.deadline:
@@ -125,10 +128,9 @@ class Engine:
         self,
         artifact: str,
         images: Sequence[bytes],
-        top_k: int,
+        asked: Asked,
         *,
         precision: str = "",
-        outputs: Sequence[str] = (),
         prepared: bool = False,
         deadline: float | None = None,
         suspects: Collection[int] = (),
@@ -137,8 +139,8 @@ class Engine:
 
         A costly image is decoded apart, in a process of its own, one at a time, while threads go on with the
         others; and so are those at the places `suspects`, which were in hand when a process ended. Where they are
-        `prepared`, the images are pixels as `ClassifyBatch` has them, and nothing is decoded. `outputs` of the
-        network come with the classes. An empty `precision` is the worker's choice. `deadline` is in Unix seconds.
+        `prepared`, the images are pixels as `ClassifyBatch` has them, and nothing is decoded. An empty `precision`
+        is the worker's choice. `deadline` is in Unix seconds.
 
         Raises:
             DeadlinePassed: between two images.
@@ -149,7 +151,7 @@ class Engine:
         """
         with self.models.hold(artifact, precision) as held:
             predictor = held.predictor
-            batch = _Batch(predictor, images, top_k, tuple(outputs), prepared, deadline, frozenset(suspects))
+            batch = _Batch(held, images, asked, prepared, deadline, frozenset(suspects))
             parts = split(len(images), held.part, self.concurrency)
             classifying = [self._runners.submit(self._classify_part, batch, part) for part in parts]
             try:
@@ -228,7 +230,7 @@ class Engine:
         prepared = list(each(lambda place: self._prepare(batch, place), part))
         decoded = time.perf_counter()
         readable = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
-        inferred_outcomes = iter(_outcomes(batch, readable))
+        inferred_outcomes = iter(_answered(batch, readable))
         inferred = time.perf_counter()
         outcomes = [next(inferred_outcomes) if isinstance(p, np.ndarray) else _failure(p) for p in prepared]
         return _Part(outcomes, PartTimes(len(part), began, decoded, inferred))
@@ -241,7 +243,7 @@ class Engine:
             return _failure(error)
         except (ImageError, MemoryError) as error:
             return _failure(error)
-        (outcome,) = self._runners.submit(_outcomes, batch, [pixels]).result()
+        (outcome,) = self._runners.submit(_answered, batch, [pixels]).result()
         return outcome
 
 
@@ -254,28 +256,8 @@ def _pixels(data: bytes, preprocessing: Preprocessing) -> Pixels | ImageError:
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _outcomes(batch: _Batch, images: Sequence[Pixels]) -> list[ImageOutcome]:
-    """The best classes of each image, best first, with the outputs.
-
-    Equal probabilities come in the order of the classes.
-    """
-    if not images:
-        return []
-    labels = batch.predictor.labels
-    names = tuple(dict.fromkeys((PROBABILITIES, *batch.outputs)))
-    found = dict(zip(names, batch.predictor.run(np.stack(images), names), strict=True))
-    best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : batch.top_k]
-    return [
-        ImageOutcome(
-            tuple(ClassScore(i, labels[i], float(row[i])) for i in order),
-            outputs={name: _base64(found[name][place]) for name in batch.outputs} or None,
-        )
-        for place, (row, order) in enumerate(zip(found[PROBABILITIES], best.tolist(), strict=True))
-    ]
-
-
-def _base64(values: NDArray[np.float32]) -> str:
-    return binascii.b2a_base64(values.astype("<f4", copy=False).tobytes(), newline=False).decode()
+def _answered(batch: _Batch, images: Sequence[Pixels]) -> list[ImageOutcome]:
+    return answers(batch.held, np.stack(images), batch.asked) if images else []
 
 
 def _failure(error: ImageError | MemoryError | Future[Pixels]) -> ImageOutcome:

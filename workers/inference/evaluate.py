@@ -38,6 +38,7 @@ from workers.contract.evaluations import (
 from workers.contract.jobs import EvaluateRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import count_chunks
+from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.inference.evaluation_report import make_report, result_of
 from workers.inference.labelled import LabelledDataset, LabelledDatasets
@@ -97,9 +98,8 @@ class EvaluateJob:
             dataset.blobs,
             version.artifact,
             head.precision,
-            top_k=1,
-            line=_line_of(version),
-            outputs=(PROBABILITIES,),
+            Asked(1, (PROBABILITIES,)),
+            _line_of(version),
         )
         with ExitStack() as stack:
             answered = Pipeline(work, stack).run(batches_of(images, request.chunk, written, attempt.job.attempt))

@@ -15,6 +15,7 @@ from storage.blobs import BlobStore
 from storage.errors import NotFound
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import count_chunks
+from workers.inference.answers import Asked
 from workers.inference.engine import BatchResult, Engine
 from workers.inference.listing import ListedImage
 from workers.jobs.attempt import RunningAttempt
@@ -61,16 +62,15 @@ class ClassifiedBatch:
 class Classifying(Generic[Image]):
     """What is to be done with each image: which artifact in which precision, and the line of its outcome.
 
-    `blobs` is where the images lie. `outputs` of the network come with the classes.
+    `blobs` is where the images lie.
     """
 
     engine: Engine
     blobs: BlobStore
     artifact: str
     precision: str
-    top_k: int
+    asked: Asked
     line: Callable[[Image, ImageOutcome], bytes]
-    outputs: tuple[str, ...] = ()
 
 
 class Pipeline(Generic[Image]):
@@ -117,9 +117,8 @@ class Pipeline(Generic[Image]):
             ran = work.engine.classify(
                 work.artifact,
                 images,
-                work.top_k,
+                work.asked,
                 precision=work.precision,
-                outputs=work.outputs,
                 suspects=range(len(images)) if batch.suspect else (),
             )
         outcomes = iter(ran.outcomes if ran else ())

@@ -23,6 +23,7 @@ from workers.contract.messages import (
     read_message,
 )
 from workers.contract.queues import TaskName
+from workers.inference.answers import Asked
 from workers.inference.engine import BatchResult, DeadlinePassed, Engine, quarantined
 from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
@@ -101,9 +102,8 @@ def answer(
         result = engine.classify(
             batch.artifact,
             [data for data, _ in present],
-            batch.top_k,
+            Asked(batch.top_k, batch.outputs),
             precision=batch.precision,
-            outputs=batch.outputs,
             prepared=batch.prepared,
             deadline=batch.deadline,
             suspects=[n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death],

@@ -9,6 +9,7 @@ import pytest
 from support.colours import LABELS, make_colour_artifact, picture
 
 from models.predictor import Predictor
+from workers.inference.answers import Asked
 from workers.inference.engine import DeadlinePassed, Engine
 from workers.inference.loaded import LoadedModels
 
@@ -40,7 +41,7 @@ def test_a_batch_is_answered_in_its_order_with_each_images_own_error(make_engine
         picture("red", size=(200, 200)),
         picture("red"),
     ]
-    result = engine.classify("a", images, 2)
+    result = engine.classify("a", images, Asked(2))
     assert [outcome.classes[0].label if outcome.classes else outcome.error for outcome in result.outcomes] == [
         "blue",
         "image_unreadable",
@@ -55,13 +56,13 @@ def test_a_batch_is_answered_in_its_order_with_each_images_own_error(make_engine
 
 def test_a_batch_without_a_readable_image_has_only_errors(make_engine: MakeEngine) -> None:
     engine = make_engine("a")
-    result = engine.classify("a", [b"", b"no"], 5)
+    result = engine.classify("a", [b"", b"no"], Asked(5))
     assert {outcome.error for outcome in result.outcomes} == {"image_unreadable"}
 
 
 def test_top_k_larger_than_the_classes_gives_them_all(make_engine: MakeEngine) -> None:
     engine = make_engine("a")
-    (outcome,) = engine.classify("a", [picture("green")], 1000).outcomes
+    (outcome,) = engine.classify("a", [picture("green")], Asked(1000)).outcomes
     assert sorted(score.label for score in outcome.classes) == sorted(LABELS)
 
 
@@ -71,7 +72,7 @@ def test_batches_run_at_once_without_mixing_their_answers(make_engine: MakeEngin
 
     def hammer(colour: str, artifact: str) -> None:
         for _ in range(30):
-            result = engine.classify(artifact, [picture(colour)] * 5, 1)
+            result = engine.classify(artifact, [picture(colour)] * 5, Asked(1))
             failures.extend(o.classes[0].label for o in result.outcomes if o.classes[0].label != colour)
 
     threads = [threading.Thread(target=hammer, args=(c, a)) for c in LABELS for a in ("a", "b")]
@@ -88,15 +89,15 @@ def test_what_is_costly_is_decoded_apart_and_answered_in_its_place(
     """With the limit at nothing every image is; each answer is the same as without."""
     engine = make_engine("colours")
     images = [picture("blue"), b"no image", picture("red"), picture("green", size=(400, 400))]
-    usual = engine.classify("colours", images, 1).outcomes
+    usual = engine.classify("colours", images, Asked(1)).outcomes
     monkeypatch.setattr("workers.inference.engine.COSTLY_PIXELS", 0)
-    assert engine.classify("colours", images, 1).outcomes == usual
+    assert engine.classify("colours", images, Asked(1)).outcomes == usual
     assert [outcome.error for outcome in usual] == [None, "image_unreadable", None, "image_too_large"]
 
 
 def test_a_batch_is_given_up_once_nobody_waits_for_it(make_engine: MakeEngine) -> None:
     engine = make_engine("colours")
     with pytest.raises(DeadlinePassed):
-        engine.classify("colours", [picture("blue")] * 5, 1, deadline=time.time() - 1)
+        engine.classify("colours", [picture("blue")] * 5, Asked(1), deadline=time.time() - 1)
     with pytest.raises(DeadlinePassed):
-        engine.classify("colours", [picture("blue")], 1, deadline=time.time() - 1, suspects=[0])
+        engine.classify("colours", [picture("blue")], Asked(1), deadline=time.time() - 1, suspects=[0])
