@@ -57,8 +57,9 @@ class Predictor:
     """One version, loaded in one precision. It may run in many threads at once; they share the weights.
 
     `outputs` are those that it can give; `folder` has the artifact's other files. Raises ArtifactNotFound when it
-    holds no complete artifact, PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when its model is not the
-    published file or does not fit its manifest, DeviceUnavailable when a GPU is asked for and cannot be used.
+    holds no complete artifact, PrecisionUnavailable when it has no variant of that precision, ArtifactCorrupt when
+    its model is not the published file or does not fit its manifest, DeviceUnavailable when a GPU is asked for and
+    cannot be used.
     """
 
     def __init__(
