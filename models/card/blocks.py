@@ -163,6 +163,21 @@ class ImageGrid:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An encoded picture as it is, in its own size where there is room; in Markdown the caption stands for it."""
+
+    kind: ClassVar[str] = "picture"
+    content: bytes
+    media_type: str
+    alt: str
+    caption: str
+
+    @property
+    def data_url(self) -> str:
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+
+@dataclass(frozen=True)
 class Details:
     """Blocks that are folded until somebody asks for them."""
 
@@ -171,7 +186,7 @@ class Details:
     blocks: Sequence["Block"]
 
 
-Block = Paragraph | Caution | Bullets | Numbered | Table | Matrix | Plots | ImageGrid | Details
+Block = Paragraph | Caution | Bullets | Numbered | Table | Matrix | Plots | ImageGrid | Picture | Details
 
 
 @dataclass(frozen=True)

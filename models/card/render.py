@@ -21,6 +21,7 @@ from models.card.blocks import (
     Matrix,
     Numbered,
     Paragraph,
+    Picture,
     Plots,
     Table,
 )
@@ -81,6 +82,8 @@ def _markdown(block: Block) -> str:
             counted = [[label, *map(str, row)] for label, row in zip(labels, counts, strict=True)]
             return _table(["truth / answer", *labels], counted, 1)
         case Plots(_, caption):
+            return f"*{escape_markdown(caption)} The picture is in card.html.*"
+        case Picture(caption=caption):
             return f"*{escape_markdown(caption)} The picture is in card.html.*"
         case ImageGrid(pictures):
             return "\n".join(f"- {escape_markdown(picture.alt)}" for picture in pictures)
