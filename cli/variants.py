@@ -8,7 +8,7 @@ import typer
 from cli.options import AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from fovea_client import Fovea, Variants
+    from fovea_client import Variants
 
 
 def variants(
@@ -32,11 +32,12 @@ def variants(
     from cli.connection import connect
     from cli.job_progress import watch_job
     from cli.output import print_json, print_json_line
+    from cli.reference import resolve
 
     if dataset is None and precision:
         raise typer.BadParameter("it takes --dataset as well, whose images are to judge", param_hint="--precision")
     with connect(url, key) as client:
-        name, number = _resolve(client, model)
+        name, number = resolve(client, model)
         if dataset is not None:
             precisions: list[str] | Literal["auto"] = [precision] if precision else "auto"
             job = client.models.try_variants(name, number, dataset=dataset, precisions=precisions)
@@ -51,23 +52,6 @@ def variants(
             _print_images(job.result or {})
         found = client.models.variants(name, number)
     print_json(found.to_dict()) if as_json else _print_variants(found)
-
-
-def _resolve(client: "Fovea", text: str) -> tuple[str, int]:
-    """The model and the number of the version that a reference means. Raises InvalidReference."""
-    from cli.errors import CliError
-    from storage.reference import LATEST, Reference
-
-    reference = Reference.parse(text)
-    if reference.number is not None:
-        return reference.model, reference.number
-    model = client.models.get(reference.model)
-    aliases = {**model.aliases, LATEST: model.latest}
-    number = aliases.get(reference.alias or "production") or (None if reference.alias else model.latest)
-    if number is None:
-        missing = f"{text} is no alias of it" if reference.alias else f"{reference.model} has no version yet"
-        raise CliError(missing)
-    return reference.model, number
 
 
 def _print_images(result: Mapping[str, Any]) -> None:

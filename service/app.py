@@ -26,6 +26,7 @@ from service.routes import (
     classify,
     datasets,
     evaluations,
+    filters,
     finetunes,
     health,
     jobs,
@@ -89,7 +90,8 @@ def create_app(parts: Parts) -> FastAPI:
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
-        models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks, health,
+        models, variants, filters, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks,
+        health,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)

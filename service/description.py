@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from models.filters.files import PICTURE
 from service.errors import PROBLEM_JSON
 from service.protocol.schemas import SCHEMAS
 from service.schemas import MODEL_FILE_SCHEMAS, ProblemBody
@@ -95,6 +96,7 @@ FORMS: Mapping[str, Mapping[str, Json]] = {
         "alias": {"pattern": f"^{ALIAS}$"},
         "reference": {"pattern": f"^{MODEL_NAME}(@{ALIAS}|:[1-9][0-9]{{0,8}})?$"},
         "number": {"minimum": 1, "maximum": HIGHEST},
+        "picture": {"pattern": rf"^{PICTURE.pattern}$"},
         "cursor": {"pattern": "^[A-Za-z0-9_-]*$"},
     },
     "/v2/models": {

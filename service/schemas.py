@@ -168,6 +168,24 @@ class VariantsOut(BaseModel):
     )
 
 
+class FiltersOut(BaseModel):
+    """Of one version: what its network sees. Sizes are height and width, in pixels; see `docs/api.md`."""
+
+    model: str
+    version: int
+    kernels: dict[str, Any] = Field(
+        description="Of the first convolution, with the `url` of their picture; without one, the `reason`."
+    )
+    images: dict[str, Any] | None = Field(
+        description="How many images were `shown`, `of` how many, of which `part`; null where there were none."
+    )
+    layers: list[dict[str, Any]] = Field(
+        description="Deeper ones, each with its receptive field, the `url` of its picture, and `filters` with "
+        "their patches."
+    )
+    left_out: list[str] = Field(description="What is not shown and why, in sentences.")
+
+
 class EvaluatedDataset(BaseModel):
     id: str
     name: str

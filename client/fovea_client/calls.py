@@ -17,6 +17,7 @@ from fovea_client.records import (
     Dataset,
     Delivery,
     Evaluation,
+    Filters,
     Model,
     Readiness,
     Report,
@@ -116,6 +117,14 @@ def get_card(model: str, version: int, form: str) -> Call[str]:
 
 def get_variants(model: str, version: int) -> Call[Variants]:
     return _get(f"{_version(model, version)}/variants", as_json(Variants.read))
+
+
+def get_filters(model: str, version: int) -> Call[Filters]:
+    return _get(f"{_version(model, version)}/filters", as_json(Filters.read))
+
+
+def get_filters_picture(model: str, version: int, picture: str) -> Call[bytes]:
+    return _get(f"{_version(model, version)}/filters/{_path(picture)}", as_bytes)
 
 
 def try_variants(model: str, version: int, fields: Json) -> Call[Json]:

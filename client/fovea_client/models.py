@@ -14,7 +14,7 @@ from fovea_client.model_file import form_of
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.progress import ShownUpload, UploadProgress
-from fovea_client.records import Alias, Dataset, Model, Variants, Version
+from fovea_client.records import Alias, Dataset, Filters, Model, Variants, Version
 from fovea_client.session import Session
 
 PRODUCTION = "production"
@@ -191,6 +191,18 @@ class Models(Resource[Mode]):
         """Which precisions a version can be asked for, and the report of each that was tried."""
         number = yield from self._number(model, version)
         return (yield from self._session.answer(calls.get_variants(model, number)))
+
+    @operation
+    def filters(self, model: str, version: int | None = None) -> Plan[Filters]:
+        """What its network sees. Raises NotFound for a version whose filters nobody looked at."""
+        number = yield from self._number(model, version)
+        return (yield from self._session.answer(calls.get_filters(model, number)))
+
+    @operation
+    def filters_picture(self, model: str, picture: str, version: int | None = None) -> Plan[bytes]:
+        """One of the `pictures` of its filters, as a PNG or WebP file. Raises NotFound."""
+        number = yield from self._number(model, version)
+        return (yield from self._session.answer(calls.get_filters_picture(model, number, picture)))
 
     @operation
     def try_variants(

@@ -79,6 +79,27 @@ class Variants(Record):
 
 
 @dataclass(frozen=True)
+class Filters(Record):
+    """What a version's network sees: its first `kernels`, and what excites filters of deeper `layers` most.
+
+    `images` says how many validation images were shown to it, None where there were none; `left_out` what is
+    missing and why.
+    """
+
+    model: str
+    version: int
+    kernels: Mapping[str, Any] = field(repr=False)
+    images: Mapping[str, Any] | None = None
+    layers: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
+    left_out: tuple[str, ...] = field(default=(), metadata=TUPLE)
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The names of all pictures, the kernels' first."""
+        return tuple(shown["picture"] for shown in (self.kernels, *self.layers) if shown["picture"])
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """What the check of a dataset found. `refusals` say why it was refused, in sentences.
 

@@ -1,5 +1,6 @@
 """The card of published weights served as they are: where they come from, what they take, what is not known."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from models.card.blocks import (
 from models.card.facts import built_with, date_of, input_blocks, label_blocks, parity_of
 from models.card.render import write_page
 from models.errors import InvalidArchitecture
+from models.findings.finding import Finding
 from models.layer_table import COLUMNS, NetworkSummary, cells
 from models.summary import summarize
 from models.zoo.architecture import Architecture
@@ -33,7 +35,9 @@ OWN = {"file": "imported", "upload": "uploaded"}
 NUMBERS_FROM = COLUMNS.index("parameters")
 
 
-def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -> None:
+def write_published_card(
+    folder: Path, manifest: Manifest, network: nn.Module, findings: Sequence[Finding] = ()
+) -> None:
     """Writes `card.md` and `card.html` for the network that `models.zoo.registry.build` made for these weights."""
     architecture = built(network).architecture
     weights = manifest.weights
@@ -53,6 +57,8 @@ def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
     page.section("How it is built", *_layers(network, manifest, architecture))
+    for finding in findings:
+        page.section(finding.heading, *finding.blocks)
     page.section("How it was proven", *_proof(manifest))
     write_page(folder, page)
 

@@ -1,5 +1,6 @@
 """The card of an uploaded ONNX file: what it is, who says so, how it was proven, what nobody knows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from models.artifact import Manifest
 from models.card.blocks import Bullets, CardPage, Cell, Paragraph, Table, fact_table
 from models.card.facts import built_with, date_of, input_blocks, label_blocks, parity_of
 from models.card.render import write_page
+from models.findings.finding import Finding
 
 SAID_BY = {
     "given": "who uploaded it",
@@ -20,7 +22,7 @@ LAYOUTS = {
 }
 
 
-def write_uploaded_card(folder: Path, manifest: Manifest) -> None:
+def write_uploaded_card(folder: Path, manifest: Manifest, findings: Sequence[Finding] = ()) -> None:
     """Writes `card.md` and `card.html`."""
     weights = manifest.weights
     page = CardPage(
@@ -37,6 +39,8 @@ def write_uploaded_card(folder: Path, manifest: Manifest) -> None:
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
     page.section("How it is built", *_graph(weights["graph"]))
+    for finding in findings:
+        page.section(finding.heading, *finding.blocks)
     page.section(
         "How it was proven",
         Paragraph(

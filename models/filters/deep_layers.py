@@ -50,11 +50,11 @@ def choose_layers(model: onnx.ModelProto) -> LayerChoice:
     candidates: list[DeepLayer] = []
     lost = 0
     for node in graph.node:
-        if node.op_type != "Conv" or node.output[0] not in traced or is_luminance(node.input[1]):
+        if node.op_type != "Conv" or node.output[0] not in traced:
             continue
         windows, shape = traced[node.output[0]], shapes.get(node.output[0], [])
-        channels, depth, *kernel = _sizes(weights.get(node.input[1], []))
-        if windows is WHOLE or depth == 1:
+        channels, depth, *kernel = weight = _sizes(weights.get(node.input[1], []))
+        if windows is WHOLE or depth == 1 or is_luminance(weight):
             continue
         sizes = _sizes(shape)[1:]
         if not isinstance(windows, Windows) or len(sizes) != 2 or len(kernel) != 2:
@@ -76,9 +76,9 @@ def module_name(weight: str) -> str:
     return weight.removeprefix(PREFIX).removesuffix(SUFFIX)
 
 
-def is_luminance(weight: str) -> bool:
-    """Whether it makes the image grey, which is preparation and no layer."""
-    return weight.startswith("normalise.")
+def is_luminance(weight: Sequence[int]) -> bool:
+    """Whether weights of that shape make the image grey, which is preparation and no layer."""
+    return list(weight) == [1, 3, 1, 1]
 
 
 def _sizes(shape: Sequence[int | str]) -> list[int]:

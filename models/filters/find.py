@@ -3,10 +3,7 @@
 After Zeiler and Fergus, "Visualizing and understanding convolutional networks" (2013), whose figures show both.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +11,20 @@ from numpy.typing import NDArray
 
 from models.filters.deep_layers import choose_layers, multiply_adds
 from models.filters.excitation import Excitation, excitation_graph, excite
-from models.filters.files import FACTS, FINDING, FOLDER, KERNELS, file_stem, picture_key
+from models.filters.files import file_stem
 from models.filters.graph_windows import shapes_of
-from models.filters.kernels import Kernels, NoKernels, kernels_of_graph, kernels_picture
-from models.filters.page import HEADING, filter_blocks
-from models.filters.patches import PER_FILTER, ExcitedFilter, most_excited, patches_picture
+from models.filters.patches import (
+    ACROSS,
+    FILTERS_ACROSS,
+    GAP,
+    PER_FILTER,
+    SIDE,
+    WIDE_GAP,
+    ExcitedFilter,
+    most_excited,
+    patches_picture,
+)
+from models.filters.record import UNSEEN, Facts, Pictures, kept, kernel_facts
 from models.filters.tiles import encoded
 from models.findings.finding import Finding
 from models.findings.subject import Subject
@@ -27,21 +33,25 @@ from models.findings.subject import Subject
 # costs more, for of fewer images than the fewest nine say nothing.
 AFFORDED = 2 * 10**9
 FEWEST_IMAGES, MOST_IMAGES = 24, 128
-UNSEEN = "Which patches excite its deeper layers was not looked for: "
-
-Facts = dict[str, Any]
-Pictures = dict[str, bytes]
+# How the picture of a layer is laid out, in pixels: a square of patches for each filter.
+GRID = {
+    "patch": SIDE,
+    "gap": GAP,
+    "patches_across": ACROSS,
+    "filters_across": FILTERS_ACROSS,
+    "gap_between_filters": WIDE_GAP,
+}
 
 
 def find_filters(subject: Subject) -> Finding:
     """See `Finder`. Validation images, evenly spread over all of them, are shown to as many as can be afforded."""
     model = onnx.load(subject.model)
     validation = subject.inputs.split.validation
-    facts, pictures = _kernels(model)
+    facts, pictures = kernel_facts(model)
     if len(validation) <= PER_FILTER:
         words = f"{len(validation)} validation image{'' if len(validation) == 1 else 's'}"
         facts["left_out"] = [f"{UNSEEN}nine of more images are shown, and there are {words}."]
-        return _finding(subject.folder, facts, pictures)
+        return kept(subject.folder, facts, pictures)
     choice = choose_layers(model)
     facts["left_out"] = [choice.left_out] if choice.left_out else []
     if choice.layers:
@@ -52,36 +62,7 @@ def find_filters(subject: Subject) -> Finding:
         facts["images"] = {"shown": len(rows), "of": len(validation), "part": "validation"}
         for excitation in excited:
             _add_layer(facts, pictures, excitation, images, [validation.names[row] for row in rows])
-    return _finding(subject.folder, facts, pictures)
-
-
-def find_kernels(folder: Path, model: Path) -> Finding:
-    """Of a version that was not trained here, whose images are not at hand: its first kernels alone."""
-    facts, pictures = _kernels(onnx.load(model))
-    facts["left_out"] = [f"{UNSEEN}there are no validation images of a network that was not trained here."]
-    return _finding(folder, facts, pictures)
-
-
-def _kernels(model: onnx.ModelProto) -> tuple[Facts, Pictures]:
-    found = kernels_of_graph(model)
-    facts: Facts = {"kernels": _kernel_facts(found), "images": None, "layers": [], "left_out": []}
-    return facts, {KERNELS: encoded(kernels_picture(found), "png")} if isinstance(found, Kernels) else {}
-
-
-def _kernel_facts(found: Kernels | NoKernels) -> Facts:
-    if isinstance(found, NoKernels):
-        return {"picture": None, "reason": found.reason}
-    count, channels, height, width = found.weights.shape
-    return {
-        "picture": KERNELS,
-        "layer": found.name,
-        "count": count,
-        "shown": found.shown,
-        "channels": channels,
-        "kernel": [height, width],
-        "stride": list(found.stride),
-        "scale": round(found.scale, 6),
-    }
+    return kept(subject.folder, facts, pictures)
 
 
 def _add_layer(
@@ -108,6 +89,7 @@ def _add_layer(
             "receptive_field": list(size),
             "step": list(layer.windows.jump),
             "gated": layer.windows.gated,
+            "grid": GRID,
             "cut": [shown.bottom - shown.top, shown.right - shown.left],
             "filters": [_filter_facts(found, names) for found in filters],
         }
@@ -129,16 +111,6 @@ def _filter_facts(found: ExcitedFilter, names: Sequence[str]) -> Facts:
             for patch in found.patches
         ],
     }
-
-
-def _finding(folder: Path, facts: Facts, pictures: Pictures) -> Finding:
-    """Writes the pictures and all facts into the artifact; the manifest has what of them is short."""
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    for name, content in pictures.items():
-        (folder / picture_key(name)).write_bytes(content)
-    (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    short = [{name: value for name, value in layer.items() if name != "filters"} for layer in facts["layers"]]
-    return Finding(FINDING, {**facts, "layers": short}, HEADING, filter_blocks(facts, pictures))
 
 
 def _evenly(count: int, afforded: int) -> list[int]:

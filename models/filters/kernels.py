@@ -13,10 +13,9 @@ from models.spec import INPUT
 
 # Values, of all kernels that are shown together: they hardly compress.
 MOST_VALUES = 150_000
-SIDE = 36
+SIDE, LARGEST = 36, 64
+LONGEST_NAME = 120
 GREY, COLOUR = 1, 3
-# The share of all weights that the scale covers; beyond it lie single ones that would make all others pale.
-COVERED = 99.5
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,10 @@ class Kernels:
         return int(min(len(self.weights), max(1, MOST_VALUES // self.weights[0].size)))
 
     @property
-    def scale(self) -> float:
-        """The weight that is the brightest, and without its sign the darkest."""
-        return float(np.percentile(np.abs(self.weights), COVERED)) or 1.0
+    def largest(self) -> NDArray[np.float32]:
+        """The largest weight of each, without its sign."""
+        found: NDArray[np.float32] = np.abs(self.weights).max(axis=(1, 2, 3))
+        return found
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,16 @@ class NoKernels:
 
 def usable(name: str, weights: NDArray[np.float32], stride: tuple[int, int]) -> Kernels | NoKernels:
     """Kernels that can be seen; else why not."""
-    channels = weights.shape[1]
+    count, channels, height, width = weights.shape
+    name = ascii(name)[1:-1][:LONGEST_NAME]
     if channels not in (GREY, COLOUR):
         return NoKernels(
             f"Its first convolution, {name}, reads {channels} channels: pixels are put together before it, so "
             "that its kernels have no colours"
+        )
+    if not count or not 0 < max(height, width) <= LARGEST:
+        return NoKernels(
+            f"The kernels of its first convolution, {name}, are {height}x{width}, which is no picture"
         )
     if not np.isfinite(weights).all():
         return NoKernels(f"The weights of its first convolution, {name}, are not all numbers")
@@ -65,9 +70,9 @@ def kernels_of_graph(model: onnx.ModelProto) -> Kernels | NoKernels:
         if node.op_type == "Shape" or not changing.intersection(node.input):
             continue
         changing.update(node.output)
-        if node.op_type != "Conv" or is_luminance(node.input[1]):
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
+        if node.op_type != "Conv" or (weight is not None and is_luminance(weight.dims)):
             continue
-        weight = weights.get(node.input[1])
         if weight is None or len(weight.dims) != 4:
             return NoKernels(
                 "The weights of its first convolution do not stand in the graph as numbers: it computes them"
@@ -81,11 +86,13 @@ def kernels_of_graph(model: onnx.ModelProto) -> Kernels | NoKernels:
 def kernels_picture(kernels: Kernels) -> NDArray[np.uint8]:
     """The kernels side by side, enlarged without smoothing, uint8 RGBA; between them it is transparent.
 
-    All on one scale, so that a dead kernel is seen to be one: weight 0 is the middle grey, `scale` white and
-    `-scale` black, in each channel. Of one channel the picture is grey.
+    Each on its own scale, for a batch normalisation in them makes some a hundred times as large as others: in each
+    channel weight 0 is the middle grey, and the largest weight of the kernel white or black. Of one channel the
+    picture is grey.
     """
     found = kernels.weights[: kernels.shown].transpose(0, 2, 3, 1)
-    levels = np.clip(127.5 + 127.5 * found / kernels.scale, 0, 255).round().astype(np.uint8)
+    scales = np.where(kernels.largest > 0, kernels.largest, 1)[: kernels.shown].reshape(-1, 1, 1, 1)
+    levels = (127.5 + 127.5 * found / scales).round().astype(np.uint8)
     coloured = levels.repeat(COLOUR // levels.shape[3], axis=3)
     factor = max(1, SIDE // max(coloured.shape[1:3]))
     enlarged = coloured.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -5,7 +5,6 @@ from typing import Any
 
 from models.card.blocks import Block, Details, Paragraph, Picture
 from models.filters.files import KERNELS
-from models.filters.patches import FILTERS_ACROSS
 
 HEADING = "What the network sees"
 PNG, WEBP = "image/png", "image/webp"
@@ -43,8 +42,7 @@ def _kernel_words(kernels: Mapping[str, Any]) -> str:
     )
     return (
         f"{which} kernels of {kernels['layer']}, {height}x{width}, {colours}, with its batch normalisation if it "
-        f"has one. All are on one scale: middle grey is 0, the brightest {kernels['scale']:.3g} and the darkest "
-        f"-{kernels['scale']:.3g}, so that a dead kernel is grey."
+        "has one. Each is on its own scale: middle grey is 0, the brightest or darkest its largest weight."
     )
 
 
@@ -58,7 +56,8 @@ def _folded(layer: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Details:
 
 def _layer_words(layer: Mapping[str, Any]) -> str:
     numbers = ", ".join(str(found["filter"]) for found in layer["filters"])
-    rows = f", {FILTERS_ACROSS} in a row" if len(layer["filters"]) > FILTERS_ACROSS else ""
+    across = layer["grid"]["filters_across"]
+    rows = f", {across} in a row" if len(layer["filters"]) > across else ""
     cut = (
         f" A patch is the middle {_size(layer['cut'])} of that window, which is larger than half of the image."
         if layer["cut"] != layer["receptive_field"]

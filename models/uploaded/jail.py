@@ -3,6 +3,7 @@
 The process is `models.uploaded.prepare`; docs/decisions/0034-a-model-file-from-outside.md has the reasons.
 """
 
+import base64
 import json
 import os
 import signal
@@ -44,7 +45,10 @@ class JailLimits:
 
 @dataclass(frozen=True)
 class PreparedGraph:
-    """What is known of the artifact's graph that was made of a file; `facts` are for its card."""
+    """What is known of the artifact's graph that was made of a file; `facts` are for its card.
+
+    `filters` are the facts and pictures of its first kernels: see `models.filters.record`.
+    """
 
     labels: tuple[str, ...]
     preprocessing: Preprocessing
@@ -52,6 +56,7 @@ class PreparedGraph:
     outputs: dict[str, list[int]]
     parity: dict[str, Any]
     facts: dict[str, Any]
+    filters: tuple[dict[str, Any], dict[str, bytes]]
 
 
 def prepare(
@@ -104,6 +109,7 @@ def prepare(
         found["outputs"],
         found["parity"],
         found["facts"],
+        (found["filters"], {name: base64.b64decode(data) for name, data in found["pictures"].items()}),
     )
 
 

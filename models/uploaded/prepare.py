@@ -4,6 +4,7 @@ Told as JSON on its standard input, it answers as JSON: what it has made and fou
 Everything that a stranger's graph can do to who reads or runs it, it does here: see `models.uploaded.jail`.
 """
 
+import base64
 import dataclasses
 import json
 import os
@@ -59,6 +60,7 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
     """Writes the artifact's graph to `into`. Raises the errors of `models.uploaded`."""
     import onnx
 
+    from models.filters.record import kernel_facts_alone
     from models.graph_facts import serialized
     from models.photographs import photographs
     from models.uploaded.comparison import answers_of, compare
@@ -126,6 +128,7 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
         "seconds_for_an_image": round(answers.seconds, 4),
         "onnx": onnx.__version__,
     }
+    filters, pictures = kernel_facts_alone(model)
     return {
         "labels": list(labels),
         "preprocessing": view.to_dict(),
@@ -133,6 +136,8 @@ def prepared(path: Path, into: Path, said: dict[str, Any]) -> dict[str, Any]:
         "outputs": outputs,
         "parity": parity,
         "facts": facts,
+        "filters": filters,
+        "pictures": {name: base64.b64encode(content).decode() for name, content in pictures.items()},
     }
 
 

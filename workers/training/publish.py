@@ -4,9 +4,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact import Manifest, software_versions
+import onnx
+
+from models.artifact import MODEL, Manifest, software_versions
 from models.card.published import write_published_card
 from models.export import to_onnx
+from models.filters.record import kept, kernel_facts_alone
 from models.photographs import photographs
 from models.training.seeding import seed_everything
 from models.weights.loading import LoadedWeights, build_with_weights
@@ -69,6 +72,7 @@ class PublishJob:
         )
 
         reporter.phase("publishing")
+        seen = kept(folder, *kernel_facts_alone(onnx.load(folder / MODEL)))
         manifest = Manifest(
             model=request.model,
             labels=labels,
@@ -81,8 +85,9 @@ class PublishJob:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
+            findings={seen.name: seen.facts},
         )
-        write_published_card(folder, manifest, network)
+        write_published_card(folder, manifest, network, [seen])
         return manifest
 
     def _register(

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from models.artifact import MODEL, Manifest, software_versions
 from models.card.published import write_published_card
 from models.card.uploaded import write_uploaded_card
 from models.errors import ModelFileRefused
+from models.filters.record import kept, kernel_facts_alone
 from models.photographs import photographs
 from models.training.seeding import seed_everything
 from models.uploaded.checkpoint import checkpoint_preprocessing, read_checkpoint
@@ -58,6 +61,7 @@ class UploadedModel:
         reporter.phase("verifying")
         made = prepare(path, folder / MODEL, said_of(upload), limits=self.limits, check=reporter.check)
         reporter.phase("publishing")
+        seen = kept(folder, *made.filters)
         manifest = Manifest(
             model=request.model,
             labels=made.labels,
@@ -68,8 +72,9 @@ class UploadedModel:
             calibration={"temperature": made.temperature},
             parity=made.parity,
             outputs=made.outputs,
+            findings={seen.name: seen.facts},
         )
-        write_uploaded_card(folder, manifest)
+        write_uploaded_card(folder, manifest, [seen])
         return manifest
 
     def _checkpoint(
@@ -95,6 +100,7 @@ class UploadedModel:
         reporter.phase("publishing")
         # With them it can be learnt on from, as from a fine-tune.
         write_weights(folder, network.state_dict())
+        seen = kept(folder, *kernel_facts_alone(onnx.load(folder / MODEL)))
         manifest = Manifest(
             model=request.model,
             labels=labels,
@@ -110,8 +116,9 @@ class UploadedModel:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
+            findings={seen.name: seen.facts},
         )
-        write_published_card(folder, manifest, network)
+        write_published_card(folder, manifest, network, [seen])
         return manifest
 
 
