@@ -90,7 +90,7 @@ class _Trace:
         joined: Windows | None = maps[0]
         for other in maps[1:]:
             joined = joined.joined(other) if joined else None
-        return joined and dataclasses.replace(joined, gated=joined.gated or len(maps) < len(given))
+        return joined and dataclasses.replace(joined, gated=joined.gated or len(maps) < len(set(given)))
 
     def _through(self, node: NodeProto, given: Sequence[str], windows: Windows) -> Traced:
         kind, attributes = node.op_type, {a.name: helper.get_attribute_value(a) for a in node.attribute}

@@ -19,6 +19,7 @@ OTHER_TYPES = {
     "GET /v1/jobs/{job_id}/results": {"application/jsonl", "application/x-ndjson", "text/csv"},
     "GET /v1/models/{name}/versions/{number}/artifact": {"application/zip"},
     "GET /v1/models/{name}/versions/{number}/card": {"text/html", "text/markdown"},
+    "GET /v1/models/{name}/versions/{number}/filters/{picture}": {"image/png", "image/webp"},
 }
 
 

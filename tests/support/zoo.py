@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 
 from models.artifact import MODEL
 from models.export import export
+from models.filters.deep_layers import choose_layers
+from models.filters.kernels import NoKernels, kernels_of_graph
 from models.normalise import Normalise
 from models.parity import ParityReport
 from models.photographs import photographs
 from models.spec import EMBEDDING, FEATURE_MAP, INPUT, OUTPUTS, Preprocessing
+from models.summary import summarize
 from models.weights.loading import fit
 from models.weights.reading import read_state
 from models.zoo import registry
-from models.zoo.layout import is_separable, logits_of, split_network
+from models.zoo.layout import first_convolution, is_separable, logits_of, split_network
 
 CLASSES = 10
 # How much of the loss the step is to take away, by the gradient's own forecast.
@@ -95,6 +99,7 @@ def check_export(network: nn.Module, folder: Path, size: int, images: NDArray[np
     assert report.passed
     assert report.batch_sizes == (1, 3, 8)
     check_feature_outputs(network, folder / MODEL, size, images)
+    check_filters(network, folder / MODEL, size)
     return report
 
 
@@ -115,6 +120,21 @@ def check_feature_outputs(network: nn.Module, model: Path, size: int, images: ND
         batch, _, height, width = feature_map.shape
         assert batch == len(images)
         assert 1 < max(height, width) <= size // 2
+
+
+def check_filters(network: nn.Module, model: Path, size: int) -> None:
+    """Its first kernels can be seen, or it says why; windows are as large as by the summary of the network."""
+    graph = onnx.load(model)
+    kernels = kernels_of_graph(graph)
+    if isinstance(kernels, NoKernels):
+        assert not any(isinstance(module, nn.Conv2d) for module in network.modules()), kernels.reason
+    else:
+        name, first = first_convolution(network)
+        assert (kernels.name, kernels.weights.shape) == (name, tuple(first.weight.shape))
+    by_summary = {row.name: row.receptive_field for row in summarize(network, size).layers}
+    for layer in choose_layers(graph).layers:
+        if not layer.windows.gated:
+            assert layer.windows.size == by_summary[layer.name], layer.name
 
 
 def spread_logits(network: nn.Module, images: NDArray[np.uint8]) -> nn.Module:

@@ -79,6 +79,7 @@ STACKS: dict[str, list[nn.Module]] = {
     "one convolution": [nn.Conv2d(3, 2, 3)],
     "padding and stride": [nn.Conv2d(3, 2, 5, stride=2, padding=2), nn.ReLU(), nn.Conv2d(2, 2, 3, padding=1)],
     "a pool between": [nn.Conv2d(3, 2, 3, padding=1), nn.AvgPool2d(3, 2, padding=1), nn.Conv2d(2, 2, 3, stride=2)],
+    "normalised across channels": [nn.Conv2d(3, 4, 3, stride=2), nn.LocalResponseNorm(3), nn.Conv2d(4, 2, 3)],
     "uneven": [nn.Conv2d(3, 2, (3, 5), stride=(1, 2), padding=(0, 2)), nn.Conv2d(2, 2, (2, 3), padding=(1, 0))],
     "dilated": [nn.Conv2d(3, 2, 3, dilation=2, padding=2), nn.Conv2d(2, 2, 3, stride=3, dilation=(1, 2))],
     "padded on two sides": [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 2, 3, stride=2), nn.Conv2d(2, 2, 3)],
