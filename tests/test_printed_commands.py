@@ -107,6 +107,7 @@ SLOW = {
     "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
     "fovea jobs watch JOB": "succeeded",
     "fovea models card NAME VERSION --output card.html": "",
+    "fovea models filters NAME:VERSION --out FOLDER": r"kernels\.png",
     "fovea models publish mine --file model.onnx --labels labels.txt --preprocessing imagenet": r"mine version \d",
     "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
     "fovea doctor": "Redis",

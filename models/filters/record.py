@@ -15,6 +15,8 @@ from models.filters.page import HEADING, filter_blocks
 from models.filters.tiles import encoded
 from models.findings.finding import Finding
 
+# Of a layer's facts, for the manifest.
+LONG = frozenset({"filters", "grid"})
 UNSEEN = "Which patches excite its deeper layers was not looked for: "
 
 Facts = dict[str, Any]
@@ -41,7 +43,7 @@ def kept(folder: Path, facts: Facts, pictures: Pictures) -> Finding:
     for name, content in pictures.items():
         (folder / picture_key(name)).write_bytes(content)
     (folder / FACTS).write_text(json.dumps(facts, ensure_ascii=False), encoding="utf-8")
-    short = [{name: value for name, value in layer.items() if name != "filters"} for layer in facts["layers"]]
+    short = [{name: value for name, value in layer.items() if name not in LONG} for layer in facts["layers"]]
     return Finding(FINDING, {**facts, "layers": short}, HEADING, filter_blocks(facts, pictures))
 
 

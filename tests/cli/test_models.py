@@ -27,6 +27,13 @@ def test_models_are_listed_with_their_aliases(fovea: Command) -> None:
     assert json.loads(fovea("models", "list", "--json").out)[0]["name"] == "colours"
 
 
+def test_filters_of_a_version_that_nobody_looked_at_are_told_to_be_missing(fovea: Command, tmp_path: Path) -> None:
+    said = fovea("models", "filters", "colours", "--out", tmp_path / "filters")
+    assert said.code != 0
+    assert "Nobody looked at the filters of version 1" in said.err
+    assert not (tmp_path / "filters").exists()
+
+
 def test_an_alias_is_rolled_back_to_what_it_was_before_and_no_further(fovea: Command, stack: Stack) -> None:
     for number in (1, 2, 3):
         stack.publish(f"models/history/{number}/", "history")

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+from support.command import command_against
 from support.stack import Stack
 
 from models.artifact import read_manifest, write_manifest
@@ -125,6 +127,18 @@ def test_the_client_has_facts_and_pictures(stack: Stack) -> None:
         assert fovea.models.filters_picture("seeing", "1-first.webp") == PICTURES["1-first.webp"]
         with pytest.raises(NotFound, match="train or publish it again"):
             fovea.models.filters("colours", 1)
+
+
+def test_the_command_writes_facts_and_pictures_into_a_folder(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fovea = command_against(stack.url, capsys, monkeypatch)
+    said = fovea("models", "filters", "seeing:1", "--out", tmp_path / "seen")
+    assert "first: 8 kernels of 3x3" in said.out
+    assert "24 of 100 validation images" in said.out
+    assert {path.name: path.read_bytes() for path in (tmp_path / "seen").glob("*.[pw]*")} == PICTURES
+    assert json.loads((tmp_path / "seen" / "filters.json").read_text())["layers"][0]["name"] == "first"
+    assert json.loads(fovea("models", "filters", "seeing", "--json").out)["version"] == 1
 
 
 def test_the_asynchronous_client_has_them_too(stack: Stack) -> None:

@@ -98,6 +98,9 @@ def test_a_graph_becomes_a_version_with_a_card(trainer: Trainer, tmp_path: Path)
     assert manifest["weights"]["origin"] == "upload"
     assert manifest["weights"]["filename"] == "theirs.onnx"
     assert manifest["parity"]["compared"] == "logits"
+    kernels = manifest["findings"]["filters"]["kernels"]
+    assert (kernels["layer"], kernels["count"], kernels["channels"]) == ("filters", 8, 3)
+    assert "filters/kernels.png" in manifest["files"]
     assert trainer.registry.get_model("mine").aliases["production"] == 1
     card = trainer.blobs.get_bytes(f"{version.artifact}/card.md").decode()
     for said in (
