@@ -15,6 +15,8 @@ from models.spec import INPUT
 MOST_VALUES = 150_000
 SIDE, LARGEST = 36, 64
 LONGEST_NAME = 120
+# A kernel whose largest weight is no more than this share of the largest of all does nothing.
+DEAD = 1e-6
 GREY, COLOUR = 1, 3
 
 
@@ -87,11 +89,12 @@ def kernels_picture(kernels: Kernels) -> NDArray[np.uint8]:
     """The kernels side by side, enlarged without smoothing, uint8 RGBA; between them it is transparent.
 
     Each on its own scale, for a batch normalisation in them makes some a hundred times as large as others: in each
-    channel weight 0 is the middle grey, and the largest weight of the kernel white or black. Of one channel the
-    picture is grey.
+    channel weight 0 is the middle grey, and the largest weight of the kernel white or black; a dead kernel is grey
+    all over. Of one channel the picture is grey.
     """
     found = kernels.weights[: kernels.shown].transpose(0, 2, 3, 1)
-    scales = np.where(kernels.largest > 0, kernels.largest, 1)[: kernels.shown].reshape(-1, 1, 1, 1)
+    alive = kernels.largest > DEAD * kernels.largest.max()
+    scales = np.where(alive, kernels.largest, np.inf)[: kernels.shown].reshape(-1, 1, 1, 1)
     levels = (127.5 + 127.5 * found / scales).round().astype(np.uint8)
     coloured = levels.repeat(COLOUR // levels.shape[3], axis=3)
     factor = max(1, SIDE // max(coloured.shape[1:3]))
