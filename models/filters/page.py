@@ -42,8 +42,8 @@ def _kernel_words(kernels: Mapping[str, Any]) -> str:
     )
     return (
         f"{which} kernels of {kernels['layer']}, {height}x{width}, {colours}, with its batch normalisation if it "
-        "has one. Each is on its own scale: middle grey is 0, the brightest or darkest its largest weight. A dead one "
-        "is grey all over."
+        "has one. Each is on its own scale: middle grey is 0, the brightest or darkest its largest weight. A "
+        "dead one is grey all over."
     )
 
 
