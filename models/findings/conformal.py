@@ -1,8 +1,8 @@
 """Finds what a version's sets of classes are calibrated by, and how large they are: `models.conformal`.
 
 The scores come of the logits as they are, at temperature 1: nothing was fitted on the validation images to make
-them, so that all of these calibrate. Where a test split exists it measures what the sets reach; else the validation
-images do, each by sets that the other folds calibrate.
+them, so that all of these calibrate. Where a test split exists it measures what the sets reach; else the
+validation images do, each by sets that the other folds calibrate.
 """
 
 from dataclasses import asdict, dataclass
@@ -34,7 +34,8 @@ Targets = NDArray[np.int64]
 class ReachedCoverage:
     """What sets of `coverage` reached on `images`: the share that hold the truth, and how many classes they have.
 
-    `lowest` is the share in the class where it is lowest, of those with `FEWEST_OF_CLASS` images; None without any.
+    `single` is the share of the sets that have one class. `lowest` is the share that hold the truth in the class
+    where it is lowest, of those with `FEWEST_OF_CLASS` images; None without any.
     """
 
     coverage: float
@@ -51,9 +52,7 @@ def find_prediction_sets(subject: Subject) -> Finding:
     validation, test = subject.embedded.validation, subject.embedded.test
     labels = subject.inputs.split.labels
     if not _is_usable(validation):
-        reason = (
-            "There are no validation images whose logits are numbers, so no set can be said to hold the truth."
-        )
+        reason = "The logits of the validation images are not all numbers, so nothing can be calibrated."
         return Finding(CONFORMAL, {"images": 0, "reason": reason}, HEADING, [Paragraph(reason)])
     scores, targets = class_scores(validation.logits), validation.targets
     calibrated = ConformalScores.of(true_scores(scores, targets).tolist())
@@ -136,10 +135,10 @@ def _blocks(
     calibrated: ConformalScores, measured_on: str, reached: list[ReachedCoverage], subject: Subject
 ) -> list[Block]:
     said = Paragraph(
-        "Asked with a coverage, such as ?coverage=0.95, it answers the smallest set of classes that holds the truth "
-        f"with that probability, calibrated by its {calibrated.images} validation images: at most "
-        f"{calibrated.highest_coverage:g}. The promise is for images like these, all classes together; a single "
-        "class may be held less often."
+        "Asked with a coverage, such as ?coverage=0.95, it answers the smallest set of classes that holds the "
+        f"truth with that probability, calibrated by its {calibrated.images} validation images: good for a "
+        f"coverage of {calibrated.highest_coverage:g} at the most. The promise is for images like these, all "
+        "classes together; a single class may be held less often."
     )
     if not reached:
         fewest = images_needed(COVERAGES[0])
@@ -150,7 +149,7 @@ def _blocks(
         else f"Measured on the {reached[0].images} validation images, each by the other folds; its own choice of "
         "images makes the share come out near what is asked, so look at the sizes."
     )
-    if subject.trained.result.best_epoch != len(subject.trained.result.history):
+    if len(subject.trained.result.history) > 1:
         how += " The validation images also chose the epoch that was kept, so this is a little flattering."
     rows = [
         [
