@@ -23,8 +23,8 @@ def find_learning_curve(subject: Subject) -> Finding:
     head, embedded = subject.trained.head, subject.embedded
     if head is None:
         return _left_out(
-            "the network learnt from all images itself, or its head is not one that is solved, so that heads on parts "
-            "of the images would flatter it; a fine-tune with the strategy `head` has a curve"
+            "more than a head that is solved was trained, so that heads on parts of the images would flatter it; "
+            "a fine-tune with the strategy `head` has a curve"
         )
     measured_on, measured = ("test", embedded.test) if len(embedded.test) else ("validation", embedded.validation)
     train, seen = _features(embedded.train), _features(measured)
@@ -35,9 +35,7 @@ def find_learning_curve(subject: Subject) -> Finding:
         return _left_out(f"{len(train)} images of {classes} classes would take too long")
     curve = learning_curve(train, seen, classes, l2=head.l2, seed=subject.seed)
     if curve is None:
-        return _left_out(
-            f"halving twice must leave {FEWEST_PER_CLASS} images of each class, so it takes four times that"
-        )
+        return _left_out(f"it takes {4 * FEWEST_PER_CLASS} training images of a class, on average")
     facts = {
         "measured_on": measured_on,
         "images": len(seen),
@@ -51,13 +49,12 @@ def find_learning_curve(subject: Subject) -> Finding:
 
 def told(curve: LearningCurve) -> str:
     """In a sentence."""
-    interval = f"{_points(curve.low)} to {_points(curve.high)}"
+    interval = f"95 % interval: {_points(curve.low)} to {_points(curve.high)}"
     if curve.more_may_not_help:
         return (
-            f"More of the same may not help: twice as many images would change the accuracy by {interval} points, "
-            "which holds zero."
+            f"More of the same may not help: twice as many images add {_points(curve.gain)} points ({interval})."
         )
-    return f"Twice as many images would add about {_points(curve.gain)} points of accuracy (95 % interval: {interval})."
+    return f"Twice as many images would add about {_points(curve.gain)} points of accuracy ({interval})."
 
 
 def _blocks(curve: LearningCurve, measured_on: str, images: int) -> list[Block]:
@@ -71,9 +68,9 @@ def _blocks(curve: LearningCurve, measured_on: str, images: int) -> list[Block]:
         ),
         Paragraph(
             "Heads were fitted on halves, quarters and smaller parts of the training images, drawn several times, "
-            f"without augmented views; with all of them such a head reaches {percent(whole.accuracy)}. The forecast "
-            "is that of a power law, with and without an error that no number of images removes, and supposes more "
-            "images like these: others, or better labels, may help more."
+            f"without augmented views; with all of them such a head reaches {percent(whole.accuracy)}. The "
+            "forecast is that of a power law, with and without an error that no number of images removes, and "
+            "supposes more images like these: others, or better labels, may help more."
         ),
     ]
 
