@@ -51,9 +51,7 @@ def told(curve: LearningCurve) -> str:
     """In a sentence."""
     interval = f"95 % interval: {_points(curve.low)} to {_points(curve.high)}"
     if curve.more_may_not_help:
-        return (
-            f"More of the same may not help: twice as many images add {_points(curve.gain)} points ({interval})."
-        )
+        return f"More of the same may not help: twice as many add {_points(curve.gain)} points ({interval})."
     return f"Twice as many images would add about {_points(curve.gain)} points of accuracy ({interval})."
 
 
