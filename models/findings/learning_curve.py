@@ -2,6 +2,8 @@
 
 from dataclasses import asdict
 
+import numpy as np
+
 from models.card.blocks import Block, Paragraph, Plots, percent
 from models.card.plots import images_curve
 from models.findings.finding import Finding
@@ -30,6 +32,8 @@ def find_learning_curve(subject: Subject) -> Finding:
     train, seen = _features(embedded.train), _features(measured)
     if train is None or seen is None:
         return _left_out("there are no features of the images")
+    if not (np.isfinite(train.features).all() and np.isfinite(seen.features).all()):
+        return _left_out("the features of the images are not all numbers")
     classes = len(subject.inputs.split.labels)
     if not is_affordable(len(train), train.features.shape[1], classes):
         return _left_out(f"{len(train)} images of {classes} classes would take too long")
