@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Enough that the gateway has something to batch, few enough to leave room for others.
 _AT_ONCE = 8
 _MOST_NAMED = 10
+_MOST_OF_SET = 10
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class ClassifiedFile:
     version: int | None = None
     precision: str | None = None
     classes: tuple[dict[str, Any], ...] = field(default=())
+    set: dict[str, Any] | None = None
     code: str | None = None
     detail: str | None = None
 
@@ -36,7 +38,8 @@ class ClassifiedFile:
         if self.code:
             return {"file": self.file, "error": {"code": self.code, "detail": self.detail}}
         answered = {"model": self.model, "version": self.version, "precision": self.precision}
-        return {"file": self.file, **answered, "classes": list(self.classes)}
+        with_set = {"set": self.set} if self.set else {}
+        return {"file": self.file, **answered, "classes": list(self.classes), **with_set}
 
 
 def classify(
@@ -57,6 +60,10 @@ def classify(
     precision: Annotated[
         str, typer.Option(help="auto (the fastest), float32, int8 or fp16; see fovea models variants.")
     ] = "auto",
+    coverage: Annotated[
+        float | None,
+        typer.Option(help="Show the smallest set of classes that holds the truth so often, such as 0.95."),
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Classify a whole folder or archive as a job; results as CSV.")
     ] = None,
@@ -83,12 +90,14 @@ def classify(
         if output := csv or jsonl:
             from cli.classify_folder import Asked, classify_folder
 
-            asked = Asked(_only_source(files), chosen, top_k, precision)
+            asked = Asked(_only_source(files), chosen, top_k, precision, coverage)
             job = classify_folder(client, asked, output, as_csv=csv is not None, fresh=fresh)
             print_json(job.to_dict()) if as_json else _tell(job, output)
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
+            outcomes = list(
+                pool.map(lambda file: classify_file(client, file, chosen, top_k, precision, coverage), files)
+            )
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -112,7 +121,12 @@ def _tell(job: "Job", output: Path) -> None:
 
 
 def classify_file(
-    client: "Fovea", file: str | Path, model: str, top_k: int, precision: str = "auto"
+    client: "Fovea",
+    file: str | Path,
+    model: str,
+    top_k: int,
+    precision: str = "auto",
+    coverage: float | None = None,
 ) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from fovea_client import ApiError, Unauthorized
@@ -124,7 +138,7 @@ def classify_file(
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        prediction = client.classify(image, model=model, top_k=top_k, precision=precision)
+        prediction = client.classify(image, model=model, top_k=top_k, precision=precision, coverage=coverage)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except Unauthorized:
@@ -132,7 +146,10 @@ def classify_file(
     except ApiError as exc:
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     classes = tuple(found.to_dict() for found in prediction.classes)
-    return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
+    found_set = prediction.set.to_dict() if prediction.set else None
+    return ClassifiedFile(
+        name, prediction.model or model, prediction.version, prediction.precision, classes, found_set
+    )
 
 
 def _only_model(client: "Fovea") -> str:
@@ -189,8 +206,24 @@ def _print_classes(outcomes: Sequence[ClassifiedFile]) -> None:
 def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
     from cli.output import bar, percent
 
+    if outcome.set:
+        return _rows_of_set(outcome.file, outcome.set)
     names = [outcome.file, *[""] * (len(outcome.classes) - 1)]
     return [
         (name, found["label"], bar(found["probability"]), percent(found["probability"]))
         for name, found in zip(names, outcome.classes, strict=True)
     ]
+
+
+def _rows_of_set(file: str, found_set: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Its classes, of a large set the best, and a line of how many they are."""
+    from cli.output import bar, percent
+
+    classes = found_set["classes"]
+    rows = [(found["label"], bar(found["probability"]), percent(found["probability"])) for found in classes]
+    count = "one class" if len(classes) == 1 else f"{len(classes)} classes"
+    told = f"{count} for a coverage of {found_set['coverage']:g}"
+    if len(rows) > _MOST_OF_SET:
+        rows, told = rows[:_MOST_OF_SET], f"... {told}"
+    lines = [*rows, (told, "", "")]
+    return [(file if place == 0 else "", *line) for place, line in enumerate(lines)]

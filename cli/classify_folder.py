@@ -28,6 +28,7 @@ class Asked:
     model: str
     top_k: int
     precision: str
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ def classify_folder(client: Fovea, asked: Asked, output: Path, *, as_csv: bool, 
         begun = _remember(memory, Begun(question, _send(client, asked.source)))
     if not begun.job:
         started = client.classify_many(
-            model=asked.model, dataset=begun.dataset, top_k=asked.top_k, precision=asked.precision
+            model=asked.model,
+            dataset=begun.dataset,
+            top_k=asked.top_k,
+            precision=asked.precision,
+            coverage=asked.coverage,
         )
         begun = _remember(memory, replace(begun, job=started.id))
     try:
@@ -114,7 +119,7 @@ def _question(url: str, asked: Asked, output: Path) -> str:
 
     What is hidden is not sent, and the output may lie among the images.
     """
-    digest = hashlib.sha256(f"{url}\0{asked.model}\0{asked.top_k}\0{asked.precision}\0".encode())
+    digest = hashlib.sha256(f"{url}\0{asked.model}\0{asked.top_k}\0{asked.precision}\0{asked.coverage}\0".encode())
     paths = [asked.source]
     if asked.source.is_dir():
         found = (Path(where, name) for where, _, names in os.walk(asked.source) for name in names)

@@ -26,6 +26,7 @@ ModelError
 ├── DeviceUnavailable        a device was required and cannot be used
 ├── PrecisionUnavailable     no variant of that precision has passed its gate
 ├── OutputUnavailable        the network has nothing of the kind
+├── CoverageUnavailable      too little is known to say which classes hold the truth so often
 ├── InvalidBatch             not the array of pixels that the model takes
 └── PredictionFailed         the runtime gave up in the middle, e.g. out of memory
 """
@@ -163,6 +164,21 @@ class PrecisionUnavailable(ModelError):
 
 class OutputUnavailable(ModelError):
     """The graph does not give the output that was asked for; the text says what it gives."""
+
+
+class CoverageUnavailable(ModelError):
+    """No set of classes can be said to hold the truth so often.
+
+    There are `images` that calibrate, `needed` would do, and `highest_coverage` can be asked for.
+    """
+
+    def __init__(
+        self, reason: str, *, images: int = 0, needed: int | None = None, highest_coverage: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.images = images
+        self.needed = needed
+        self.highest_coverage = highest_coverage
 
 
 class InvalidBatch(ModelError):

@@ -49,7 +49,8 @@ class DeadlineExceeded(Exception):
 class VersionKey:
     """A version and what is asked of it: what all images of a batch have in common.
 
-    Where the `precision` is empty, the worker chooses. `outputs` and `prepared` are those of a `ClassifyBatch`.
+    Where the `precision` is empty, the worker chooses. `outputs`, `prepared` and `coverage` are those of a
+    `ClassifyBatch`.
     """
 
     model: str
@@ -58,6 +59,7 @@ class VersionKey:
     precision: str = ""
     outputs: tuple[str, ...] = ()
     prepared: bool = False
+    coverage: float | None = None
 
 
 @dataclass
@@ -304,6 +306,7 @@ class Batcher:
             server=place.server,
             outputs=version.outputs,
             prepared=version.prepared,
+            coverage=version.coverage,
         )
 
     def _resolve(

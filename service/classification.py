@@ -4,7 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.artifact import served_precisions
+from models.artifact import FLOAT32, served_precisions
+from models.conformal import ConformalScores
+from models.errors import CoverageUnavailable
 from service.batcher import DeadlineExceeded, NoLiveWorker, TooManyWaiting, VersionKey
 from service.errors import Problem
 from service.exchange import ImageContent
@@ -80,3 +82,22 @@ def asked_precision(version: Version, precision: str) -> str:
             f"{precision}, for {why}.",
         )
     return precision
+
+
+def asked_coverage(version: Version, coverage: float | None, precision: str) -> str:
+    """What the version is asked for in where sets of classes are wanted: their scores are those of float32.
+
+    `precision` is what the request says. Raises Problem where the version has no such sets.
+    """
+    if coverage is None:
+        return asked_precision(version, precision)
+    try:
+        ConformalScores.from_findings(version.manifest.get("findings")).threshold(coverage)
+        if precision not in ("auto", FLOAT32):
+            reason = f"its sets are calibrated in {FLOAT32}; leave the precision out, or ask for {FLOAT32}"
+            raise CoverageUnavailable(reason)
+    except CoverageUnavailable as error:
+        told = {"images": error.images, "needed": error.needed, "highest_coverage": error.highest_coverage}
+        detail = f"Version {version.number} of {version.model!r} cannot be asked for a coverage: {error}."
+        raise Problem(409, "coverage_unavailable", detail, extra=told) from error
+    return FLOAT32

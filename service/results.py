@@ -17,6 +17,7 @@ from workers.contract.evaluations import answers_key, merged, read_chunk
 from workers.contract.jobs import (
     ClassifyManyRequest,
     ClassifyManyResult,
+    ClassifyRequest,
     EvaluateRequest,
     EvaluateResult,
     read_request,
@@ -41,6 +42,8 @@ KINDS = (JobKind.CLASSIFY, JobKind.CLASSIFY_MANY, JobKind.EVALUATE)
 # With one of these at its begin a cell is a formula to Excel, LibreOffice or Google Sheets.
 FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
+# Between the labels of a set in a cell.
+SEPARATOR = "; "
 ANSWER_COLUMNS = ("label", "probability", "error")
 
 Chunks = Iterable[bytes]
@@ -69,7 +72,7 @@ def stored_results(blobs: BlobStore, job: Job, *, only_differing: bool = False) 
 def csv_of(chunks: Chunks, job: Job) -> Iterator[bytes]:
     """The job's results with a header line, as RFC 4180 writes it."""
     if job.kind != JobKind.EVALUATE:
-        return as_csv(chunks, classes_of(job))
+        return as_csv(chunks, classes_of(job), with_sets=_has_sets(job))
     names = [asked.name for asked in read_request(EvaluateRequest, job.request).models]
     return _evaluation_csv(chunks, names)
 
@@ -82,12 +85,13 @@ def classes_of(job: Job) -> int:
     return read_request(ClassifyManyRequest, job.request).top_k
 
 
-def as_csv(chunks: Chunks, classes: int) -> Iterator[bytes]:
-    """Of images that were classified: `path`, the best class with its probability, the next ones, and what was
-    wrong where there are none."""
-    yield _csv([_header(classes)])
+def as_csv(chunks: Chunks, classes: int, *, with_sets: bool = False) -> Iterator[bytes]:
+    """Of images that were classified: `path`, the best class with its probability, the next ones, what was wrong
+    where there are none, and the labels of the set."""
+    yield _csv([[*_header(classes), *(["set"] if with_sets else [])]])
     for chunk in chunks:
-        yield _csv([_row(line, classes) for line in read_lines(chunk)])
+        lines = read_lines(chunk)
+        yield _csv([_row(line, classes) + ([_labels_of_set(line)] if with_sets else []) for line in lines])
 
 
 def harmless(text: str) -> str:
@@ -112,7 +116,7 @@ def _of_row(result: Mapping[str, Any]) -> Iterator[bytes]:
     for prediction in result.get("predictions", ()):
         found = prediction["classes"]
         classes = None if found is None else [ClassScore(**score) for score in found]
-        yield result_line(prediction["name"], classes, prediction["error"])
+        yield result_line(prediction["name"], classes, prediction["error"], prediction.get("set"))
 
 
 def _of_evaluation(blobs: BlobStore, job: Job, only_differing: bool) -> Chunks:
@@ -154,6 +158,17 @@ def _answers_row(line: Mapping[str, Any]) -> list[str]:
             harmless(error.get("code") or ""),
         ]
     return cells
+
+
+def _has_sets(job: Job) -> bool:
+    if job.kind == JobKind.CLASSIFY:
+        return read_request(ClassifyRequest, job.request).coverage is not None
+    return read_request(ClassifyManyRequest, job.request).coverage is not None
+
+
+def _labels_of_set(line: Mapping[str, Any]) -> str:
+    found = line.get("set") or {"classes": ()}
+    return harmless(SEPARATOR.join(score["label"] for score in found["classes"]))
 
 
 def _header(classes: int) -> list[str]:

@@ -39,9 +39,17 @@ class ErrorOut(BaseModel):
     detail: str
 
 
+class SetOut(BaseModel):
+    coverage: float
+    classes: list[ClassOut] = Field(description="Best first; never empty.")
+
+
 class PredictionOut(BaseModel):
     name: str | None = Field(description="The file's name, where the client gave one.")
     classes: list[ClassOut] | None = Field(description="Best first; null when this image failed.")
+    set: SetOut | None = Field(
+        description="The smallest that holds the truth with the probability `coverage`; null without one."
+    )
     error: ErrorOut | None
 
 
@@ -71,6 +79,7 @@ class Classification(BaseModel):
                             {"index": 3, "label": "3", "probability": 0.991},
                             {"index": 5, "label": "5", "probability": 0.006},
                         ],
+                        "set": None,
                         "error": None,
                     }
                 ],

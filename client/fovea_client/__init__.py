@@ -33,7 +33,7 @@ from fovea_client.errors import (
 )
 from fovea_client.jobs import Event, Job
 from fovea_client.operation import Async, Sync
-from fovea_client.prediction import Prediction, ScoredClass
+from fovea_client.prediction import Prediction, PredictionSet, ScoredClass
 from fovea_client.progress import UploadProgress
 from fovea_client.records import (
     Alias,
@@ -88,6 +88,7 @@ __all__ = [
     "NotReady",
     "OutOfSpace",
     "Prediction",
+    "PredictionSet",
     "QuotaReached",
     "Readiness",
     "Report",

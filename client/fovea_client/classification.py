@@ -28,10 +28,13 @@ class Question:
     model: str
     top_k: int = 5
     precision: str = "auto"
+    coverage: float | None = None
 
     @property
     def params(self) -> dict[str, str | int | None]:
-        return {"top_k": self.top_k, "precision": None if self.precision == "auto" else self.precision}
+        precision = None if self.precision == "auto" else self.precision
+        coverage = None if self.coverage is None else repr(self.coverage)
+        return {"top_k": self.top_k, "precision": precision, "coverage": coverage}
 
 
 def classify(session: Session, images: Any, question: Question) -> Plan[Any]:

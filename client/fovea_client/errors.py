@@ -228,7 +228,8 @@ CLASS_OF_STATUS: Mapping[int, type[ApiError]] = {
 OF_ONE_IMAGE = frozenset(
     {
         "not_an_image", "image_unreadable", "image_too_large", "image_quarantined", "image_lost", "too_large",
-        "artifact_unusable", "model_unusable", "model_quarantined", "precision_unavailable", "device_unavailable",
+        "artifact_unusable", "model_unusable", "model_quarantined", "precision_unavailable",
+        "coverage_unavailable", "device_unavailable",
         "out_of_memory", "database_unavailable", "blobs_unavailable", "broker_unavailable", "disk_full",
         "disk_failed", "inference_failed", "storage_failed", "internal",
     }

@@ -7,7 +7,7 @@ from typing import Any
 from fovea_client.answer import Json, NotFoveasAnswer
 from fovea_client.errors import ImageFailed
 from fovea_client.image import Source
-from fovea_client.record import Record, parts
+from fovea_client.record import Record, part, parts
 from fovea_client.words import percent
 
 
@@ -21,11 +21,23 @@ class ScoredClass(Record):
 
 
 @dataclass(frozen=True)
+class PredictionSet(Record):
+    """The classes that hold the truth with a probability of `coverage`, best first; there is always one."""
+
+    coverage: float
+    classes: tuple[ScoredClass, ...] = field(metadata=parts(ScoredClass))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(found.label for found in self.classes)
+
+
+@dataclass(frozen=True)
 class Prediction(Record):
     """`classes` has the most probable first; where the image failed there are none, and `error` says why.
 
-    `name` is the file's. `model`, `version`, `precision` and `provider` are what answered. A notebook shows it
-    with the image.
+    `set` is there where a `coverage` was asked for. `name` is the file's. `model`, `version`, `precision` and
+    `provider` are what answered. A notebook shows it with the image.
     """
 
     name: str | None
@@ -37,6 +49,7 @@ class Prediction(Record):
     provider: str | None = field(default=None, repr=False)
     timings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     source: Source | None = field(default=None, repr=False, compare=False)
+    set: PredictionSet | None = field(default=None, metadata=part(PredictionSet))
 
     @property
     def best(self) -> ScoredClass:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from models.card.blocks import Plot, percent
+from models.training.learning_curve import LearningCurve
 from models.training.linear import Trial
 from models.training.metrics import Metrics, ReliabilityBin
 from models.training.progress import EpochRecord
@@ -110,6 +111,31 @@ def l2_curves(trials: Sequence[Trial], chosen: Trial) -> list[Plot]:
         return _plot(draw, alt)
 
     return [panel("loss"), panel("accuracy")]
+
+
+def images_curve(curve: LearningCurve) -> Plot:
+    """Accuracy over the images of a class, and where twice as many are expected to lead."""
+    sizes = [point.images_per_class for point in curve.points]
+    middle = [point.accuracy for point in curve.points]
+    spread = [
+        [m - min(point.accuracies) for point, m in zip(curve.points, middle, strict=True)],
+        [max(point.accuracies) - m for point, m in zip(curve.points, middle, strict=True)],
+    ]
+    expected = min(middle[-1] + curve.gain, 1.0)
+
+    def draw(axes: Axes) -> None:
+        axes.errorbar(sizes, middle, yerr=spread, color=ACCENT, marker="o", markersize=3, elinewidth=1)
+        axes.plot([sizes[-1], 2 * sizes[-1]], [middle[-1], expected], color=SECOND, ls=":", label="expected")
+        axes.set_xscale("log", base=2)
+        ticks = [*sizes, 2 * sizes[-1]]
+        axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(xlabel="Images of a class", ylabel="Accuracy")
+        axes.legend()
+
+    measured = ", ".join(f"{percent(m)} with {size:.0f}" for size, m in zip(sizes, middle, strict=True))
+    alt = f"Accuracy by images of a class: {measured}; {percent(expected)} expected with {2 * sizes[-1]:.0f}."
+    return _plot(draw, alt)
 
 
 def reliability_diagrams(metrics: Metrics, *, calibrated: bool) -> list[Plot]:

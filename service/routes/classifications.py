@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from models.validation import InvalidField, InvalidFields
 from service.auth import requires
 from service.checks import check_dataset, check_image_folder
-from service.classification import asked_precision
+from service.classification import asked_coverage
 from service.errors import Problem, invalid_request
 from service.idempotency import idempotency
 from service.negotiation import wanted
@@ -41,7 +41,7 @@ async def start(request: Request, body: ClassifyManyOptions) -> JSONResponse:
     under `/v1/jobs/{id}/results`."""
     parts = parts_of(request)
     version = await parts.versions.resolve(body.model)
-    precision = asked_precision(version, body.precision)
+    precision = asked_coverage(version, body.coverage, body.precision)
     dataset = body.dataset
     if dataset is not None:
         dataset = await check_dataset(parts, dataset, to_learn=False)
@@ -54,6 +54,7 @@ async def start(request: Request, body: ClassifyManyOptions) -> JSONResponse:
         prefix=body.prefix,
         top_k=min(body.top_k, len(version.labels)),
         precision=precision,
+        coverage=body.coverage,
     )
     key = await idempotency(request)
     return accepted(

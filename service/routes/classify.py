@@ -14,7 +14,7 @@ from starlette.types import Scope
 from models.artifact import PrecisionChoice
 from service.auth import key_of, requires
 from service.batcher import VersionKey
-from service.classification import Caller, asked_precision
+from service.classification import Caller, asked_coverage
 from service.classification import classify as classify_images
 from service.direct_route import DirectRoute
 from service.disconnection import unless_disconnected
@@ -30,13 +30,19 @@ from service.routes.jobs import accepted, create_job
 from service.schemas import CLASSIFY_BODY, CLASSIFY_RESPONSES, Classification
 from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
-from storage.registry import Version
 from workers.contract.jobs import ClassifyRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.queues import JobKind
+from workers.contract.results import prediction_set
 
 USUAL_QUERY = re.compile(rb"(?:top_k=([1-9][0-9]{0,2}|1000))?")
 TOP_K = 5
+PREDICTION = ("classes", "set", "error")
+NO_SET = ImageOutcome(
+    error="coverage_unavailable",
+    detail="A worker of an earlier release answered, which knows no sets; update it, or leave the coverage out.",
+)
+COVERAGE = "Also the smallest set of classes that holds the truth with that probability, by validation images."
 PRECISION = "`auto`: the fastest that the worker may serve. Or one that the version has a graph in."
 
 
@@ -74,6 +80,7 @@ async def classify(
     preferred: Annotated[Preferences, Depends(preferences)],
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = TOP_K,
     precision: Annotated[PrecisionChoice, Query(description=PRECISION)] = "auto",
+    coverage: Annotated[float | None, Query(gt=0, lt=1, description=COVERAGE)] = None,
 ) -> Response:
     """One prediction per image in the order sent. A single image that fails is an error; among several, each
     failed image has its own `error` in its place and the others are classified."""
@@ -81,7 +88,7 @@ async def classify(
     parts = parts_of(request)
     idempotency_key_of(request)
     version = await parts.versions.resolve(reference)
-    asked = asked_precision(version, precision)
+    asked = asked_coverage(version, coverage, precision)
     async with parts.intake.reception(key_of(request)) as reception:
         if preferred.respond_async and "idempotency-key" in request.headers:
             reception.digest = hashlib.sha256()
@@ -89,8 +96,17 @@ async def classify(
         if len(images) == 1 and images[0].problem:
             raise images[0].problem
         if preferred.respond_async:
-            return await _start_classify_job(parts, request, version, asked, images, top_k, reception.digest)
-        key = VersionKey(version.model, version.number, version.artifact, asked)
+            wanted = ClassifyRequest(
+                model=version.model,
+                version=version.number,
+                top_k=top_k,
+                images=(),
+                names=tuple(image.name for image in images),
+                precision=asked,
+                coverage=coverage,
+            )
+            return await _start_classify_job(parts, request, wanted, images, reception.digest)
+        key = VersionKey(version.model, version.number, version.artifact, asked, coverage=coverage)
         answers = await _answers(parts, request, key, images, top_k, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
@@ -101,7 +117,7 @@ async def classify(
         "provider": next((answer["provider"] for answer in answers if answer["provider"]), None),
         "precision": next((answer["precision"] for answer in answers if answer["provider"]), None),
         "predictions": [
-            {"name": image.name, "classes": answer["classes"], "error": answer["error"]}
+            {"name": image.name, **{part: answer[part] for part in PREDICTION}}
             for image, answer in zip(images, answers, strict=True)
         ],
         "timings": {
@@ -128,7 +144,8 @@ async def _answers(
     )
     answered = iter(await unless_disconnected(request, classifying))
     answers = [
-        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
+        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k, version.coverage)
+        for image in images
     ]
     for answer in answers:
         # A single image's error becomes the request's, and is counted there.
@@ -139,15 +156,18 @@ async def _answers(
 
 def _from_problem(problem: Problem) -> dict[str, Any]:
     error = {"code": problem.code, "detail": problem.detail}
-    return {"classes": None, "error": error, "provider": None, "precision": None, "timings": None}
+    return {"classes": None, "set": None, "error": error, "provider": None, "precision": None, "timings": None}
 
 
-def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
+def _from_answer(answer: Answer, top_k: int, coverage: float | None) -> dict[str, Any]:
     outcome: ImageOutcome = answer.outcome
+    if coverage is not None and not outcome.error and outcome.prediction_set is None:
+        outcome = NO_SET
     timings = answer.timings
     error = {"code": outcome.error, "detail": outcome.detail} if outcome.error else None
     return {
         "classes": None if error else outcome.classes[:top_k],
+        "set": None if error else prediction_set(coverage, outcome),
         "error": error,
         "provider": answer.provider,
         "precision": answer.precision,
@@ -164,10 +184,8 @@ def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
 async def _start_classify_job(
     parts: Parts,
     request: Request,
-    version: Version,
-    precision: str,
+    asked: ClassifyRequest,
     images: Sequence[SentImage],
-    top_k: int,
     digest: "hashlib._Hash | None",
 ) -> Response:
     """Keep the images as blobs, then make the job that classifies them; of a refused request nothing is kept."""
@@ -177,14 +195,7 @@ async def _start_classify_job(
     key = idempotency_of(request, digest.hexdigest()) if digest else None
     job_id = new_id("job")
     blobs = tuple(f"jobs/{job_id}/images/{n:04d}" for n in range(len(images)))
-    asked = ClassifyRequest(
-        model=version.model,
-        version=version.number,
-        top_k=top_k,
-        images=blobs,
-        names=tuple(image.name for image in images),
-        precision=precision,
-    )
+    asked = asked.model_copy(update={"images": blobs})
 
     def store() -> None:
         for blob, image in zip(blobs, images, strict=True):

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,11 +16,16 @@ from models.spec import Preprocessing
 
 LABELS = ("red", "green", "blue")
 SIZE = 32
-NONE: Mapping[str, bool] = MappingProxyType({})
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def make_colour_artifact(
-    folder: Path, *, labels: tuple[str, ...] = LABELS, is_slow: bool = False, variants: Mapping[str, bool] = NONE
+    folder: Path,
+    *,
+    labels: tuple[str, ...] = LABELS,
+    is_slow: bool = False,
+    variants: Mapping[str, bool] = NONE,
+    findings: Mapping[str, dict[str, Any]] = NONE,
 ) -> Manifest:
     """Logits are eight times the mean of each channel, so that the brightest channel wins clearly.
 
@@ -31,7 +37,8 @@ def make_colour_artifact(
         onnx.save(_colours(slow), folder / model_file(precision))
     reports = {precision: {"precision": precision, "passed": True} for precision in variants}
     view = Preprocessing(SIZE, SIZE, SIZE, fit="squash")
-    return write_manifest(folder, Manifest("colours", labels, view, "colours", variants=reports))
+    manifest = Manifest("colours", labels, view, "colours", variants=reports, findings=dict(findings))
+    return write_manifest(folder, manifest)
 
 
 def _colours(is_slow: bool) -> onnx.ModelProto:

@@ -18,6 +18,7 @@ from support.world import archive_of
 
 from models import errors as model_errors
 from models.artifact import FLOAT32
+from models.conformal import ConformalScores
 from models.dataset import errors as dataset_errors
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
 from models.dataset.ingest import ingest
@@ -356,6 +357,7 @@ PROVOKED: Mapping[type[BaseException], tuple[Provoke, ...]] = {
     ),
     model_errors.PrecisionUnavailable: (lambda folder: predictor(folder, "int8"),),
     model_errors.OutputUnavailable: (output_that_there_is_not,),
+    model_errors.CoverageUnavailable: (lambda _: ConformalScores.of([0.1]).threshold(0.95),),
     model_errors.ModelQuarantined: (raised(model_errors.ModelQuarantined("SIGSEGV")),),
     ProcessKilled: (raised(ProcessKilled()),),
     ProcessCrashed: (raised(ProcessCrashed("exit code 1")),),

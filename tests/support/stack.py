@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 from support.colours import LABELS, NONE, make_colour_artifact
@@ -135,12 +136,13 @@ class Stack:
         model: str = "colours",
         labels: tuple[str, ...] = LABELS,
         variants: Mapping[str, bool] = NONE,
+        findings: Mapping[str, dict[str, Any]] = NONE,
     ) -> Version:
         """Register an artifact made by `make_colour_artifact` as the model's next version."""
         blobs = BlobStore((self.folder / "blobs").as_uri())
         folder = self.folder / "made" / artifact
         if not folder.exists():
-            make_colour_artifact(folder, labels=labels, variants=variants)
+            make_colour_artifact(folder, labels=labels, variants=variants, findings=findings)
         blobs.put_folder(artifact, folder)
         with self.registry() as registry:
             return registry.add_version(

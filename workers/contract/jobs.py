@@ -68,6 +68,7 @@ class ClassifyRequest(JobRequest):
     images: tuple[str, ...]
     names: tuple[str | None, ...]
     precision: str = Field("", description="Empty where the worker chooses.")
+    coverage: float | None = Field(None, description="Of the set of classes of each image.")
 
 
 class ClassifyManyOptions(BaseModel):
@@ -94,6 +95,13 @@ class ClassifyManyOptions(BaseModel):
     precision: PrecisionChoice = Field(
         "auto",
         description="`auto`: the fastest that the worker may serve. Or one that the version has.",
+    )
+    coverage: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        strict=True,
+        description="Also the smallest set of classes that holds the truth with that probability.",
     )
 
     @field_validator("prefix")
@@ -122,6 +130,7 @@ class ClassifyManyRequest(JobRequest):
     prefix: str | None = None
     top_k: int
     precision: str = Field("", description="Empty where the worker chooses.")
+    coverage: float | None = Field(None, description="Of the set of classes of each image.")
     chunk: int = Field(CHUNK_IMAGES, ge=1)
 
 
@@ -437,12 +446,20 @@ class IngestResult(JobResult):
     duplicate_of: str | None = Field(None, description="The dataset that had the same content already.")
 
 
+class PredictionSet(JobResult):
+    """The classes that hold the truth with a probability of `coverage`, best first."""
+
+    coverage: float
+    classes: tuple[ClassScore, ...]
+
+
 class ClassifiedImage(JobResult):
-    """One image's answer; `classes` is null where `error` is not."""
+    """One image's answer; `classes` is null where `error` is not, `set` where no coverage was asked for."""
 
     name: str | None
     classes: tuple[ClassScore, ...] | None
     error: dict[str, str | None] | None
+    set: PredictionSet | None = None
 
 
 class ClassifyResult(JobResult):

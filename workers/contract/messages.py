@@ -28,7 +28,8 @@ class ClassifyBatch:
     images of it were in hand when their worker died: one of them may have been the reason. `server` is the name of
     the transit server that has the images and gets the reply; empty in releases that knew one only.
 
-    `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
+    `outputs` names what is wanted of the network beside the classes. With a `coverage` each image gets its set of
+    classes that holds the truth with that probability. Where the images are `prepared` they are no
     files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row.
     """
 
@@ -48,6 +49,7 @@ class ClassifyBatch:
     server: str = ""
     outputs: tuple[str, ...] = ()
     prepared: bool = False
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,15 @@ class ClassScore:
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64.
+    `outputs` has the batch's: float32, little-endian, in base64. `prediction_set` has the classes of the batch's
+    `coverage`, best first; None where none was asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
     outputs: dict[str, str] | None = None
+    prediction_set: tuple[ClassScore, ...] | None = None
 
 
 @dataclass(frozen=True)

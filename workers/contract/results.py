@@ -4,12 +4,12 @@ Each file has the lines of as many images as the request's `chunk` says, in the 
 what is left. A file appears whole or not at all, and whoever writes it again writes it of the same images.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from workers.contract.messages import ClassScore
+from workers.contract.messages import ClassScore, ImageOutcome
 
 # A worker that dies loses at most so many images' work, and a store that answers in 50 ms is not asked too often.
 CHUNK_IMAGES = 64
@@ -33,10 +33,23 @@ def count_chunks(images: int, chunk: int) -> int:
     return -(-images // chunk)
 
 
-def result_line(path: str | None, classes: Iterable[ClassScore] | None, error: dict[str, str] | None) -> bytes:
-    """One image's line: its best classes, or `{"code", "detail"}`."""
+def prediction_set(coverage: float | None, outcome: ImageOutcome) -> dict[str, Any] | None:
+    """An image's set as answers have it; None where none was asked for, or the image failed."""
+    if coverage is None or outcome.prediction_set is None:
+        return None
+    return {"coverage": coverage, "classes": outcome.prediction_set}
+
+
+def result_line(
+    path: str | None,
+    classes: Iterable[ClassScore] | None,
+    error: dict[str, str] | None,
+    found_set: Mapping[str, Any] | None = None,
+) -> bytes:
+    """One image's line: its best classes, and its set where that was asked for, or `{"code", "detail"}`."""
     found = None if classes is None else [*classes]
-    return orjson.dumps({"path": path, "classes": found, "error": error}) + b"\n"
+    with_set = {"set": found_set} if found_set else {}
+    return orjson.dumps({"path": path, "classes": found, "error": error, **with_set}) + b"\n"
 
 
 def read_lines(chunk: bytes) -> list[dict[str, Any]]:

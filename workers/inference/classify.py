@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from models.artifact import FLOAT32
 from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
-from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult
+from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult, PredictionSet
 from workers.contract.messages import ImageOutcome
+from workers.contract.results import prediction_set
 from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.jobs.attempt import RunningAttempt
@@ -32,18 +33,20 @@ class ClassifyJob:
         version = self.registry.get_version(request.model, request.version)
         outcomes: list[ImageOutcome] = []
         provider, precision = "", FLOAT32
+        asked = Asked(request.top_k, coverage=request.coverage)
         for chunk in _chunks(request.images):
             images = [self.blobs.get_bytes(key) for key in chunk]
             # Whatever ended the attempt before: if it was one of the images, it ends no worker any more.
             suspects = range(len(images)) if attempt.job.attempt > 1 else ()
             batch = self.engine.classify(
-                version.artifact, images, Asked(request.top_k), precision=request.precision, suspects=suspects
+                version.artifact, images, asked, precision=request.precision, suspects=suspects
             )
             provider, precision = batch.provider, batch.precision
             outcomes += batch.outcomes
             attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})
         predictions = tuple(
-            _classified(name, outcome) for name, outcome in zip(request.names, outcomes, strict=True)
+            _classified(name, request.coverage, outcome)
+            for name, outcome in zip(request.names, outcomes, strict=True)
         )
         attempt.succeed(
             ClassifyResult(
@@ -61,7 +64,8 @@ def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[start : start + CHUNK]
 
 
-def _classified(name: str | None, outcome: ImageOutcome) -> ClassifiedImage:
+def _classified(name: str | None, coverage: float | None, outcome: ImageOutcome) -> ClassifiedImage:
     if outcome.error:
         return ClassifiedImage(name=name, classes=None, error={"code": outcome.error, "detail": outcome.detail})
-    return ClassifiedImage(name=name, classes=outcome.classes, error=None)
+    found = prediction_set(coverage, outcome)
+    return ClassifiedImage(name=name, classes=outcome.classes, error=None, set=found and PredictionSet(**found))

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -22,6 +23,7 @@ from workers.contract.results import (
     chunk_key,
     chunk_number,
     count_chunks,
+    prediction_set,
     read_lines,
     result_line,
     results_folder,
@@ -56,7 +58,9 @@ class ClassifyManyJob:
         progress.report(force=True)
         provider, precision = "", FLOAT32
         with ExitStack() as stack:
-            work = Classifying(self.engine, self.blobs, artifact, request.precision, Asked(request.top_k), _line)
+            asked = Asked(request.top_k, coverage=request.coverage)
+            line = partial(_line, request.coverage)
+            work = Classifying(self.engine, self.blobs, artifact, request.precision, asked, line)
             classified = Pipeline(work, stack).run(
                 batches_of(listing.images, request.chunk, written.chunks, attempt.job.attempt)
             )
@@ -140,7 +144,7 @@ class _Progress:
         self.attempt.report(told)
 
 
-def _line(image: ListedImage, outcome: ImageOutcome) -> bytes:
+def _line(coverage: float | None, image: ListedImage, outcome: ImageOutcome) -> bytes:
     if outcome.error is None:
-        return result_line(image.path, outcome.classes, None)
+        return result_line(image.path, outcome.classes, None, prediction_set(coverage, outcome))
     return result_line(image.path, None, {"code": outcome.error, "detail": outcome.detail or ""})

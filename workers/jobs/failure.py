@@ -20,6 +20,7 @@ from models.dataset.errors import (
 )
 from models.errors import (
     ArtifactError,
+    CoverageUnavailable,
     DeviceUnavailable,
     ExportFailed,
     ExportMismatch,
@@ -164,6 +165,7 @@ TABLE: tuple[FailureKind, ...] = (
     FailureKind(InvalidBatch, "inference_failed"),
     FailureKind(ModelQuarantined, "model_quarantined"),
     FailureKind(PrecisionUnavailable, "precision_unavailable"),
+    FailureKind(CoverageUnavailable, "coverage_unavailable"),
     FailureKind(ModelError, "model_unusable"),
     FailureKind(NotFound, "not_found"),
     FailureKind(Conflict, "conflict", True),

@@ -19,6 +19,7 @@ from workers.contract.messages import (
 )
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, JobKind, TaskName
 
+CAT = ClassScore(0, "cat", 0.75)
 SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
     (
         ClassifyBatch("b1", "reply", "cats", 3, "models/cats/j1/", ("i1", "i2"), ("r1",), 5, 20.5, 10.5),
@@ -39,6 +40,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "server": "",
             "outputs": [],
             "prepared": False,
+            "coverage": None,
         },
     ),
     (
@@ -47,7 +49,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "w1",
             "CPUExecutionProvider",
             (
-                ImageOutcome((ClassScore(0, "cat", 0.75),), outputs={"logits": "AACAPw=="}),
+                ImageOutcome((CAT,), outputs={"logits": "AACAPw=="}, prediction_set=(CAT,)),
                 ImageOutcome(error="image_unreadable", detail="why"),
             ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
@@ -62,8 +64,15 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": None,
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
+                    "prediction_set": [{"index": 0, "label": "cat", "probability": 0.75}],
                 },
-                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None},
+                {
+                    "classes": [],
+                    "error": "image_unreadable",
+                    "detail": "why",
+                    "outputs": None,
+                    "prediction_set": None,
+                },
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,

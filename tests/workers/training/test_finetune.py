@@ -106,6 +106,11 @@ def test_the_manifest_says_where_the_version_comes_from(trainer: Trainer, datase
     assert len(manifest["metrics"]["history"]) == 4
     assert manifest["metrics"]["validation"]["confusion"] == np.diag([2, 2, 2]).tolist()
     assert manifest["calibration"]["temperature"] > 0
+    assert (manifest["findings"]["conformal"]["images"], len(manifest["findings"]["conformal"]["scores"])) == (
+        6,
+        6,
+    )
+    assert "would flatter" in manifest["findings"]["learning_curve"]["reason"]
 
 
 def test_progress_tells_the_phases_in_their_order(trainer: Trainer, dataset: str) -> None:
