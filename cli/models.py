@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.drift import drift
 from cli.options import AsJson, Key, Url, Yes, confirm
 from cli.variants import variants
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote, fetch and delete models.")
 app.command()(variants)
+app.command()(drift)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 Version = Annotated[

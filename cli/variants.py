@@ -36,7 +36,7 @@ def variants(
     if dataset is None and precision:
         raise typer.BadParameter("it takes --dataset as well, whose images are to judge", param_hint="--precision")
     with connect(url, key) as client:
-        name, number = _resolve(client, model)
+        name, number = resolve(client, model)
         if dataset is not None:
             precisions: list[str] | Literal["auto"] = [precision] if precision else "auto"
             job = client.models.try_variants(name, number, dataset=dataset, precisions=precisions)
@@ -53,7 +53,7 @@ def variants(
     print_json(found.to_dict()) if as_json else _print_variants(found)
 
 
-def _resolve(client: "Fovea", text: str) -> tuple[str, int]:
+def resolve(client: "Fovea", text: str) -> tuple[str, int]:
     """The model and the number of the version that a reference means. Raises InvalidReference."""
     from cli.errors import CliError
     from storage.reference import LATEST, Reference

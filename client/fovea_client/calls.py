@@ -16,6 +16,7 @@ from fovea_client.records import (
     AuditEntry,
     Dataset,
     Delivery,
+    Drift,
     Evaluation,
     Model,
     Readiness,
@@ -120,6 +121,10 @@ def get_variants(model: str, version: int) -> Call[Variants]:
 
 def try_variants(model: str, version: int, fields: Json) -> Call[Json]:
     return _make(f"{_version(model, version)}/variants", fields)
+
+
+def get_drift(model: str, version: int, window: str) -> Call[Drift]:
+    return _get(f"{_version(model, version)}/drift", as_json(Drift.read)).with_params(window=window)
 
 
 def get_alias(model: str, alias: str) -> Call[Alias]:

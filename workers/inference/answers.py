@@ -27,8 +27,11 @@ def answers(held: LoadedModel, images: NDArray[np.uint8], asked: Asked) -> list[
     """
     predictor = held.predictor
     labels = predictor.labels
-    names = tuple(dict.fromkeys((PROBABILITIES, *asked.outputs)))
+    sketched = held.sketcher.outputs if held.sketcher else ()
+    names = tuple(dict.fromkeys((PROBABILITIES, *sketched, *asked.outputs)))
     found = dict(zip(names, predictor.run(images, names), strict=True))
+    if held.sketcher:
+        held.sketcher.add(found)
     best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : asked.top_k]
     return [
         ImageOutcome(

@@ -1,10 +1,11 @@
 """What a fine-tuned version is looked at for before it is published, in the order of its card."""
 
+from models.findings.drift import find_drift_reference
 from models.findings.finding import Finding
 from models.findings.subject import Finder, Subject
 from workers.training.progress import ProgressReporter
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (find_drift_reference,)
 
 
 def find_all(subject: Subject, reporter: ProgressReporter) -> list[Finding]:
