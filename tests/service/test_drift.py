@@ -9,7 +9,6 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.drifting import VALIDATION, make_drifting_artifact, pictures
-from support.past import let_pass
 from support.stack import Stack, running_stack
 
 from models.drift.comparison import FEWEST_IMAGES
@@ -67,10 +66,7 @@ def test_images_like_those_that_it_was_validated_on_are_no_drift(stack: Stack) -
         *["probability"] * 3, "top_probability", "entropy",
     ]  # fmt: skip
     assert moved(found) == set()
-    assert (
-        f"The {SERVED} images that were answered are like the {VALIDATION} validation images"
-        in found["conclusion"]
-    )
+    assert f"like the {VALIDATION} validation images" in found["conclusion"]
     assert {each: drift(stack, "calm", window=each)["images"] for each in ("hour", "day", "all")} == {
         "hour": SERVED, "day": SERVED, "all": SERVED,
     }  # fmt: skip
@@ -170,7 +166,7 @@ def test_off_nothing_is_kept(tmp_path: Path) -> None:
     with running_stack(tmp_path, {"FOVEA_DRIFT": "false", "FOVEA_DRIFT_WRITE_S": "0.2"}) as off:
         publish(off, "unwatched")
         serve(off, "unwatched", pictures(SERVED))
-        let_pass(1)
+        time.sleep(1)
         found = drift(off, "unwatched")
         assert (found["state"], found["images"]) == ("off", 0)
         assert figures(off) == {"fovea_drift": {}, "fovea_drift_distance": {}}
