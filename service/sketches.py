@@ -30,6 +30,10 @@ class ServedSketches:
         self._writing = asyncio.Lock()
 
     def record(self, version: VersionKey, sketch: Sketch) -> None:
+        """What came with a reply is left out where it does not add up."""
+        if not sketch.is_whole:
+            log.error("sketches.malformed", model=version.model, version=version.version)
+            return
         self._add((version.model, version.version, hour_of(datetime.now(UTC))), sketch)
 
     async def run(self, interval_s: float) -> None:

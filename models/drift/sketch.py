@@ -3,13 +3,14 @@
 Sketches add up in any order. Knows no numpy: gateways add and compare them as well.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
 class OtherBins(Exception):
-    """Two sketches, or a sketch and a reference, do not count the same quantities in the same bins."""
+    """What is no sketch, or counts other quantities or bins than what it is to be added to or compared with."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,32 @@ class Sketch:
         """How many bins each quantity has, and how many numbers the embedding."""
         return tuple(map(len, self.counts)), len(self.embedding)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every quantity counts every image."""
+        return (
+            self.images >= 0
+            and all(sum(row) == self.images and min(row, default=0) >= 0 for row in self.counts)
+            and all(map(math.isfinite, self.embedding))
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {"images": self.images, "counts": self.counts, "embedding": self.embedding}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Sketch":
-        """The reverse of `to_dict`, also after JSON had it."""
-        return cls(values["images"], tuple(map(tuple, values["counts"])), tuple(values["embedding"]))
+        """The reverse of `to_dict`, also after JSON had it. Raises OtherBins for what is no sketch."""
+        try:
+            found = cls(
+                int(values["images"]),
+                tuple(tuple(map(int, row)) for row in values["counts"]),
+                tuple(map(float, values["embedding"])),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise OtherBins(f"no sketch: {type(error).__name__}: {error}") from error
+        if not found.is_whole:
+            raise OtherBins(f"no sketch of {found.images} images: its counts do not add up")
+        return found
 
 
 def total(sketches: Iterable[Sketch]) -> Sketch | None:

@@ -1,6 +1,7 @@
 """Sketches add up in any order, survive JSON, and are not mixed up."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,24 @@ def test_of_none_there_is_no_sum() -> None:
 
 def test_it_survives_json() -> None:
     assert Sketch.from_dict(json.loads(json.dumps(A.to_dict()))) == A
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {},
+        {**A.to_dict(), "images": 3},
+        {**A.to_dict(), "counts": [[1, 1], [3, -1, 0]]},
+        {**A.to_dict(), "counts": [["a"]]},
+        {**A.to_dict(), "embedding": [None, 1.0]},
+        {**A.to_dict(), "embedding": [float("nan"), 1.0]},
+        {**A.to_dict(), "embedding": 5},
+        [],
+    ],
+)
+def test_what_is_no_sketch_is_told(found: Any) -> None:
+    with pytest.raises(OtherBins, match="no sketch"):
+        Sketch.from_dict(found)
 
 
 @pytest.mark.parametrize(
