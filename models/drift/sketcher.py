@@ -20,6 +20,8 @@ from models.spec import EMBEDDING, PROBABILITIES
 
 FOLDED = 64
 SMALLEST = np.float32(1e-12)
+# Images that are counted together: behind an inference, with cold caches, a batch of 8 alone would take 0.2 ms.
+AT_ONCE = 64
 
 Floats = NDArray[np.float32]
 
@@ -99,27 +101,20 @@ class Sketcher:
 
     def add(self, found: Mapping[str, Floats]) -> None:
         """What the network gives for n >= 1 images, by `outputs`. One with a number that is none is left out."""
-        probabilities, embeddings = found[PROBABILITIES], found.get(EMBEDDING)
-        folded = fold(embeddings) if self.reference.embedding and embeddings is not None else None
-        finite = np.isfinite(probabilities).all(axis=1)
-        if folded is not None:
-            finite &= np.isfinite(folded).all(axis=1)
-        if not finite.all():
-            probabilities, folded = probabilities[finite], None if folded is None else folded[finite]
-        if not len(probabilities):
-            return
-        counts = self._bins.count(measure(probabilities, self._measured))
+        given = found[PROBABILITIES], found[EMBEDDING] if self.reference.embedding else None
         with self._lock:
-            self._images += len(probabilities)
-            self._counts += counts
-            if folded is not None:
-                self._embedding += folded.sum(axis=0)
+            self._uncounted.append(given)
+            if sum(len(probabilities) for probabilities, _ in self._uncounted) >= AT_ONCE:
+                self._count()
 
     def take(self) -> Sketch | None:
         """What was added since the last one; None where that is nothing, or the last one was a moment ago."""
         now = time.monotonic()
         with self._lock:
-            if not self._images or now - self._taken_at < self.interval_s:
+            if now - self._taken_at < self.interval_s:
+                return None
+            self._count()
+            if not self._images:
                 return None
             self._taken_at = now
             sketch = Sketch(
@@ -133,7 +128,24 @@ class Sketcher:
             self._clear()
             return sketch
 
+    def _count(self) -> None:
+        """Move what is not counted yet into the sums."""
+        if not self._uncounted:
+            return
+        probabilities = np.concatenate([each for each, _ in self._uncounted])
+        finite = np.isfinite(probabilities).all(axis=1)
+        if self.reference.embedding:
+            with np.errstate(all="ignore"):
+                folded = fold(np.concatenate([each for _, each in self._uncounted if each is not None]))
+            finite &= np.isfinite(folded).all(axis=1)
+            self._embedding += folded[finite].sum(axis=0)
+        self._uncounted.clear()
+        if finite.any():
+            self._images += int(finite.sum())
+            self._counts += self._bins.count(measure(probabilities[finite], self._measured))
+
     def _clear(self) -> None:
+        self._uncounted: list[tuple[Floats, Floats | None]] = []
         self._images = 0
         self._counts = np.zeros((len(self.reference.quantities), self._bins.most), np.int64)
         self._embedding = np.zeros(FOLDED if self.reference.embedding else 0)
