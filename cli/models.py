@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli.drift import drift
 from cli.filters import filters
 from cli.options import AsJson, Key, Url, Yes, confirm
 from cli.variants import variants
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from fovea_client import Alias, Fovea, Model
 
 app = typer.Typer(no_args_is_help=True, help="List, show, publish, promote, fetch and delete models.")
+app.command()(drift)
 app.command()(variants)
 app.command()(filters)
 

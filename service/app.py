@@ -25,6 +25,7 @@ from service.routes import (
     classifications,
     classify,
     datasets,
+    drift,
     evaluations,
     filters,
     finetunes,
@@ -62,6 +63,7 @@ def create_app(parts: Parts) -> FastAPI:
         if rpc:
             await rpc.stop(parts.draining.grace_s)
         await parts.background.close()
+        await parts.sketches.write()
         await parts.workforce.aclose()
         await parts.exchange.aclose()
         await parts.limiter.aclose()
@@ -90,8 +92,8 @@ def create_app(parts: Parts) -> FastAPI:
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
-        models, variants, filters, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks,
-        health,
+        models, variants, filters, drift, jobs, classifications, evaluations, finetunes, architectures, audit,
+        webhooks, health,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)
@@ -129,6 +131,7 @@ def _start_background(parts: Parts) -> None:
     )
     start("dispatcher.release", parts.dispatcher.release())
     start("webhooks.send", parts.webhook_sender.run())
+    start("sketches.run", parts.sketches.run(settings.drift_write_s))
     start("cleanup.run", parts.cleanup.run(settings.cleanup_interval_s))
     start("auth.record_uses", parts.auth.record_uses())
     start("memory.keep_heap_trimmed", keep_heap_trimmed())

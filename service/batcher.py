@@ -17,6 +17,7 @@ from uuid import uuid4
 import structlog
 
 from models.cost import COSTLY_PIXELS
+from models.drift.sketch import Sketch
 from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, WorkerLost
 from service.lane import NO_PRIORITY, Answer, Lane, PendingImage
 from service.metrics import GatewayMetrics
@@ -71,7 +72,7 @@ class Batcher:
     images, or `max_waiting_bytes` of them, are refused. A batch unanswered for `slot_timeout_s` no longer holds a
     slot: its message may be lost, and others wait. A reply counts as a sign of life for `reply_alive_s`. Of
     several transit `servers` any may break one after the other while an image waits. `on_batch` is told of each
-    batch that was answered, with how many images it had.
+    batch that was answered, with how many images it had, `on_sketch` of each sketch that came with a reply.
     """
 
     exchange: Exchange
@@ -85,6 +86,7 @@ class Batcher:
     is_finished: Callable[[], bool] = lambda: True
     servers: int = 1
     on_batch: Callable[[VersionKey, int, BatchTimings], None] | None = None
+    on_sketch: Callable[[VersionKey, Sketch], None] | None = None
     slot_timeout_s: float = 4.0
     reply_alive_s: float = 0.5
     _lanes: dict[tuple[VersionKey, bool], Lane] = field(default_factory=dict, init=False)
@@ -318,6 +320,8 @@ class Batcher:
         self.metrics.observe_batch(len(batch), reply.timings)
         if self.on_batch:
             self.on_batch(version, len(batch), reply.timings)
+        if self.on_sketch and reply.sketch:
+            self.on_sketch(version, reply.sketch)
         for waiting, outcome in zip(batch, self._outcomes(batch, reply), strict=True):
             if not waiting.answered.done():
                 waited_ms = (sent_at - waiting.since) * 1e3

@@ -15,6 +15,7 @@ from storage.ids import made_at
 from storage.job import Job, JobState
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from storage.sketches import SketchBook
 from system.scratch import remove_old, sweep_scratch
 from workers.contract.queues import JobKind
 
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 @dataclass
 class Cleanup:
     """`keep_jobs` is how long the record of an ended job stays, `keep_images` the images of an ended classify job,
-    `keep_audit` an entry of the audit log.
+    `keep_audit` an entry of the audit log, `keep_sketches` an hour's sketch of what versions answered.
 
     `uploads` is the folder that bodies are received in.
     """
@@ -46,6 +47,8 @@ class Cleanup:
     keep_images: timedelta
     audit: AuditLog
     keep_audit: timedelta
+    sketches: SketchBook
+    keep_sketches: timedelta
     _unnamed: set[str] = field(default_factory=set, init=False)
     _orphans: set[str] = field(default_factory=set, init=False)
 
@@ -54,6 +57,7 @@ class Cleanup:
         steps = (
             self.prune_jobs,
             self.prune_audit,
+            self.prune_sketches,
             self.delete_job_files,
             self.delete_files_of_the_first_release,
             self.refuse_abandoned_datasets,
@@ -75,6 +79,10 @@ class Cleanup:
     def prune_audit(self) -> None:
         if pruned := self.audit.prune(self.keep_audit):
             log.info("cleanup.audit_pruned", entries=pruned)
+
+    def prune_sketches(self) -> None:
+        if pruned := self.sketches.prune(self.keep_sketches):
+            log.info("cleanup.sketches_pruned", hours=pruned)
 
     def delete_job_files(self) -> None:
         """Uploads, images and checkpoints lie under `jobs/ID/`: they go when the job has ended or never was, the

@@ -27,15 +27,17 @@ from service.connection import BoundedConnection
 from service.connections import LINGERING, ConnectionLimits, Connections
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
+from service.drift import DriftWatch
 from service.exchange import CeleryExchange
 from service.intake import ImageLimits, Intake
 from service.limits import KeyLimiter
 from service.line import open_lines
 from service.lookout import Lookout
-from service.metrics import GatewayMetrics
+from service.metrics import MOST_MODELS, GatewayMetrics
 from service.parts import Parts
 from service.protocol.statistics import Statistics
 from service.settings import GatewaySettings
+from service.sketches import ServedSketches
 from service.slots import event_stream_slots, upload_slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
@@ -52,6 +54,7 @@ from storage.job_ledger import JobLedger
 from storage.keys import KeyRing
 from storage.outbox import Outbox
 from storage.registry import ModelRegistry
+from storage.sketches import SketchBook
 from storage.webhooks import WebhookRegistry
 from system.descriptors import raise_descriptor_limit
 from system.garbage import collect_new_garbage
@@ -190,6 +193,9 @@ def build_parts(settings: GatewaySettings) -> Parts:
     audit = AuditLog(database)
     metrics = GatewayMetrics()
     statistics = Statistics()
+    book = SketchBook(database)
+    sketches = ServedSketches(book)
+    drift = DriftWatch(book, registry, is_on=settings.drift, most_models=MOST_MODELS)
     tracer = open_tracer("gateway", settings)
     celery = make_celery(settings.broker_url, role="gateway", events=settings.task_events)
     servers = transit_servers(settings.transit)
@@ -219,6 +225,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         tracer=tracer,
         servers=len(servers),
         on_batch=statistics.record_batch,
+        on_sketch=sketches.record if settings.drift else None,
     )
     blobs = BlobStore(settings.blobs)
     outbox = Outbox(database)
@@ -266,10 +273,14 @@ def build_parts(settings: GatewaySettings) -> Parts:
             keep_images=timedelta(hours=settings.keep_images_hours),
             audit=audit,
             keep_audit=timedelta(days=settings.keep_audit_days),
+            sketches=book,
+            keep_sketches=timedelta(days=settings.keep_sketches_days),
         ),
         metrics=metrics,
-        stats=StatsCollector(ledger, celery, settings.data, outbox),
+        stats=StatsCollector(ledger, celery, settings.data, outbox, drift),
         statistics=statistics,
+        sketches=sketches,
+        drift=drift,
         uploads=upload_slots(settings.max_uploads),
         event_streams=event_stream_slots(settings.max_event_streams),
         tracer=tracer,

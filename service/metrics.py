@@ -112,6 +112,14 @@ class GatewayMetrics:
         self.jobs = gauge("jobs", "Jobs on record.", "kind", "state")
         self.disk_free = gauge("disk_free_bytes", "Free disk where the gateway's folder lies.", "folder")
         self.disk_total = gauge("disk_total_bytes", "Size of that disk.", "folder")
+        self.drift = gauge(
+            "drift",
+            "1 where what a model was sent for a day differs from what it was validated on, else 0.",
+            "model",
+        )
+        self.drift_distance = gauge(
+            "drift_distance", "The greatest distance of its answers' distributions, 0 to 1.", "model"
+        )
         self._models: set[str] = set()
         for queue in Queue:
             self.worker_starts.labels(queue.value)
@@ -185,10 +193,15 @@ class GatewayMetrics:
             self.disk_free,
             self.disk_total,
             self.webhook_oldest,
+            self.drift,
+            self.drift_distance,
         ):
             gauge.clear()
         if stats.webhooks_oldest_s is not None:
             self.webhook_oldest.labels("pending").set(stats.webhooks_oldest_s)
+        for figure in stats.drift or ():
+            self.drift.labels(figure.model).set(figure.is_drift)
+            self.drift_distance.labels(figure.model).set(figure.distance)
         if stats.jobs is not None:
             # A series that begins at its first failure would hide that failure from a rate.
             for kind, state in product(JobKind, JobState):

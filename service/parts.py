@@ -10,12 +10,14 @@ from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.dispatch import JobDispatcher
 from service.draining import Draining
+from service.drift import DriftWatch
 from service.exchange import CeleryExchange
 from service.intake import Intake
 from service.limits import KeyLimiter
 from service.metrics import GatewayMetrics
 from service.protocol.statistics import Statistics
 from service.settings import GatewaySettings
+from service.sketches import ServedSketches
 from service.slots import Slots
 from service.stats import StatsCollector
 from service.versions import VersionCache
@@ -54,6 +56,8 @@ class Parts:
     metrics: GatewayMetrics
     stats: StatsCollector
     statistics: Statistics
+    sketches: ServedSketches
+    drift: DriftWatch
     uploads: Slots
     event_streams: Slots
     tracer: Tracer | None = None

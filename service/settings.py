@@ -86,6 +86,9 @@ class GatewaySettings(StorageSettings, QueueSettings, TraceSettings):
     )
     keep_audit_days: float = Field(365.0, gt=0, description="How long an entry of the audit log is kept.")
     cleanup_interval_s: float = Field(300.0, gt=0, description="How often what nobody needs any more is deleted.")
+    drift: bool = Field(True, description="Keep sketches of what versions answer, to see drift; no images.")
+    drift_write_s: float = Field(10.0, gt=0, description="How often sketches are written to the database.")
+    keep_sketches_days: float = Field(30.0, gt=0, description="How long the sketch of an hour is kept.")
     heartbeat_poll_s: float = Field(0.25, gt=0, description="How often the workers' signs of life are read.")
 
     allowed_hosts: str = Field(

@@ -21,6 +21,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from service.drift import DriftFigure, DriftWatch
 from storage.errors import StorageError
 from storage.job import JobCount, JobState
 from storage.job_ledger import JobLedger
@@ -31,6 +32,8 @@ from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, Queue
 QUEUE_OF_KIND = {kind.value: QUEUE_OF_TASK[task] for kind, task in TASK_OF_JOB.items()}
 CACHE_S = 10.0
 TIMEOUT_S = 3.0
+# Sketches are added up anew each time.
+DRIFT_CACHE_S = 60.0
 Value = TypeVar("Value")
 log = structlog.get_logger()
 
@@ -57,6 +60,7 @@ class QueueStats:
     backlog: Backlog | None
     disk: Disk | None
     webhooks_oldest_s: float | None = None
+    drift: tuple[DriftFigure, ...] | None = None
 
     def ages_s(self) -> dict[Queue, float]:
         """How long the oldest waits, by queue: a message of the interactive one, a queued job of the others."""
@@ -109,17 +113,21 @@ class StatsCollector:
         celery: Celery,
         data: Path,
         outbox: Outbox,
+        drift: DriftWatch,
         *,
         cache_s: float = CACHE_S,
         timeout_s: float = TIMEOUT_S,
+        drift_cache_s: float = DRIFT_CACHE_S,
     ) -> None:
         self._jobs = CachedProbe(lambda: _jobs(ledger), cache_s=cache_s, timeout_s=timeout_s)
         self._backlog = CachedProbe(lambda: _backlog(celery), cache_s=cache_s, timeout_s=timeout_s)
         self._disk = CachedProbe(lambda: _disk(data), cache_s=cache_s, timeout_s=timeout_s)
         self._webhooks = CachedProbe(lambda: _oldest_s(outbox), cache_s=cache_s, timeout_s=timeout_s)
+        self._drift = CachedProbe(drift.figures, cache_s=drift_cache_s, timeout_s=timeout_s)
 
     async def collect(self) -> QueueStats:
-        return QueueStats(*await asyncio.gather(self._jobs(), self._backlog(), self._disk(), self._webhooks()))
+        asked = (self._jobs(), self._backlog(), self._disk(), self._webhooks(), self._drift())
+        return QueueStats(*await asyncio.gather(*asked))
 
 
 def _jobs(ledger: JobLedger) -> tuple[JobCount, ...] | None:

@@ -295,3 +295,19 @@ class DeliveryRow(Base):
     ended_at: Mapped[datetime | None] = mapped_column(index=True)
 
     __table_args__ = (Index(None, "state", "next_at"),)
+
+
+class SketchRow(Base):
+    """What a version has answered within one hour, added up by all gateways."""
+
+    __tablename__ = "sketches"
+
+    model: Mapped[str] = mapped_column(NAME, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    sketch: Mapped[dict[str, Any]]
+
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "number"], ["versions.model", "versions.number"], ondelete="CASCADE"),
+        Index(None, "hour"),
+    )

@@ -78,6 +78,8 @@ QUICK = {
     "fovea evaluate mine:2 mine@production photos/ --output evaluation.html": (
         r"mine:2 +mine:1.*cannot tell which of mine:2 and mine:1.*evaluation\.html"
     ),
+    # docs/knowing.md
+    "fovea models drift mine": r"mine:\d has nothing to compare served images with",
     "fovea models variants mine": "No variant of mine:1 was tried yet",
     "fovea models variants mine:1 --dataset ds_... --no-wait": r"job_\w+ is queued",
     "fovea models alias mine production": r"production.*\b2\b",

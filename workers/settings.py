@@ -67,6 +67,7 @@ class WorkerSettings(StorageSettings, QueueSettings, TraceSettings):
     heartbeat_late_s: float = Field(
         5.0, gt=0, description="The same for one whose process lives on a machine too busy to let it speak."
     )
+    drift: bool = Field(True, description="Keep sketches of what versions answer, to see drift; no images.")
     lease_s: float = Field(30.0, gt=0, description="How long a job stays a worker's own without renewal.")
 
     log_format: LogFormat = Field("text", description="`text` for people, `json` for machines.")

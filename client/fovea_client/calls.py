@@ -16,6 +16,7 @@ from fovea_client.records import (
     AuditEntry,
     Dataset,
     Delivery,
+    Drift,
     Evaluation,
     Filters,
     Model,
@@ -129,6 +130,10 @@ def get_filters_picture(model: str, version: int, picture: str) -> Call[bytes]:
 
 def try_variants(model: str, version: int, fields: Json) -> Call[Json]:
     return _make(f"{_version(model, version)}/variants", fields)
+
+
+def get_drift(model: str, version: int, window: str) -> Call[Drift]:
+    return _get(f"{_version(model, version)}/drift", as_json(Drift.read)).with_params(window=window)
 
 
 def get_alias(model: str, alias: str) -> Call[Alias]:

@@ -14,7 +14,7 @@ from fovea_client.model_file import form_of
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.progress import ShownUpload, UploadProgress
-from fovea_client.records import Alias, Dataset, Filters, Model, Variants, Version
+from fovea_client.records import Alias, Dataset, Drift, Filters, Model, Variants, Version
 from fovea_client.session import Session
 
 PRODUCTION = "production"
@@ -217,6 +217,14 @@ class Models(Resource[Mode]):
         number = yield from self._number(model, version)
         fields = given(dataset=id_of(dataset), precisions=precisions)
         return (yield from job_by(self._session, calls.try_variants(model, number, fields)))
+
+    @operation
+    def drift(
+        self, model: str, version: int | None = None, *, window: Literal["hour", "day", "all"] = "day"
+    ) -> Plan[Drift]:
+        """Whether what a version is sent differs from its validation images. Raises NotFound."""
+        number = yield from self._number(model, version)
+        return (yield from self._session.answer(calls.get_drift(model, number, window)))
 
     def _number(self, model: str, version: int | None) -> Plan[int]:
         if version is not None:

@@ -100,6 +100,44 @@ class Filters(Record):
 
 
 @dataclass(frozen=True)
+class ComparedQuantity(Record):
+    """One quantity of served images beside that of the validation images; `text` says what differs, in words.
+
+    `distance` is 0 to 1, and for the embedding in spreads of the validation images. `adjusted_p_value` is for all
+    comparisons together.
+    """
+
+    name: str
+    label: str | None
+    distance: float
+    p_value: float
+    adjusted_p_value: float
+    drifted: bool
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Drift(Record):
+    """Whether `images` that were served differ from the validation images; `conclusion` says it in words.
+
+    `state` is `none`, `drift`, `too_few` (images), `no_reference` or `off`. Of the quantities there are none
+    unless it is `none` or `drift`. `since` is when the first hour of the window began in which any was served.
+    """
+
+    model: str
+    version: int
+    window: str
+    state: str
+    conclusion: str
+    images: int
+    reference_images: int | None
+    since: datetime | None = field(metadata=MOMENT)
+    until: datetime | None = field(metadata=MOMENT)
+    quantities: tuple[ComparedQuantity, ...] = field(repr=False, metadata=parts(ComparedQuantity))
+    embedding: ComparedQuantity | None = field(repr=False, metadata=part(ComparedQuantity))
+
+
+@dataclass(frozen=True)
 class Report(Record):
     """What the check of a dataset found. `refusals` say why it was refused, in sentences.
 

@@ -18,6 +18,7 @@ from storage.datasets import DatasetRegistry, DatasetState
 from storage.ids import new_id
 from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
+from storage.sketches import SketchBook
 from storage.tables import DatasetRow, JobRow
 from system.scratch import scratch_folder
 
@@ -41,6 +42,8 @@ def cleanup_of(database: Database, tmp_path: Path, keep_images_h: float = 0) -> 
         keep_images=timedelta(hours=keep_images_h),
         audit=AuditLog(database),
         keep_audit=timedelta(days=365),
+        sketches=SketchBook(database),
+        keep_sketches=timedelta(days=30),
     )
 
 

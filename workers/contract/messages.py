@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
+from models.drift.sketch import Sketch
+
 LONGEST_SHOWN = 80
 log = structlog.get_logger()
 
@@ -114,7 +116,10 @@ class BatchTimings:
 
 @dataclass(frozen=True)
 class ClassifyReply:
-    """The one answer to a `ClassifyBatch`; `error` is set when the batch as a whole failed."""
+    """The one answer to a `ClassifyBatch`; `error` is set when the batch as a whole failed.
+
+    `sketch` is of what the worker has answered for the version since the last one; most replies have none.
+    """
 
     batch: str
     worker: str
@@ -124,6 +129,7 @@ class ClassifyReply:
     error: str | None = None
     detail: str | None = None
     precision: str = "float32"
+    sketch: Sketch | None = None
 
 
 @dataclass(frozen=True)

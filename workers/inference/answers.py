@@ -33,8 +33,11 @@ def answers(held: LoadedModel, images: NDArray[np.uint8], asked: Asked) -> list[
     predictor = held.predictor
     labels = predictor.labels
     of_sets = () if asked.coverage is None else (LOGITS,)
-    names = tuple(dict.fromkeys((PROBABILITIES, *of_sets, *asked.outputs)))
+    sketched = held.sketcher.outputs if held.sketcher else ()
+    names = tuple(dict.fromkeys((PROBABILITIES, *of_sets, *sketched, *asked.outputs)))
     found = dict(zip(names, predictor.run(images, names), strict=True))
+    if held.sketcher:
+        held.sketcher.add(found)
     best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : asked.top_k]
     sets = None if asked.coverage is None else _sets(predictor.manifest, found[LOGITS], asked.coverage)
     return [

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from models.cost import COSTLY_PIXELS
 from models.decoder_process import DecoderDied, DecoderProcess
 from models.devices import CPU
+from models.drift.sketch import Sketch
 from models.errors import (
     ImageError,
     ImageQuarantined,
@@ -57,13 +58,15 @@ class PartTimes(NamedTuple):
 class BatchResult:
     """One outcome per image in the order given, and the times of the parts, which threads shared.
 
-    `ended` says of those by their places that ended their decoder how they did."""
+    `ended` says of those by their places that ended their decoder how they did. `sketch` is of these images and
+    those of batches before; None where it is too early for one."""
 
     outcomes: list[ImageOutcome]
     provider: str
     precision: str
     parts: list[PartTimes]
     ended: dict[int, str] = field(default_factory=dict)
+    sketch: Sketch | None = None
 
     @property
     def decode_ms(self) -> float:
@@ -172,6 +175,7 @@ class Engine:
                 whole.outcomes += part.outcomes
             for place, outcome in apart.items():
                 whole.outcomes[place] = outcome
+            whole.sketch = held.sketcher.take() if held.sketcher else None
             return whole
 
     def close(self) -> None:

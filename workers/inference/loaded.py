@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from models.drift.sketcher import Sketcher
 from models.predictor import Predictor
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
@@ -22,10 +23,14 @@ class Wanted(NamedTuple):
 
 @dataclass
 class LoadedModel:
-    """`part` is how many images of a batch a core takes at once; None for all of them."""
+    """`part` is how many images of a batch a core takes at once; None for all of them.
+
+    `sketcher` is None where what it answers is not looked at for drift.
+    """
 
     predictor: Predictor
     part: int | None
+    sketcher: Sketcher | None = None
     users: int = 0
     evicted: bool = False
 
@@ -35,11 +40,12 @@ class LoadedModels:
     """Loads what is wanted by `load`, which is called with an artifact's name and a precision, and warms it.
 
     It is called once for both however many threads wait. What was not used for longest goes first where all
-    would be more than `memory_budget` bytes.
+    would be more than `memory_budget` bytes. `sketcher` makes what looks at a model's answers for drift.
     """
 
     load: Callable[[str, str], Predictor]
     memory_budget: int
+    sketcher: Callable[[Predictor], Sketcher | None] | None = None
     _models: OrderedDict[Wanted, LoadedModel] = field(default_factory=OrderedDict, init=False)
     _loading: dict[Wanted, Future[LoadedModel]] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -87,13 +93,14 @@ class LoadedModels:
         try:
             predictor = self.load(*wanted)
             part = warmed_up(predictor)
+            sketcher = self.sketcher(predictor) if self.sketcher else None
         except BaseException as error:
             with self._lock:
                 del self._loading[wanted]
             mine.set_exception(error)
             raise
         with self._lock:
-            held = self._models[wanted] = LoadedModel(predictor, part, users=1)
+            held = self._models[wanted] = LoadedModel(predictor, part, sketcher, users=1)
             del self._loading[wanted]
             self._evict(keep=wanted)
         mine.set_result(held)

@@ -64,7 +64,7 @@ def run_worker(settings: WorkerSettings, provider: str, tracer: Tracer | None) -
     worker = f"inference@{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
     quarantine = Quarantine(Transit.open(settings.transit), worker)
     memory = settings.model_memory_bytes - bulk_memory(settings)
-    engine = open_engine(settings, BlobStore(settings.blobs), memory, quarantine)
+    engine = open_engine(settings, BlobStore(settings.blobs), memory, quarantine, sketches=settings.drift)
     # Of small messages each core has one, and one more is at hand when a reply leaves; with more than that,
     # batches would be smaller and their fixed costs weigh more.
     slots = settings.concurrent_inferences + 1

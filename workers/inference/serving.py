@@ -7,11 +7,19 @@ from workers.inference.engine import Engine
 from workers.inference.loaded import LoadedModels
 from workers.inference.loader import PredictorLoader
 from workers.inference.quarantine import Quarantine
+from workers.inference.sketches import model_sketcher
 from workers.settings import WorkerSettings
 
 
-def open_engine(settings: WorkerSettings, blobs: BlobStore, memory_budget: int, quarantine: Quarantine) -> Engine:
-    """Nothing is loaded yet; `memory_budget` is in bytes."""
+def open_engine(
+    settings: WorkerSettings,
+    blobs: BlobStore,
+    memory_budget: int,
+    quarantine: Quarantine,
+    *,
+    sketches: bool = False,
+) -> Engine:
+    """Nothing is loaded yet; `memory_budget` is in bytes. `sketches`: what is answered is looked at for drift."""
     folders = FolderCache(blobs, settings.cache / "blobs", settings.artifact_cache_bytes)
     models = LoadedModels(
         PredictorLoader(
@@ -25,6 +33,7 @@ def open_engine(settings: WorkerSettings, blobs: BlobStore, memory_budget: int, 
             quarantine=quarantine,
         ),
         memory_budget,
+        model_sketcher if sketches else None,
     )
     return Engine(models, settings.concurrent_inferences, settings.max_pixels)
 

@@ -142,6 +142,7 @@ def answer(
         tuple(outcome or next(outcomes) for outcome in known),
         timings,
         precision=result.precision,
+        sketch=result.sketch,
     )
 
 

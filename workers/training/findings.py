@@ -2,12 +2,13 @@
 
 from models.filters.find import find_filters
 from models.findings.conformal import find_prediction_sets
+from models.findings.drift import find_drift_reference
 from models.findings.finding import Finding
 from models.findings.learning_curve import find_learning_curve
 from models.findings.subject import Finder, Subject
 from workers.training.progress import ProgressReporter
 
-FINDERS: tuple[Finder, ...] = (find_prediction_sets, find_learning_curve, find_filters)
+FINDERS: tuple[Finder, ...] = (find_prediction_sets, find_drift_reference, find_learning_curve, find_filters)
 
 
 def find_all(subject: Subject, reporter: ProgressReporter) -> list[Finding]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from models.drift.sketch import Sketch
 from workers.contract.messages import (
     BatchTimings,
     ClassifyBatch,
@@ -53,6 +54,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                 ImageOutcome(error="image_unreadable", detail="why"),
             ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
+            sketch=Sketch(2, ((1, 1), (2, 0)), (0.5, -0.25)),
         ),
         {
             "batch": "b1",
@@ -78,6 +80,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "error": None,
             "detail": None,
             "precision": "float32",
+            "sketch": {"images": 2, "counts": [[1, 1], [2, 0]], "embedding": [0.5, -0.25]},
         },
     ),
     (RunJob("job_1"), {"job": "job_1"}),
