@@ -1,10 +1,19 @@
 """What a fine-tuned version is looked at for before it is published, in the order of its card."""
 
+import threading
+
+from models.diagnosis.labels import import_confident_learning
+from models.findings.diagnosis import examine_images
 from models.findings.finding import Finding
 from models.findings.subject import Finder, Subject
 from workers.training.progress import ProgressReporter
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (examine_images,)
+
+
+def get_ready_to_find() -> None:
+    """Has another thread import what takes long."""
+    threading.Thread(target=import_confident_learning, name="findings", daemon=True).start()
 
 
 def find_all(subject: Subject, reporter: ProgressReporter) -> list[Finding]:
