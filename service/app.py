@@ -90,7 +90,8 @@ def create_app(parts: Parts) -> FastAPI:
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
-        models, variants, jobs, classifications, evaluations, diagnoses, finetunes, architectures, audit, webhooks, health,
+        models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks, health,
+        diagnoses,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)

@@ -99,8 +99,8 @@ class Datasets(Resource[Mode]):
     ) -> Plan[Job[Mode]]:
         """Have a version look for what is wrong with the images: a job, after whose end there is a `diagnosis`.
 
-        Only the version's embedding is used: its classes need not be the dataset's. Raises NotFound, InvalidRequest
-        for a version that gives none, Conflict for a dataset that cannot be used.
+        Only the version's embedding is used: its classes need not be the dataset's. Raises NotFound,
+        InvalidRequest for a version that gives none, Conflict for a dataset that cannot be used.
         """
         fields: Json = {"model": model if isinstance(model, str) else model.reference}
         return (yield from job_by(self._session, calls.start_diagnosis(id_of(dataset), fields, idempotency_key)))

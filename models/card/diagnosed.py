@@ -224,7 +224,7 @@ def _method() -> Sequence[Block]:
             "Distances are angles between embeddings, within a class. An image is unlike its class where the "
             "modified z-score of its mean distance to the ten nearest is above 3.5 (Iglewicz and Hoaglin 1993). "
             "Two images show the same where they are much nearer than an image and its nearest one usually are, "
-            "and their grey values correlate by at least 0.9."
+            "and their grey values correlate by at least 0.75."
         ),
         Paragraph(
             "An image is without influence where the error on it, probabilities less truth, is at most 0.02 long "

@@ -17,7 +17,7 @@ from models.diagnosis.neighbours import Neighbours
 # Of the median distance of an image of the class to its nearest one, and of 1 - cosine: see docs/decisions/0041.
 MOST_OF_USUAL = 0.4
 MOST_DISTANCE = 0.1
-LEAST_CORRELATION = 0.9
+LEAST_CORRELATION = 0.75
 GREY_SIDE = 16
 # Candidates whose pixels are looked at, the nearest pairs first.
 MOST_PAIRS = 20_000

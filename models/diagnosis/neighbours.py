@@ -60,5 +60,5 @@ def find_neighbours(
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of length 1; one of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: NDArray[np.float32] = vectors / np.where(lengths > 0, lengths, 1)
+    found: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-30))
     return found
