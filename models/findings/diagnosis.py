@@ -24,7 +24,7 @@ from models.training.embedded import EmbeddedImages
 
 NAME, HEADING = "diagnosis", "Images to look at again"
 # Of one look at all images by a head, and of comparing them: some seconds. A `diagnose` job takes more time.
-MOST_OF_A_HEAD, MOST_OF_COMPARING = 2e8, 2e11
+MOST_OF_A_HEAD, MOST_OF_COMPARING = 1e8, 1e11
 IN_THE_MANIFEST = 12
 
 

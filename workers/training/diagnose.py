@@ -40,7 +40,7 @@ from workers.training.findings import get_ready_to_find
 from workers.training.progress import ProgressReporter
 
 # Of one look at all images by a head, and of comparing them: minutes on two cores.
-MOST_OF_A_HEAD, MOST_OF_COMPARING = 2e10, 2e13
+MOST_OF_A_HEAD, MOST_OF_COMPARING = 1e10, 1e13
 MOST_EMBEDDING_BYTES = 4 * 2**30
 
 
