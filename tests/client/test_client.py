@@ -213,7 +213,7 @@ def test_a_dataset_is_diagnosed(hues: Stack, connect: Connect, tmp_path: Path) -
     photos = tmp_path / "photos"
     for number, colour in enumerate(2 * LABELS):
         (photos / colour).mkdir(parents=True, exist_ok=True)
-        (photos / colour / f"{number}.png").write_bytes(picture(colour, noise=500 + number))
+        (photos / colour / f"{number}.png").write_bytes(picture(colour, noise=100 * (4 + version.number) + number))
     dataset = fovea.datasets.create(photos)
     job = fovea.datasets.diagnose(dataset, model=fovea.models.version("seeing", version.number))
     assert (job.kind, job.request["dataset"], job.request["version"]) == ("diagnose", dataset.id, version.number)
