@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.diagnose import diagnose
 from cli.options import AsJson, Key, OnFault, Url, Yes, confirm
 
 if TYPE_CHECKING:
     from fovea_client import Dataset, Report
 
 app = typer.Typer(no_args_is_help=True, help="Send, list, show and delete datasets.")
+
+app.command()(diagnose)
 
 DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
 

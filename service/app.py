@@ -25,6 +25,7 @@ from service.routes import (
     classifications,
     classify,
     datasets,
+    diagnoses,
     drift,
     evaluations,
     filters,
@@ -92,8 +93,8 @@ def create_app(parts: Parts) -> FastAPI:
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
-        models, variants, filters, drift, jobs, classifications, evaluations, finetunes, architectures, audit,
-        webhooks, health,
+        models, variants, filters, drift, jobs, classifications, evaluations, diagnoses, finetunes, architectures,
+        audit, webhooks, health,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)

@@ -144,6 +144,9 @@ NOT_RUN = {
     "make run": "is `fovea up`, which tests/cli/up/test_run.py runs",
     "fovea up --grpc-port 0": "tests/cli/up/test_run.py runs it",
     "make test": "runs this",
+    "fovea datasets diagnose ID --model mine --output page.html": (
+        "needs a training worker; tests/cli/test_diagnose.py has one"
+    ),
     "fovea demo": "tests/cli/up/test_run.py runs it",
     "pip install ./client": "tests/client/test_package.py does, with uv",
     "git clone ... fovea && cd fovea": "names no address",

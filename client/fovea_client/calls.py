@@ -16,6 +16,7 @@ from fovea_client.records import (
     AuditEntry,
     Dataset,
     Delivery,
+    Diagnosis,
     Drift,
     Evaluation,
     Filters,
@@ -194,6 +195,18 @@ def get_dataset(dataset: str) -> Call[Dataset]:
 
 def get_report(dataset: str) -> Call[Report]:
     return _get(f"{_dataset(dataset)}/report", as_json(Report.read))
+
+
+def start_diagnosis(dataset: str, fields: Json, idempotency_key: str | None = None) -> Call[Json]:
+    return _make(f"{_dataset(dataset)}/diagnosis", fields, idempotency_key)
+
+
+def get_diagnosis(dataset: str) -> Call[Diagnosis]:
+    return _get(f"{_dataset(dataset)}/diagnosis", as_json(Diagnosis.read))
+
+
+def get_diagnosis_page(dataset: str) -> Call[str]:
+    return _get(f"{_dataset(dataset)}/diagnosis", as_text).with_params(format="html")
 
 
 def get_thumbnail(dataset: str, sha256: str) -> Call[bytes]:

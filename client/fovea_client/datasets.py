@@ -14,10 +14,11 @@ from fovea_client.errors import DatasetRefused, JobFailed
 from fovea_client.folder import pack
 from fovea_client.image import UNTYPED, shown
 from fovea_client.jobs import Job, job_by
+from fovea_client.models import id_of
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.progress import JobProgress, ShownUpload, UploadProgress
-from fovea_client.records import Dataset, Report
+from fovea_client.records import Dataset, Diagnosis, Model, Report, Version
 from fovea_client.request import Body
 from fovea_client.session import Session
 
@@ -91,6 +92,28 @@ class Datasets(Resource[Mode]):
     def thumbnail(self, dataset: str, sha256: str) -> Plan[bytes]:
         """A small picture of one sample, as WEBP. Raises NotFound."""
         return (yield from self._session.answer(calls.get_thumbnail(dataset, sha256)))
+
+    @operation
+    def diagnose(
+        self, dataset: str | Dataset, *, model: str | Model | Version, idempotency_key: str | None = None
+    ) -> Plan[Job[Mode]]:
+        """Have a version look for what is wrong with the images: a job, after whose end there is a `diagnosis`.
+
+        Only the version's embedding is used: its classes need not be the dataset's. Raises NotFound,
+        InvalidRequest for a version that gives none, Conflict for a dataset that cannot be used.
+        """
+        fields: Json = {"model": model if isinstance(model, str) else model.reference}
+        return (yield from job_by(self._session, calls.start_diagnosis(id_of(dataset), fields, idempotency_key)))
+
+    @operation
+    def diagnosis(self, dataset: str | Dataset) -> Plan[Diagnosis]:
+        """The newest diagnosis. Raises NotFound, also where there is none yet."""
+        return (yield from self._session.answer(calls.get_diagnosis(id_of(dataset))))
+
+    @operation
+    def diagnosis_page(self, dataset: str | Dataset) -> Plan[str]:
+        """The same as a self-contained page of HTML. Raises NotFound."""
+        return (yield from self._session.answer(calls.get_diagnosis_page(id_of(dataset))))
 
     @operation
     def delete(self, dataset: str) -> Plan[None]:

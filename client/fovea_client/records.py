@@ -248,6 +248,29 @@ class EvaluatedImage(Record):
 
 
 @dataclass(frozen=True)
+class Diagnosis(Record):
+    """What a version sees in a dataset's images. Each part has `total`, `checked` (among how many images),
+    `reason` (why nothing was looked for, else None) and `entries`, the worst first.
+
+    `warnings` are what a reader must know, `few_images` classes with too few images to judge their labels by.
+    """
+
+    dataset: Mapping[str, Any]
+    model: str
+    version: int
+    created_at: datetime = field(metadata=MOMENT)
+    images: int
+    classes: int
+    warnings: tuple[str, ...] = field(metadata=TUPLE)
+    few_images: Mapping[str, int] = field(repr=False)
+    wrong_labels: Mapping[str, Any] = field(repr=False)
+    outliers: Mapping[str, Any] = field(repr=False)
+    near_duplicates: Mapping[str, Any] = field(repr=False)
+    without_influence: Mapping[str, Any] = field(repr=False)
+    overlapping_classes: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Architecture(Record):
     """A network of the zoo; `layers` is there where it was asked for by name and the table is kept."""
 

@@ -56,13 +56,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A linear layer: float32 weight [classes, n] and bias [classes]; `trials` is how its setting was found."""
+    """A linear layer: float32 weight [classes, n] and bias [classes]; `trials` is how its setting was found.
+
+    `held_out` are logits of the training images, float32 [m, classes], each by a head of the same setting that did
+    not learn from the image; None where not every image was left out once.
+    """
 
     weight: Tensor
     bias: Tensor
     l2: float
     augmented: bool
     trials: tuple[Trial, ...]
+    held_out: Tensor | None = None
 
 
 def is_affordable(numbers: int, classes: int) -> bool:
@@ -79,6 +84,8 @@ def fit_head(
     groups: Sequence[str],
     class_weights: Tensor | None = None,
     start: WeightAndBias | None = None,
+    l2_grid: Sequence[float] = L2_GRID,
+    every_fold: bool = False,
     on_progress: OnProgress | None = None,
 ) -> FittedHead:
     """The best head for `views`, float32 [v, m, n]: view 0 is plain, the others are augmented; targets int64 [m].
@@ -86,10 +93,13 @@ def fit_head(
     `groups` names each image's content: identical images share a fold. `start` is a weight and a
     bias to stay near instead of near zero: rows of a head that knew its labels before (L2-SP, Li et al. 2018).
     They take no part in the cross-validation, because they may have been learnt from the images that it leaves
-    out. `on_progress(done, total)` is called between fits and may raise.
+    out. `l2_grid` are the penalties that are tried. With `every_fold` each image is left out once, however many
+    there are. `on_progress(done, total)` is called between fits and may raise.
     """
     with one_thread() if views.numel() * classes <= ONE_THREAD else nullcontext():
-        return _fit(views.double(), targets, classes, seed, groups, class_weights, start, on_progress)
+        return _fit(
+            views.double(), targets, classes, seed, groups, class_weights, start, l2_grid, every_fold, on_progress
+        )
 
 
 def _fit(
@@ -100,20 +110,31 @@ def _fit(
     groups: Sequence[str],
     class_weights: Tensor | None,
     start: WeightAndBias | None,
+    l2_grid: Sequence[float],
+    every_fold: bool,
     on_progress: OnProgress | None,
 ) -> FittedHead:
     mean, scale = _mean_and_scale(views[0])
     scaled = (views - mean) / scale
     image_weights = _image_weights(targets, class_weights)
-    trials = _cross_validate(scaled, targets, classes, image_weights, seed, groups, on_progress)
+    validated = _cross_validate(
+        scaled, targets, classes, image_weights, seed, groups, l2_grid, every_fold, on_progress
+    )
+    trials = tuple(found.trial for found in validated)
     best = min(trials, key=lambda trial: trial.loss, default=Trial(1e-2, len(views) > 1, math.nan, math.nan))
+    held_out = next((found.held_out for found in validated if found.trial is best), None)
     weight, bias = fit_logistic_regression(
         *_rows(scaled if best.augmented else scaled[:1], targets, image_weights),
         l2=best.l2,
         center=_for_scaled_features(start, mean, scale) if start else _zeros(classes, views.shape[2]),
     )
     return FittedHead(
-        (weight / scale).float(), (bias - weight @ (mean / scale)).float(), best.l2, best.augmented, trials
+        (weight / scale).float(),
+        (bias - weight @ (mean / scale)).float(),
+        best.l2,
+        best.augmented,
+        trials,
+        held_out,
     )
 
 
@@ -164,14 +185,17 @@ def _cross_validate(
     image_weights: Tensor,
     seed: int,
     groups: Sequence[str],
+    l2_grid: Sequence[float],
+    every_fold: bool,
     on_progress: OnProgress | None,
-) -> tuple[Trial, ...]:
+) -> tuple["_Validated", ...]:
     """Every `l2`, with and without augmented views, by the loss on plain images that were left out."""
     fold_of = _folds(targets, groups, seed)
     folds = int(fold_of.max()) + 1
     if folds < 2:
         return ()
-    validated = range(folds if math.prod(views.shape) * classes <= AFFORDABLE_FOLDS else 1)
+    every_fold = every_fold or math.prod(views.shape) * classes <= AFFORDABLE_FOLDS
+    validated = range(folds if every_fold else 1)
     zeros = _zeros(classes, views.shape[2])
     trained_on = {False: views[:1], True: views} if len(views) > 1 else {False: views}
     logits: dict[tuple[float, bool], list[Tensor]] = {}
@@ -180,15 +204,27 @@ def _cross_validate(
         for augmented, shown in trained_on.items():
             rows = _rows(shown[:, ~held_out], targets[~held_out], image_weights[~held_out])
             found: WeightAndBias | None = None
-            for l2 in L2_GRID:
+            for l2 in l2_grid:
                 weight, bias = found = fit_logistic_regression(*rows, l2=l2, center=zeros, init=found)
                 logits.setdefault((l2, augmented), []).append(views[0, held_out] @ weight.T + bias)
             if on_progress is not None:
                 on_progress(len(trained_on) * fold + augmented + 1, len(trained_on) * len(validated))
-    truth = torch.cat([targets[fold_of == fold] for fold in validated]).numpy()
-    return tuple(
-        _trial(l2, augmented, torch.cat(parts).float().numpy(), truth) for (l2, augmented), parts in logits.items()
-    )
+    rows_of = torch.cat([torch.nonzero(fold_of == fold)[:, 0] for fold in validated])
+    truth = targets[rows_of].numpy()
+    found_of = []
+    for (l2, augmented), parts in logits.items():
+        answered = torch.cat(parts).float()
+        in_order = answered[rows_of.argsort()] if every_fold else None
+        found_of.append(_Validated(_trial(l2, augmented, answered.numpy(), truth), in_order))
+    return tuple(found_of)
+
+
+@dataclass(frozen=True)
+class _Validated:
+    """`held_out` are the logits in the order of the images, where each was left out."""
+
+    trial: Trial
+    held_out: Tensor | None
 
 
 def _trial(l2: float, augmented: bool, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> Trial:

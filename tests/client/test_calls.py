@@ -13,7 +13,14 @@ from service.app import create_app
 from service.main import build_parts
 from service.schemas import ModelPatch, WebhookPatch, WebhookRequest
 from service.settings import GatewaySettings
-from workers.contract.jobs import EvaluateOptions, FinetuneRequest, PublishOptions, UploadOptions, VariantsOptions
+from workers.contract.jobs import (
+    DiagnoseOptions,
+    EvaluateOptions,
+    FinetuneRequest,
+    PublishOptions,
+    UploadOptions,
+    VariantsOptions,
+)
 
 SAMPLES = {
     str: "x", int: 1, bytes: b"x", "params": {}, "fields": {}, "images": [], "archive": b"x",
@@ -95,6 +102,7 @@ def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeat
     [
         (Fovea.finetune, FinetuneRequest, {"idempotency_key"}),
         (Fovea.evaluate, EvaluateOptions, {"idempotency_key"}),
+        (Fovea(url="http://x").datasets.diagnose, DiagnoseOptions, {"dataset", "idempotency_key"}),
         (Fovea(url="http://x").models.publish, PublishOptions, {"model"}),
         (Fovea(url="http://x").models.upload, UploadOptions, {"model", "file", "progress"}),
         (Fovea(url="http://x").models.try_variants, VariantsOptions, {"model", "version"}),

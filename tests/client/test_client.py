@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.colours import LABELS, picture
+from support.embedding import make_embedding_artifact
 from support.faulty import Asked, Reply, faulty, problem
 from support.model_files import onnx_file
 from support.stack import Stack, running_stack
@@ -28,6 +29,9 @@ from fovea_client import (
     Unauthorized,
 )
 from fovea_client.classification import IMAGES_AT_ONCE
+from models.artifact import read_manifest
+from storage.blobs import BlobStore
+from workers.contract.diagnoses import PAGE, REPORT, diagnosis_key
 
 LENET = {"dataset": "builtin:digits", "architecture": "lenet5", "weights": "none"}
 
@@ -195,6 +199,42 @@ def test_versions_are_measured_and_compared(hues: Stack, connect: Connect, tmp_p
         list(job.results())
     alone = fovea.evaluate(models="hues:1", dataset=dataset).wait(timeout_s=60).evaluation()
     assert (len(alone.versions), alone.comparisons, alone.differing) == (1, (), ())
+
+
+def test_a_dataset_is_diagnosed(hues: Stack, connect: Connect, tmp_path: Path) -> None:
+    """Here no training worker does it: what it would write is put there."""
+    fovea = connect(hues.url)
+    make_embedding_artifact(tmp_path / "seeing")
+    blobs = BlobStore(f"file://{hues.folder / 'blobs'}")
+    blobs.put_folder("models/seeing/1", tmp_path / "seeing")
+    with hues.registry() as registry:
+        manifest = read_manifest(tmp_path / "seeing").to_dict()
+        version = registry.add_version("seeing", artifact="models/seeing/1", manifest=manifest, size_bytes=1)
+    photos = tmp_path / "photos"
+    for number, colour in enumerate(2 * LABELS):
+        (photos / colour).mkdir(parents=True, exist_ok=True)
+        (photos / colour / f"{number}.png").write_bytes(picture(colour, noise=100 * (4 + version.number) + number))
+    dataset = fovea.datasets.create(photos)
+    job = fovea.datasets.diagnose(dataset, model=fovea.models.version("seeing", version.number))
+    assert (job.kind, job.request["dataset"], job.request["version"]) == ("diagnose", dataset.id, version.number)
+    job.cancel()
+    with pytest.raises(NotFound, match="has no diagnosis yet"):
+        fovea.datasets.diagnosis(dataset.id)
+    with pytest.raises(InvalidRequest, match="gives no embedding"):
+        fovea.datasets.diagnose(dataset, model="hues")
+    part = {"total": 1, "checked": 6, "reason": None, "entries": [{"path": "red/0.png"}]}
+    kinds = ("wrong_labels", "outliers", "near_duplicates", "without_influence", "overlapping_classes")
+    report = {
+        "dataset": {"id": dataset.id, "name": "photos", "content_hash": dataset.content_hash}, "model": "seeing",
+        "version": 1, "created_at": "2026-11-27T04:00:00Z", "images": 6, "classes": 3, "warnings": ["a word"],
+        "few_images": {"red": 2}, **dict.fromkeys(kinds, part),
+    }  # fmt: skip
+    blobs.put_bytes(diagnosis_key(dataset.id, REPORT), json.dumps(report).encode())
+    blobs.put_bytes(diagnosis_key(dataset.id, PAGE), b"<!doctype html><title>photos</title>")
+    found = fovea.datasets.diagnosis(dataset)
+    assert (found.model, found.images, found.warnings) == ("seeing", 6, ("a word",))
+    assert found.wrong_labels["entries"][0]["path"] == "red/0.png"
+    assert fovea.datasets.diagnosis_page(dataset).startswith("<!doctype html>")
 
 
 def test_a_file_may_have_any_name(fovea: Any, tmp_path: Path) -> None:

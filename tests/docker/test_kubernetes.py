@@ -16,7 +16,7 @@ import yaml
 
 from service.settings import GatewaySettings
 from workers.celery_app import KEY_PREFIX
-from workers.contract.queues import JobKind, Queue
+from workers.contract.queues import TASK_OF_JOB, Queue, TaskName
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -160,7 +160,8 @@ def test_the_scalers_look_at_the_lists_and_the_jobs_that_there_are() -> None:
     assert lists == {KEY_PREFIX + queue.value for queue in Queue}
     (query,) = (trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "postgresql")
     quoted = set(re.findall(r"'(\w+)'", query))
-    assert quoted == {JobKind.FINETUNE, JobKind.PUBLISH, JobKind.VARIANTS, "queued", "running"}
+    training = {kind for kind, task in TASK_OF_JOB.items() if task is TaskName.RUN_TRAINING_JOB}
+    assert quoted == training | {"queued", "running"}
     references = {t["authenticationRef"]["name"] for t in triggers if "authenticationRef" in t}
     assert references == of_kind("TriggerAuthentication").keys()
 

@@ -25,6 +25,7 @@ from storage.job_ledger import JobLedger
 from storage.registry import ModelRegistry
 from storage.webhooks import WebhookRegistry
 
+MANIFEST = {"labels": ["red"], "outputs": {"embedding": [3]}}
 PNG = {"content-type": "image/png"}
 
 
@@ -41,9 +42,7 @@ class House:
         self.log = AuditLog(self.gateways.database)
         for model in ("audited", "doomed"):
             for _ in range(3):
-                self.registry.add_version(
-                    model, artifact=f"models/{model}/x", manifest={"labels": ["red"]}, size_bytes=1
-                )
+                self.registry.add_version(model, artifact=f"models/{model}/x", manifest=MANIFEST, size_bytes=1)
         self.registry.set_alias("audited", "production", 1)
         self.registry.set_alias("audited", "production", 2)
         self.registry.set_alias("audited", "gone", 1)
@@ -84,6 +83,10 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
     ("DELETE", "/v1/datasets/{dataset_id}"): (
         lambda house: (f"/v1/datasets/{house.unused}", {}),
         [("dataset.delete", "dataset")],
+    ),
+    ("POST", "/v1/datasets/{dataset_id}/diagnosis"): (
+        lambda house: (f"/v1/datasets/{house.dataset}/diagnosis", {"json": {"model": "audited"}}),
+        [("job.create", "job")],
     ),
     ("POST", "/v1/models/{reference}/classify"): (
         lambda _: (

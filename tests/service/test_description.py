@@ -10,6 +10,7 @@ from service.main import build_parts
 from service.settings import GatewaySettings
 
 OTHER_TYPES = {
+    "GET /v1/datasets/{dataset_id}/diagnosis": {"application/json", "text/html"},
     "GET /metrics": {"text/plain"},
     "POST /v2/models/{name}/infer": {"application/json", "application/octet-stream"},
     "POST /v2/models/{name}/versions/{number}/infer": {"application/json", "application/octet-stream"},

@@ -431,6 +431,28 @@ class EvaluateRequest(JobRequest):
     chunk: int = Field(EVALUATED_CHUNK_IMAGES, ge=1)
 
 
+class DiagnoseOptions(BaseModel):
+    """Which version looks at the images of a dataset."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_extra={"example": {"model": "ants-bees@production"}}
+    )
+
+    model: str = Field(
+        min_length=1,
+        description="A model reference; it stands for the version that it names now. Its classes need not be the "
+        "dataset's: only its embedding is used.",
+    )
+
+
+class DiagnoseRequest(JobRequest):
+    """`DiagnoseOptions` with the version that its reference named, and the dataset that the call names."""
+
+    model: str
+    version: int
+    dataset: str
+
+
 class JobResult(BaseModel):
     """Base of the results."""
 
@@ -590,6 +612,22 @@ class EvaluateResult(JobResult):
     warnings: tuple[str, ...] = ()
 
 
+class DiagnoseResult(JobResult):
+    """What was found, counted; `/v1/datasets/{id}/diagnosis` names the images."""
+
+    dataset: str
+    model: str
+    version: int
+    images: int
+    wrong_labels: int = Field(description="How many labels are probably wrong.")
+    outliers: int = Field(description="How many images are like none of their class.")
+    near_duplicates: int = Field(description="How many show what another one of their class shows.")
+    without_influence: int = Field(description="How many change nothing of what is learnt.")
+    overlapping_classes: int = Field(description="How many pairs of classes are not told apart.")
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float]
+
+
 REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.CLASSIFY: ClassifyRequest,
     JobKind.CLASSIFY_MANY: ClassifyManyRequest,
@@ -598,6 +636,7 @@ REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.PUBLISH: PublishRequest,
     JobKind.VARIANTS: VariantsRequest,
     JobKind.EVALUATE: EvaluateRequest,
+    JobKind.DIAGNOSE: DiagnoseRequest,
 }
 RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.CLASSIFY: ClassifyResult,
@@ -607,6 +646,7 @@ RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.PUBLISH: PublishResult,
     JobKind.VARIANTS: VariantsResult,
     JobKind.EVALUATE: EvaluateResult,
+    JobKind.DIAGNOSE: DiagnoseResult,
 }
 Request = TypeVar("Request", bound=JobRequest)
 

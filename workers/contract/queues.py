@@ -50,6 +50,7 @@ class JobKind(StrEnum):
     PUBLISH = "publish"
     VARIANTS = "variants"
     EVALUATE = "evaluate"
+    DIAGNOSE = "diagnose"
 
 
 TASK_OF_JOB: Mapping[JobKind, TaskName] = {
@@ -60,7 +61,8 @@ TASK_OF_JOB: Mapping[JobKind, TaskName] = {
     JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
     JobKind.VARIANTS: TaskName.RUN_TRAINING_JOB,
     JobKind.EVALUATE: TaskName.RUN_BULK_JOB,
+    JobKind.DIAGNOSE: TaskName.RUN_TRAINING_JOB,
 }
 # Nobody waits for these: one that runs is given back for one of those that waits.
 GIVES_WAY = frozenset({JobKind.VARIANTS})
-TAKES_PRECEDENCE = frozenset({JobKind.FINETUNE, JobKind.PUBLISH})
+TAKES_PRECEDENCE = frozenset({JobKind.FINETUNE, JobKind.PUBLISH, JobKind.DIAGNOSE})

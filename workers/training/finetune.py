@@ -47,7 +47,7 @@ from workers.training.cleanup import BACKBONES, FEATURES, PIXELS
 from workers.training.dataset import dataset_name, open_dataset
 from workers.training.evaluation import evaluate_model
 from workers.training.export import Exporter, export_network
-from workers.training.findings import find_all
+from workers.training.findings import find_all, get_ready_to_find
 from workers.training.initial import initial_model
 from workers.training.mirror import MirroredCheckpoints
 from workers.training.progress import ProgressReporter
@@ -78,6 +78,7 @@ class FinetuneJob:
         request = attempt.request(FinetuneRequest)
         recipe = request.resolved_recipe()
 
+        get_ready_to_find()
         device = training_device(settings.training_device)
         dataset = open_dataset(request.dataset, self.datasets, self.folder_cache, cache_dir)
         split = split_dataset(dataset, fraction=request.validation.fraction, seed=request.seed)

@@ -164,6 +164,10 @@ def job_of(
         from workers.training.publish import PublishJob
 
         return PublishJob(registry, blobs, weights, **instead)
+    if kind == JobKind.DIAGNOSE:
+        from workers.training.diagnose import DiagnoseJob
+
+        return DiagnoseJob(settings, registry, DatasetRegistry(database), blobs, folders)
     if kind == JobKind.VARIANTS:
         from workers.training.variants import VariantsJob
 

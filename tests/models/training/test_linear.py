@@ -127,3 +127,35 @@ def test_it_can_be_stopped_between_fits() -> None:
     features, targets = blobs(90)
     with pytest.raises(Interrupted):
         fit_head(features[None], targets, 3, seed=4, groups=names(90), on_progress=stop)
+
+
+def test_each_image_is_told_by_a_head_that_did_not_learn_from_it() -> None:
+    features, targets = blobs(90)
+    found = fit_head(features[None], targets, 3, seed=0, groups=names(90))
+    assert found.held_out is not None
+    assert found.held_out.shape == (90, 3)
+    best = min(found.trials, key=lambda trial: trial.loss)
+    assert float((found.held_out.argmax(1) == targets).float().mean()) == pytest.approx(best.accuracy)
+    # Whatever the label of an image is, the others are told the same of it: it has no say in its own logits.
+    turned = targets.clone()
+    turned[17] = (turned[17] + 1) % 3
+    features_of_one = features[17:18].repeat(2, 1)
+    first, second = (
+        fit_head(torch.cat([features, features_of_one])[None], torch.cat([labels, labels[17:18].repeat(2)]), 3,
+                 seed=0, groups=[*names(90), "0017", "0017"], l2_grid=(1.0,)).held_out
+        for labels in (targets, turned)
+    )  # fmt: skip
+    assert first is not None
+    assert second is not None
+    assert torch.allclose(first[90], first[91])
+
+
+def test_where_one_fold_validates_nobody_was_left_out_unless_every_fold_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.training.linear.AFFORDABLE_FOLDS", 10)
+    features, targets = blobs(60)
+    assert fit_head(features[None], targets, 3, seed=0, groups=names(60)).held_out is None
+    whole = fit_head(features[None], targets, 3, seed=0, groups=names(60), l2_grid=(1.0,), every_fold=True)
+    assert whole.held_out is not None
+    assert len(whole.trials) == 1
