@@ -24,13 +24,16 @@ from service.routes import (
     audit,
     classifications,
     classify,
+    dataset_images,
     datasets,
+    embed,
     evaluations,
     finetunes,
     health,
     jobs,
     model_files,
     models,
+    similar,
     variants,
     webhooks,
 )
@@ -84,12 +87,13 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     # Before the call of the same address that takes JSON.
     app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
-    for images in (classify.router, protocol.inference):
+    for images in (classify.router, embed.router, similar.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
         models, variants, jobs, classifications, evaluations, finetunes, architectures, audit, webhooks, health,
+        dataset_images,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)

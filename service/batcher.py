@@ -49,7 +49,8 @@ class DeadlineExceeded(Exception):
 class VersionKey:
     """A version and what is asked of it: what all images of a batch have in common.
 
-    Where the `precision` is empty, the worker chooses. `outputs` and `prepared` are those of a `ClassifyBatch`.
+    Where the `precision` is empty, the worker chooses. `outputs`, `prepared` and `similar` are those of a
+    `ClassifyBatch`.
     """
 
     model: str
@@ -58,6 +59,7 @@ class VersionKey:
     precision: str = ""
     outputs: tuple[str, ...] = ()
     prepared: bool = False
+    similar: int = 0
 
 
 @dataclass
@@ -304,6 +306,7 @@ class Batcher:
             server=place.server,
             outputs=version.outputs,
             prepared=version.prepared,
+            similar=version.similar,
         )
 
     def _resolve(

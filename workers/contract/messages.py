@@ -29,7 +29,8 @@ class ClassifyBatch:
     the transit server that has the images and gets the reply; empty in releases that knew one only.
 
     `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
-    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row.
+    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row. `similar` is how
+    many of the training images that are nearest to each are wanted.
     """
 
     batch: str
@@ -48,6 +49,7 @@ class ClassifyBatch:
     server: str = ""
     outputs: tuple[str, ...] = ()
     prepared: bool = False
+    similar: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,27 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class SimilarImage:
+    """A training image by its sha256, with its class and the cosine distance of the embeddings, 0 to 2."""
+
+    sha256: str
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64.
+    `outputs` has the batch's: float32, little-endian, in base64. `similar` has the nearest training images, the
+    nearest first; None where they were not asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
     outputs: dict[str, str] | None = None
+    similar: tuple[SimilarImage, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from models.neighbours.neighbours import Neighbours
 from models.predictor import Predictor
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
@@ -22,12 +23,21 @@ class Wanted(NamedTuple):
 
 @dataclass
 class LoadedModel:
-    """`part` is how many images of a batch a core takes at once; None for all of them."""
+    """`part` is how many images of a batch a core takes at once; None for all of them.
+
+    `neighbours` are opened when somebody first asks for them, under the `opening` lock.
+    """
 
     predictor: Predictor
     part: int | None
     users: int = 0
     evicted: bool = False
+    neighbours: Neighbours | None = None
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.predictor.memory_bytes + (self.neighbours.memory_bytes if self.neighbours else 0)
 
 
 @dataclass
@@ -111,12 +121,12 @@ class LoadedModels:
 
     def _evict(self, keep: Wanted) -> None:
         """Drop least recently used models until the rest fits; one in use is closed by its last user."""
-        used = sum(held.predictor.memory_bytes for held in self._models.values())
+        used = sum(held.memory_bytes for held in self._models.values())
         for wanted in [other for other in self._models if other != keep]:
             if used <= self.memory_budget:
                 return
             held = self._models.pop(wanted)
-            used -= held.predictor.memory_bytes
+            used -= held.memory_bytes
             held.evicted = True
             if held.users == 0:
                 held.predictor.close()

@@ -1,10 +1,11 @@
 """What a fine-tuned version is looked at for before it is published, in the order of its card."""
 
 from models.findings.finding import Finding
+from models.findings.neighbours import find_neighbours
 from models.findings.subject import Finder, Subject
 from workers.training.progress import ProgressReporter
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (find_neighbours,)
 
 
 def find_all(subject: Subject, reporter: ProgressReporter) -> list[Finding]:
