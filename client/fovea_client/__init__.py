@@ -41,6 +41,7 @@ from fovea_client.records import (
     AuditEntry,
     ComparedPair,
     Dataset,
+    DatasetImage,
     Delivery,
     EvaluatedImage,
     Evaluation,
@@ -54,6 +55,7 @@ from fovea_client.records import (
     WebhookTest,
     Worker,
 )
+from fovea_client.similar import Embedded, SimilarImage, SimilarTo
 
 __all__ = [
     "Alias",
@@ -65,9 +67,11 @@ __all__ = [
     "ComparedPair",
     "Conflict",
     "Dataset",
+    "DatasetImage",
     "DatasetRefused",
     "DeadlineExceeded",
     "Delivery",
+    "Embedded",
     "EvaluatedImage",
     "Evaluation",
     "Event",
@@ -91,6 +95,8 @@ __all__ = [
     "Report",
     "ScoredClass",
     "ServerError",
+    "SimilarImage",
+    "SimilarTo",
     "StillRunning",
     "Sync",
     "TooLarge",

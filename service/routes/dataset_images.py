@@ -20,7 +20,7 @@ router = APIRouter(tags=["datasets"], dependencies=[Depends(requires("train"))])
 @router.get(
     "/v1/datasets/{dataset_id}/images",
     summary="A dataset's images, by split, label and checksum",
-    responses={409: {"description": "The dataset is still being checked, or was refused."}},
+    responses={409: {"description": "The dataset is still being checked, was refused, or has no labels."}},
 )
 async def images(
     request: Request,
@@ -59,4 +59,7 @@ def _prefix(parts: Parts, dataset_id: str) -> str:
     if dataset.state == DatasetState.REFUSED:
         detail = f"Dataset {dataset_id} was refused, so that nothing of it is kept; its report says why."
         raise Problem(409, "dataset_refused", detail)
+    if not dataset.labels:
+        detail = f"Dataset {dataset_id} was sent with labels=none; only images with labels can be listed."
+        raise Problem(409, "dataset_unlabelled", detail)
     return dataset.prefix
