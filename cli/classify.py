@@ -79,7 +79,7 @@ def classify(
     if csv and jsonl:
         raise typer.BadParameter("it excludes --jsonl", param_hint="--csv")
     with connect(url, key) as client:
-        chosen = model or _only_model(client)
+        chosen = model or only_model(client)
         if output := csv or jsonl:
             from cli.classify_folder import Asked, classify_folder
 
@@ -135,7 +135,7 @@ def classify_file(
     return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
 
 
-def _only_model(client: "Fovea") -> str:
+def only_model(client: "Fovea") -> str:
     """The one model that there is. Raises CliError where there is none, or a choice to make."""
     from itertools import islice
 

@@ -72,10 +72,9 @@ def _one(session: Session, source: Source, question: Question) -> Plan[Any]:
     image = yield from compute(source.load)
     kept = source if source.path else replace(source, load=lambda: image)
     call = question.one(image, media_type_of(image))
-    (prediction,) = yield from session.answer(
-        call.parsed_by(as_json(lambda answer: question.read(answer, [kept])))
-    )
-    return prediction
+    read = as_json(lambda answer: question.read(answer, [kept]))
+    (found,) = yield from session.answer(call.parsed_by(read))
+    return found
 
 
 def _chunks(sources: Sequence[Source]) -> list[list[Source]]:

@@ -29,8 +29,8 @@ def _numbers(encoded: str) -> "array[float]":
 class Embedded(Record):
     """`embedding` has the network's numbers as float32, empty where the image failed, and `error` says why.
 
-    `numpy.asarray(found.embedding)` makes an array of it. `name` is the file's. `model`, `version`, `precision` and
-    `provider` are what answered.
+    `numpy.asarray(found.embedding)` makes an array of it. `name` is the file's. `model`, `version`, `precision`
+    and `provider` are what answered.
     """
 
     name: str | None
@@ -46,8 +46,8 @@ class Embedded(Record):
 class SimilarImage(Record):
     """A training image. `distance` is the cosine distance of the embeddings, from 0.
 
-    `name` is the path that it was sent under and `thumbnail` where its picture is: `fovea.datasets.thumbnail(dataset,
-    sha256)`; None where the dataset was deleted.
+    `name` is the path that it was sent under and `thumbnail` where its picture is, which
+    `fovea.datasets.thumbnail(dataset, sha256)` fetches; None where the dataset was deleted.
     """
 
     label: str
