@@ -15,9 +15,7 @@ def embed(
     model: Model = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="An .npy file: float32, a row for each image; zeros where one failed."
-        ),
+        typer.Option("--output", "-o", help="An .npy file: float32, a row for each image, zeros where it failed."),
     ] = None,
     precision: Precision = "auto",
     url: Url = None,

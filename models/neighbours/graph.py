@@ -30,7 +30,9 @@ class GraphIndex:
     def nearest(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `ExactIndex.nearest`, but for the nearest that it misses."""
         found = self._index.search(queries, min(count, len(self._index)), threads=1)
-        return found.keys.astype(np.int64), found.distances.astype(np.float32)
+        # Of a single query it gives a row, of several a table.
+        shape = (len(queries), -1)
+        return found.keys.reshape(shape).astype(np.int64), found.distances.reshape(shape).astype(np.float32)
 
 
 def write_graph(folder: Path, vectors: NDArray[np.float32], rows: NDArray[np.int64], threads: int) -> GraphIndex:
