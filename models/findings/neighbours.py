@@ -40,8 +40,8 @@ def find_neighbours(subject: Subject) -> Finding:
         share = share_by_majority(written, validation.embedding[rows], truth)
         facts |= {"asked": len(rows), "nearest": NEAREST, "majority_accuracy": share}
         text += (
-            f" Of {len(rows)} validation images that were asked for, {share:.1%} have among their {NEAREST} "
-            "nearest mostly images of their own class."
+            f" Of {len(rows)} validation images {share:.1%} have mostly images of their own class among the "
+            f"{min(NEAREST, images)} nearest."
         )
     blocks: list[Block] = [Paragraph(text)]
     return Finding(FINDING, facts, HEADING, blocks)

@@ -14,6 +14,7 @@ from workers.contract.messages import (
     ImageOutcome,
     InvalidMessage,
     RunJob,
+    SimilarImage,
     decode,
     encode,
 )
@@ -39,6 +40,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "server": "",
             "outputs": [],
             "prepared": False,
+            "similar": 0,
         },
     ),
     (
@@ -47,7 +49,11 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "w1",
             "CPUExecutionProvider",
             (
-                ImageOutcome((ClassScore(0, "cat", 0.75),), outputs={"logits": "AACAPw=="}),
+                ImageOutcome(
+                    (ClassScore(0, "cat", 0.75),),
+                    outputs={"logits": "AACAPw=="},
+                    similar=(SimilarImage("ab" * 32, "cat", 0.125),),
+                ),
                 ImageOutcome(error="image_unreadable", detail="why"),
             ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
@@ -62,8 +68,9 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": None,
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
+                    "similar": [{"sha256": "ab" * 32, "label": "cat", "distance": 0.125}],
                 },
-                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None},
+                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None, "similar": None},
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,
