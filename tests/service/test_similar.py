@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,11 +14,10 @@ from PIL import Image
 from support.colours import LABELS, picture
 from support.gateways import Gateways
 from support.stack import Stack
-from support.taught import embedding_of, make_taught_artifact
+from support.taught import embedding_of, make_taught_artifact, publish_taught, register
 from support.world import archive_of
 
-from models.artifact import read_manifest, write_manifest
-from storage.blobs import BlobStore
+from models.artifact import write_manifest
 
 PNG = {"content-type": "image/png"}
 PER_CLASS = 6
@@ -61,26 +59,11 @@ def by_sha256(files: dict[str, bytes]) -> dict[str, tuple[str, bytes]]:
     return {hashlib.sha256(data).hexdigest(): (name.partition("/")[0], data) for name, data in files.items()}
 
 
-def taught(stack: Stack, model: str, files: dict[str, bytes], dataset: dict[str, Any], **how: int) -> None:
-    """A version of the model that was taught these files."""
-    artifact = f"models/{model}/1/"
-    folder = stack.folder / "made" / artifact
-    make_taught_artifact(folder, by_sha256(files), dataset, **how)
-    register(stack, model, artifact, folder)
-
-
-def register(stack: Stack, model: str, artifact: str, folder: Path) -> None:
-    BlobStore((stack.folder / "blobs").as_uri()).put_folder(artifact, folder)
-    manifest = read_manifest(folder).to_dict()
-    with stack.registry() as registry:
-        registry.add_version(model, artifact=artifact, manifest=manifest, size_bytes=1)
-
-
 @pytest.fixture(scope="module")
 def dataset(stack: Stack) -> str:
     with httpx.Client(base_url=stack.url, timeout=60) as client:
         found = upload(client, stack, photographs(0))
-    taught(stack, "taught", photographs(0), {"id": found, "name": "colours"})
+    publish_taught(stack, "taught", photographs(0), {"id": found, "name": "colours"})
     return found
 
 
@@ -131,7 +114,7 @@ def test_how_many_is_bounded(client: httpx.Client, k: str) -> None:
 
 def test_of_fewer_images_than_asked_for_all_come(client: httpx.Client, stack: Stack) -> None:
     two = dict(list(photographs(3).items())[:2])
-    taught(stack, "few", two, {"id": "builtin:digits", "name": "builtin:digits"})
+    publish_taught(stack, "few", two, {"id": "builtin:digits", "name": "builtin:digits"})
     body = client.post("/v1/models/few/similar?k=50", content=picture("red"), headers=PNG).json()
     assert len(body["predictions"][0]["similar"]) == 2
     # A dataset that every installation has is no row, and has no pictures to show.
@@ -140,7 +123,7 @@ def test_of_fewer_images_than_asked_for_all_come(client: httpx.Client, stack: St
 
 
 def test_above_the_limit_of_the_exact_search_a_graph_answers(client: httpx.Client, stack: Stack) -> None:
-    taught(stack, "many", photographs(4), {"id": "ds_x", "name": "gone"}, exact_up_to=5)
+    publish_taught(stack, "many", photographs(4), {"id": "ds_x", "name": "gone"}, exact_up_to=5)
     sent = photographs(4)['blue/0 "sha256": "0".png']
     body = client.post("/v1/models/many/similar?k=3", content=sent, headers=PNG).json()
     near = body["predictions"][0]["similar"]
@@ -150,7 +133,7 @@ def test_above_the_limit_of_the_exact_search_a_graph_answers(client: httpx.Clien
 
 def test_of_a_deleted_dataset_neither_name_nor_picture_is_left(client: httpx.Client, stack: Stack) -> None:
     found = upload(client, stack, photographs(5))
-    taught(stack, "orphan", photographs(5), {"id": found, "name": "colours"})
+    publish_taught(stack, "orphan", photographs(5), {"id": found, "name": "colours"})
     send = {"url": "/v1/models/orphan/similar", "content": picture("blue"), "headers": PNG}
     before = client.post(**send).json()
     assert before["dataset"]["state"] == "ready"
@@ -181,7 +164,7 @@ def test_a_network_without_an_embedding_gives_its_reason(client: httpx.Client, s
 
 
 def test_files_that_were_damaged_fail_the_question_and_not_the_worker(client: httpx.Client, stack: Stack) -> None:
-    taught(stack, "damaged", photographs(7), {"id": "ds_x", "name": "gone"})
+    publish_taught(stack, "damaged", photographs(7), {"id": "ds_x", "name": "gone"})
     stored = stack.folder / "blobs/models/damaged/1/neighbours.npy"
     stored.write_bytes(stored.read_bytes()[:-1])
     answer = client.post("/v1/models/damaged/similar", content=picture("red"), headers=PNG)

@@ -1,6 +1,7 @@
 """A version that knows its training images: the colours' graph with an embedding, and what is searched."""
 
 import dataclasses
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from PIL import Image
 from support.colours import LABELS, SIZE, make_colour_artifact
+from support.stack import Stack
 
-from models.artifact import MODEL, Manifest, write_manifest
+from models.artifact import MODEL, Manifest, read_manifest, write_manifest
 from models.neighbours.neighbours import FINDING, write_neighbours
+from storage.blobs import BlobStore
 
 
 def embedding_of(image: bytes) -> NDArray[np.float32]:
@@ -49,3 +52,21 @@ def make_taught_artifact(
             findings={FINDING: {"images": len(images), "dimensions": 3}},
         ),
     )
+
+
+def publish_taught(
+    stack: Stack, model: str, files: Mapping[str, bytes], dataset: Mapping[str, object], **how: int
+) -> None:
+    """A version of the model in a running service that was taught files like `red/1.png`."""
+    artifact = f"models/{model}/1/"
+    folder = stack.folder / "made" / artifact
+    images = {hashlib.sha256(data).hexdigest(): (name.partition("/")[0], data) for name, data in files.items()}
+    make_taught_artifact(folder, images, dataset, **how)
+    register(stack, model, artifact, folder)
+
+
+def register(stack: Stack, model: str, artifact: str, folder: Path) -> None:
+    BlobStore((stack.folder / "blobs").as_uri()).put_folder(artifact, folder)
+    manifest = read_manifest(folder).to_dict()
+    with stack.registry() as registry:
+        registry.add_version(model, artifact=artifact, manifest=manifest, size_bytes=1)
