@@ -21,8 +21,8 @@ D = 48
 Vectors = NDArray[np.float32]
 
 
-def vectors(count: int, seed: int = 0) -> Vectors:
-    return np.random.default_rng(seed).standard_normal((count, D)).astype(np.float32)
+def vectors(count: int, seed: int = 0, numbers: int = D) -> Vectors:
+    return np.random.default_rng(seed).standard_normal((count, numbers)).astype(np.float32)
 
 
 def names(count: int) -> list[str]:
@@ -42,7 +42,7 @@ def written(folder: Path, images: Vectors, **how: int) -> Neighbours:
     manifest = make_colour_artifact(folder)
     write_neighbours(folder, images, names(len(images)), np.arange(len(images)) % 3, LABELS, **how)
     write_manifest(folder, dataclasses.replace(manifest, files={}))
-    return open_neighbours(folder, D)
+    return open_neighbours(folder, images.shape[1])
 
 
 @pytest.mark.parametrize("count", [3, 700, 1500])
@@ -113,14 +113,14 @@ def test_of_many_images_a_graph_finds_them(tmp_path: Path) -> None:
 
 def test_a_search_starts_no_threads_and_a_small_one_needs_no_usearch(tmp_path: Path) -> None:
     """In a process of its own: numpy's BLAS has threads as soon as it is imported, and must not use them."""
-    written(tmp_path / "a", vectors(20_000))
+    written(tmp_path / "a", vectors(2048, numbers=1280))
     code = f"""
 import os, resource, sys, time
 import numpy as np
 from pathlib import Path
 from models.neighbours.neighbours import open_neighbours
-neighbours = open_neighbours(Path({str(tmp_path / "a")!r}), {D})
-queries = np.ones((64, {D}), np.float32)
+neighbours = open_neighbours(Path({str(tmp_path / "a")!r}), 1280)
+queries = np.ones((64, 1280), np.float32)
 neighbours.nearest(queries, 5)
 threads = len(os.listdir("/proc/self/task"))
 def others():
