@@ -86,7 +86,7 @@ def classify(
     if csv and jsonl:
         raise typer.BadParameter("it excludes --jsonl", param_hint="--csv")
     with connect(url, key) as client:
-        chosen = model or _only_model(client)
+        chosen = model or only_model(client)
         if output := csv or jsonl:
             from cli.classify_folder import Asked, classify_folder
 
@@ -152,7 +152,7 @@ def classify_file(
     )
 
 
-def _only_model(client: "Fovea") -> str:
+def only_model(client: "Fovea") -> str:
     """The one model that there is. Raises CliError where there is none, or a choice to make."""
     from itertools import islice
 

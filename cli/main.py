@@ -16,12 +16,14 @@ from cli.classify import classify
 from cli.commands import Commands
 from cli.demo import demo
 from cli.doctor import doctor
+from cli.embed import embed
 from cli.encoding import never_fail_to_print
 from cli.evaluate import evaluate
 from cli.finetune import finetune
 from cli.init import init
 from cli.migrate import migrate
 from cli.options import Data
+from cli.similar import similar
 
 app = typer.Typer(
     name="fovea",
@@ -88,6 +90,8 @@ def up(
 
 app.command()(demo)
 app.command(no_args_is_help=True)(classify)
+app.command(no_args_is_help=True)(similar)
+app.command(no_args_is_help=True)(embed)
 app.command(no_args_is_help=True)(finetune)
 app.command(no_args_is_help=True)(evaluate)
 app.add_typer(datasets.app, name="datasets")

@@ -24,9 +24,11 @@ from service.routes import (
     audit,
     classifications,
     classify,
+    dataset_images,
     datasets,
     diagnoses,
     drift,
+    embed,
     evaluations,
     filters,
     finetunes,
@@ -34,6 +36,7 @@ from service.routes import (
     jobs,
     model_files,
     models,
+    similar,
     variants,
     webhooks,
 )
@@ -88,13 +91,13 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     # Before the call of the same address that takes JSON.
     app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
-    for images in (classify.router, protocol.inference):
+    for images in (classify.router, embed.router, similar.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)
     for routes in (
         models, variants, filters, drift, jobs, classifications, evaluations, diagnoses, finetunes, architectures,
-        audit, webhooks, health,
+        dataset_images, audit, webhooks, health,
     ):  # fmt: skip
         app.include_router(routes.router, max_body_size=SMALL_BODY_BYTES)
     install_documentation(app)

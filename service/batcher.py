@@ -50,8 +50,8 @@ class DeadlineExceeded(Exception):
 class VersionKey:
     """A version and what is asked of it: what all images of a batch have in common.
 
-    Where the `precision` is empty, the worker chooses. `outputs`, `prepared` and `coverage` are those of a
-    `ClassifyBatch`.
+    Where the `precision` is empty, the worker chooses. `outputs`, `prepared`, `coverage` and `similar` are those
+    of a `ClassifyBatch`.
     """
 
     model: str
@@ -61,6 +61,7 @@ class VersionKey:
     outputs: tuple[str, ...] = ()
     prepared: bool = False
     coverage: float | None = None
+    similar: int = 0
 
 
 @dataclass
@@ -304,6 +305,7 @@ class Batcher:
             sent_at=sent_at,
             traceparent=traceparent,
             after_death=any(waiting.after_death for waiting in batch),
+            similar=version.similar,
             precision=version.precision,
             server=place.server,
             outputs=version.outputs,

@@ -25,6 +25,7 @@ from service.batcher import Batcher
 from service.cleanup import Cleanup
 from service.connection import BoundedConnection
 from service.connections import LINGERING, ConnectionLimits, Connections
+from service.dataset_images import DatasetImages
 from service.dispatch import JobDispatcher
 from service.draining import DrainingServer, answered_when_cut_off
 from service.drift import DriftWatch
@@ -235,6 +236,7 @@ def build_parts(settings: GatewaySettings) -> Parts:
         registry=registry,
         ledger=ledger,
         datasets=datasets,
+        dataset_images=DatasetImages(blobs),
         blobs=blobs,
         auth=Authenticator(KeyRing(database), required=settings.requires_key, metrics_open=settings.metrics_open),
         limiter=KeyLimiter(

@@ -8,6 +8,7 @@ from service.auth import Authenticator
 from service.background import Background
 from service.batcher import Batcher
 from service.cleanup import Cleanup
+from service.dataset_images import DatasetImages
 from service.dispatch import JobDispatcher
 from service.draining import Draining
 from service.drift import DriftWatch
@@ -40,6 +41,7 @@ class Parts:
     registry: ModelRegistry
     ledger: JobLedger
     datasets: DatasetRegistry
+    dataset_images: DatasetImages
     blobs: BlobStore
     auth: Authenticator
     limiter: KeyLimiter

@@ -1,5 +1,6 @@
 """What the service promises of its accuracy, with real published weights and photographs, through the REST API."""
 
+import hashlib
 import json
 import statistics
 import time
@@ -86,6 +87,33 @@ def test_ants_and_bees_are_told_apart_by_the_default_recipe(learnt: list[dict[st
         assert job["result"]["metrics"]["images"] == 153
     accuracies = [job["result"]["metrics"]["accuracy"] for job in learnt]
     assert statistics.median(accuracies) >= 0.88, accuracies
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_nearest_training_images_are_mostly_of_the_images_class(
+    service: Stack, ants_and_bees: str, learnt: list[dict[str, Any]], test_data: Path
+) -> None:
+    """Nearly as often as the classifier is right, and as often as the finding of the fine-tune says."""
+    listed = f"{service.url}/v1/datasets/{ants_and_bees}/images?split=val&limit=200"
+    images = httpx.get(listed).json()["items"]
+    right = 0
+    with zipfile.ZipFile(test_data / "hymenoptera.zip") as archive:
+        content = {hashlib.sha256(data).hexdigest(): data for data in map(archive.read, archive.namelist())}
+    for start in range(0, len(images), 32):
+        asked = images[start : start + 32]
+        files = [("file", (str(n), content[image["sha256"]])) for n, image in enumerate(asked)]
+        url = f"{service.url}/v1/models/ants-bees:1/similar?k=5&precision=float32"
+        found = httpx.post(url, files=files, timeout=60).json()["predictions"]
+        for image, prediction in zip(asked, found, strict=True):
+            labels = [near["label"] for near in prediction["similar"]]
+            right += max(labels, key=labels.count) == image["label"]
+            assert all("/train/" in f"/{near['name']}" for near in prediction["similar"])
+    share = right / len(images)
+    assert (len(images), share >= 0.84) == (153, True), share
+    assert share > learnt[0]["result"]["metrics"]["accuracy"] - 0.06
+    version = httpx.get(f"{service.url}/v1/models/ants-bees/versions/1").json()
+    assert version["manifest"]["findings"]["neighbours"]["majority_accuracy"] == pytest.approx(share, abs=0.014)
 
 
 @pytest.mark.slow

@@ -107,6 +107,9 @@ SLOW = {
     "fovea models publish imagenet --architecture mobilenet_v2 --weights imagenet": "imagenet version 1",
     "fovea classify photo.jpg --model imagenet": r"\d %",
     "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
+    # docs/knowing.md
+    "fovea similar photo.jpg --model mine": r"photo\.jpg +(red|green|blue) +0\.\d+ +(red|green|blue)/\d\.jpg",
+    "fovea embed photo.jpg --model mine --output photo.npy": r"photo\.jpg +256",
     "fovea jobs watch JOB": "succeeded",
     "fovea models card NAME VERSION --output card.html": "",
     "fovea models filters NAME:VERSION --out FOLDER": r"kernels\.png",

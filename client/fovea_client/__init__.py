@@ -42,6 +42,7 @@ from fovea_client.records import (
     ComparedPair,
     ComparedQuantity,
     Dataset,
+    DatasetImage,
     Delivery,
     Diagnosis,
     Drift,
@@ -58,6 +59,7 @@ from fovea_client.records import (
     WebhookTest,
     Worker,
 )
+from fovea_client.similar import Embedded, SimilarImage, SimilarTo
 
 __all__ = [
     "Alias",
@@ -70,11 +72,13 @@ __all__ = [
     "ComparedQuantity",
     "Conflict",
     "Dataset",
+    "DatasetImage",
     "DatasetRefused",
     "DeadlineExceeded",
     "Delivery",
     "Diagnosis",
     "Drift",
+    "Embedded",
     "EvaluatedImage",
     "Evaluation",
     "Event",
@@ -100,6 +104,8 @@ __all__ = [
     "Report",
     "ScoredClass",
     "ServerError",
+    "SimilarImage",
+    "SimilarTo",
     "StillRunning",
     "Sync",
     "TooLarge",

@@ -15,6 +15,7 @@ from fovea_client.records import (
     Architecture,
     AuditEntry,
     Dataset,
+    DatasetImage,
     Delivery,
     Diagnosis,
     Drift,
@@ -67,6 +68,15 @@ def classify_many(model: str, images: Sequence[FormFile], params: Params) -> Cal
 def classify_later(model: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
     headers = {"Prefer": "respond-async", **_once()}
     return Call(Request("POST", _classify(model), _given(params), headers, files=images), as_json(as_it_is))
+
+
+def embed(model: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
+    """One or several as a form, and so below."""
+    return _ask(f"{_model(model)}/embed", images, params)
+
+
+def similar(model: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
+    return _ask(f"{_model(model)}/similar", images, params)
 
 
 def list_models(
@@ -213,6 +223,12 @@ def get_thumbnail(dataset: str, sha256: str) -> Call[bytes]:
     return _get(f"{_dataset(dataset)}/thumbnails/{_path(sha256)}", as_bytes)
 
 
+def list_images(
+    dataset: str, label: str | None = None, split: str | None = None, page_size: int | None = None
+) -> Call[Page[DatasetImage]]:
+    return _pages(f"{_dataset(dataset)}/images", DatasetImage, label=label, split=split, limit=page_size)
+
+
 def delete_dataset(dataset: str) -> Call[None]:
     return _delete(_dataset(dataset))
 
@@ -309,6 +325,11 @@ def _get(path: str, parse: Any) -> Call[Any]:
 def _delete(path: str, *, force: bool = False) -> Call[None]:
     params = {"force": "true"} if force else {}
     return Call(Request("DELETE", path, params), nothing, is_deletion=True)
+
+
+def _ask(path: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
+    request = Request("POST", path, _given(params), files=images)
+    return Call(request, as_json(as_it_is), gives_up_at=frozenset({"too_many_in_flight"}))
 
 
 def _make(path: str, fields: Json, idempotency_key: str | None = None) -> Call[Json]:

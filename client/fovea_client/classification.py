@@ -1,4 +1,4 @@
-"""Images to predictions: one image as it is, many in requests that the server takes."""
+"""Images to what is asked of them: one image as it is, many in requests that the server takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fovea_client import calls
-from fovea_client.call import as_json
+from fovea_client.answer import Json
+from fovea_client.call import Call, as_json
 from fovea_client.errors import OF_ONE_IMAGE, ApiError, TooLarge
 from fovea_client.image import Source, is_many, media_type_of, shown, source_of
 from fovea_client.plan import Plan, compute, gather
-from fovea_client.prediction import Prediction, failed, predictions_of
+from fovea_client.prediction import failed, predictions_of
 from fovea_client.request import FormFile
 from fovea_client.session import Session
 
@@ -36,9 +37,22 @@ class Question:
         coverage = None if self.coverage is None else repr(self.coverage)
         return {"top_k": self.top_k, "precision": precision, "coverage": coverage}
 
+    def one(self, image: bytes, media_type: str) -> Call[Json]:
+        return calls.classify(self.model, image, media_type, self.params)
+
+    def many(self, images: Sequence[FormFile]) -> Call[Json]:
+        return calls.classify_many(self.model, images, self.params)
+
+    def read(self, answer: Json, sources: list[Source]) -> list[Any]:
+        """One for each image that was sent. Raises NotFoveasAnswer."""
+        return predictions_of(answer, sources)
+
+    def failed(self, source: Source, code: str, detail: str) -> Any:
+        return failed(source, code, detail)
+
 
 def classify(session: Session, images: Any, question: Question) -> Plan[Any]:
-    """A Prediction for one image, a list of them for several.
+    """What the question reads, a Prediction if nothing else, for one image; a list of them for several.
 
     Raises what `source_of` does, OSError for the one file that cannot be read, ApiError, Unreachable.
     """
@@ -57,14 +71,13 @@ def form_of(sources: Sequence[Source], images: Sequence[bytes]) -> list[FormFile
     ]
 
 
-def _one(session: Session, source: Source, question: Question) -> Plan[Prediction]:
+def _one(session: Session, source: Source, question: Question) -> Plan[Any]:
     image = yield from compute(source.load)
     kept = source if source.path else replace(source, load=lambda: image)
-    call = calls.classify(question.model, image, media_type_of(image), question.params)
-    (prediction,) = yield from session.answer(
-        call.parsed_by(as_json(lambda answer: predictions_of(answer, [kept])))
-    )
-    return prediction
+    call = question.one(image, media_type_of(image))
+    read = as_json(lambda answer: question.read(answer, [kept]))
+    (found,) = yield from session.answer(call.parsed_by(read))
+    return found
 
 
 def _chunks(sources: Sequence[Source]) -> list[list[Source]]:
@@ -79,29 +92,29 @@ def _chunks(sources: Sequence[Source]) -> list[list[Source]]:
     return chunks
 
 
-def _chunk(session: Session, sources: list[Source], question: Question) -> Plan[list[Prediction]]:
+def _chunk(session: Session, sources: list[Source], question: Question) -> Plan[list[Any]]:
     """Read here and not before, so that no more images are in memory than are on their way."""
     loaded = yield from compute(lambda: [_loaded(source) for source in sources])
     readable = [(source, image) for source, image in zip(sources, loaded, strict=True) if isinstance(image, bytes)]
     answered = iter((yield from _sent(session, readable, question)))
     return [
-        next(answered) if isinstance(image, bytes) else failed(source, "unreadable_file", _reason(image))
+        next(answered) if isinstance(image, bytes) else question.failed(source, "unreadable_file", _reason(image))
         for source, image in zip(sources, loaded, strict=True)
     ]
 
 
-def _sent(session: Session, images: list[tuple[Source, bytes]], question: Question) -> Plan[list[Prediction]]:
+def _sent(session: Session, images: list[tuple[Source, bytes]], question: Question) -> Plan[list[Any]]:
     """In one request, in halves where the server, or the key, takes fewer or less at once."""
     if not images:
         return []
     sources = [_kept(source, image) for source, image in images]
     form = form_of(sources, [image for _, image in images])
-    call = calls.classify_many(question.model, form, question.params)
+    call = question.many(form)
     try:
-        return (yield from session.answer(call.parsed_by(as_json(lambda answer: predictions_of(answer, sources)))))
+        return (yield from session.answer(call.parsed_by(as_json(lambda answer: question.read(answer, sources)))))
     except ApiError as error:
         if len(images) == 1 and error.code in OF_ONE_IMAGE:
-            return [failed(sources[0], error.code, error.detail)]
+            return [question.failed(sources[0], error.code, error.detail)]
         if len(images) == 1 or not (isinstance(error, TooLarge) or error.code in call.gives_up_at):
             raise
     half = len(images) // 2

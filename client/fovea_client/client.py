@@ -19,6 +19,7 @@ from fovea_client.plan import Feed, Plan, compute
 from fovea_client.prediction import Prediction
 from fovea_client.records import AuditEntry, Dataset, Model, Readiness, Version
 from fovea_client.session import Session
+from fovea_client.similar import EmbedQuestion, SimilarQuestion
 from fovea_client.sync_session import SyncSession
 from fovea_client.webhooks import Webhooks
 
@@ -149,6 +150,27 @@ class Client(Resource[Mode]):
             precision=precision,
         )
         return (yield from job_by(self._session, calls.start_evaluation(fields, idempotency_key)))
+
+    @operation
+    def embed(self, images: Image | Iterable[Image], *, model: Reference, precision: str = "auto") -> Plan[Any]:
+        """What a model's network makes of an image before it names a class: an `Embedded`, a list for a list.
+
+        Images are given and fail as those of `classify`. Raises Conflict where the network has no embedding.
+        """
+        question = EmbedQuestion(reference_of(model), precision=precision)
+        return (yield from classify(self._session, images, question))
+
+    @operation
+    def similar(
+        self, images: Image | Iterable[Image], *, model: Reference, k: int = 5, precision: str = "auto"
+    ) -> Plan[Any]:
+        """The `k` training images that a model finds most similar to an image: a `SimilarTo`, a list for a list.
+
+        Images are given and fail as those of `classify`. Raises Conflict where the version has no embeddings of
+        training images.
+        """
+        question = SimilarQuestion(reference_of(model), precision=precision, k=k)
+        return (yield from classify(self._session, images, question))
 
     @operation
     def readiness(self) -> Plan[Readiness]:

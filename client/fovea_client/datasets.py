@@ -18,7 +18,7 @@ from fovea_client.models import id_of
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.progress import JobProgress, ShownUpload, UploadProgress
-from fovea_client.records import Dataset, Diagnosis, Model, Report, Version
+from fovea_client.records import Dataset, DatasetImage, Diagnosis, Model, Report, Version
 from fovea_client.request import Body
 from fovea_client.session import Session
 
@@ -92,6 +92,13 @@ class Datasets(Resource[Mode]):
     def thumbnail(self, dataset: str, sha256: str) -> Plan[bytes]:
         """A small picture of one sample, as WEBP. Raises NotFound."""
         return (yield from self._session.answer(calls.get_thumbnail(dataset, sha256)))
+
+    @listing
+    def images(
+        self, dataset: str, *, label: str | None = None, split: Literal["train", "val", "test"] | None = None
+    ) -> Feed[DatasetImage]:
+        """Its images by split, label and checksum; those with that label, of that split. Raises NotFound."""
+        return (yield from self._session.items(calls.list_images(dataset, label, split)))
 
     @operation
     def diagnose(

@@ -176,6 +176,19 @@ class Dataset(Record):
 
 
 @dataclass(frozen=True)
+class DatasetImage(Record):
+    """One image of a dataset. `name` is the path that it was sent under, `split` None where there are none."""
+
+    name: str
+    sha256: str
+    label: str
+    split: str | None
+    width: int
+    height: int
+    thumbnail: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class MeasuredVersion(Record):
     """How good a version is, on the `images` whose class it knows; the other figures are in `raw`.
 

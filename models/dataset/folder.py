@@ -20,14 +20,13 @@ from typing import Any
 
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
 from models.dataset.picture import look
-from models.dataset.sample import SPLITS, Sample, SplitName, hash_content, natural_order
+from models.dataset.sample import SAMPLES, SPLITS, Sample, SplitName, hash_content, natural_order
 from models.errors import without_folder
 from system.files import write_whole
 from system.scratch import scratch_folder
 
 FORMAT = 1
 MANIFEST = "dataset.json"
-SAMPLES = "samples.jsonl"
 REPORT = "report.json"
 
 

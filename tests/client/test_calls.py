@@ -78,6 +78,7 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
             for name in ("list_models", "list_datasets", "list_architectures", "list_versions")
         },
         "list_models": calls.list_models("x", 5, "a"),
+        "list_images": calls.list_images("d", "ant", "val", 5),
         "list_webhooks": calls.list_webhooks(5),
         "list_deliveries": calls.list_deliveries("w", 5),
         "get_card": calls.get_card("m", 1, "md"),
@@ -93,7 +94,13 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
 
 def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeated() -> None:
     for name, call in every_call().items():
-        if call.request.method == "POST" and name not in ("classify", "classify_many", "cancel_job"):
+        if call.request.method == "POST" and name not in (
+            "classify",
+            "classify_many",
+            "embed",
+            "similar",
+            "cancel_job",
+        ):
             assert ("Idempotency-Key" in call.request.headers) == call.is_repeatable, name
 
 

@@ -30,9 +30,10 @@ class ClassifyBatch:
     images of it were in hand when their worker died: one of them may have been the reason. `server` is the name of
     the transit server that has the images and gets the reply; empty in releases that knew one only.
 
-    `outputs` names what is wanted of the network beside the classes. With a `coverage` each image gets its set of
-    classes that holds the truth with that probability. Where the images are `prepared` they are no
-    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row.
+    `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
+    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row. With a `coverage`
+    each image gets its set of classes that holds the truth with that probability. `similar` is how many of the
+    training images that are nearest to each are wanted.
     """
 
     batch: str
@@ -52,6 +53,7 @@ class ClassifyBatch:
     outputs: tuple[str, ...] = ()
     prepared: bool = False
     coverage: float | None = None
+    similar: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,21 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class SimilarImage:
+    """A training image by its sha256, with its class and the cosine distance of the embeddings, 0 to 2."""
+
+    sha256: str
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
     `outputs` has the batch's: float32, little-endian, in base64. `prediction_set` has the classes of the batch's
-    `coverage`, best first; None where none was asked for.
+    `coverage`, best first; None where none was asked for. `similar` has the nearest training images, the nearest
+    first; None where they were not asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
@@ -101,6 +113,7 @@ class ImageOutcome:
     detail: str | None = None
     outputs: dict[str, str] | None = None
     prediction_set: tuple[ClassScore, ...] | None = None
+    similar: tuple[SimilarImage, ...] | None = None
 
 
 @dataclass(frozen=True)

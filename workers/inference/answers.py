@@ -10,41 +10,58 @@ from numpy.typing import NDArray
 from models.artifact import Manifest
 from models.conformal import ConformalScores
 from models.prediction_sets import class_scores, prediction_sets
-from models.spec import LOGITS, PROBABILITIES
+from models.spec import EMBEDDING, LOGITS, PROBABILITIES
 from workers.contract.messages import ClassScore, ImageOutcome
 from workers.inference.loaded import LoadedModel
+from workers.inference.similar import similar_images
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is wanted of each image: so many classes, those `outputs` of the network, the set of a `coverage`."""
+    """What is wanted of each image: so many classes, and beside them what a `ClassifyBatch` has under each name.
+
+    What is no `traffic`, such as a second look at an image, has no part in what is known of drift.
+    """
 
     top_k: int
     outputs: Sequence[str] = ()
     coverage: float | None = None
+    similar: int = 0
+    is_traffic: bool = True
+
+    def needed(self, held: LoadedModel) -> tuple[str, ...]:
+        """The outputs of the network that the answers are made of."""
+        names = [PROBABILITIES, *self.outputs]
+        if self.coverage is not None:
+            names.append(LOGITS)
+        if self.similar:
+            names.append(EMBEDDING)
+        if self.is_traffic and held.sketcher:
+            names += held.sketcher.outputs
+        return tuple(dict.fromkeys(names))
 
 
 def answers(held: LoadedModel, images: NDArray[np.uint8], asked: Asked) -> list[ImageOutcome]:
-    """For prepared images, uint8 `[n, height, width, 3]`; raises what `Predictor.run` raises,
-    and CoverageUnavailable.
+    """For prepared images, uint8 `[n, height, width, 3]`.
 
-    The best classes of each, best first, equal probabilities in the order of the classes.
+    The best classes of each, best first, equal probabilities in the order of the classes. Raises what
+    `Predictor.run` and `similar_images` raise, and CoverageUnavailable.
     """
     predictor = held.predictor
     labels = predictor.labels
-    of_sets = () if asked.coverage is None else (LOGITS,)
-    sketched = held.sketcher.outputs if held.sketcher else ()
-    names = tuple(dict.fromkeys((PROBABILITIES, *of_sets, *sketched, *asked.outputs)))
+    names = asked.needed(held)
     found = dict(zip(names, predictor.run(images, names), strict=True))
-    if held.sketcher:
+    if asked.is_traffic and held.sketcher:
         held.sketcher.add(found)
     best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : asked.top_k]
     sets = None if asked.coverage is None else _sets(predictor.manifest, found[LOGITS], asked.coverage)
+    similar = similar_images(held, found[EMBEDDING], asked.similar) if asked.similar else None
     return [
         ImageOutcome(
             tuple(ClassScore(i, labels[i], float(row[i])) for i in order),
             outputs={name: as_base64(found[name][place]) for name in asked.outputs} or None,
             prediction_set=tuple(ClassScore(i, labels[i], float(row[i])) for i in sets[place]) if sets else None,
+            similar=similar[place] if similar else None,
         )
         for place, (row, order) in enumerate(zip(found[PROBABILITIES], best.tolist(), strict=True))
     ]

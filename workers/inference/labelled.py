@@ -6,8 +6,8 @@ from pathlib import Path
 
 from models.dataset.builtin import BUILTIN, DIGITS
 from models.dataset.errors import DatasetCorrupt
-from models.dataset.folder import SAMPLES, DatasetFolder, file_name, thumbnail_name
-from models.dataset.sample import Sample
+from models.dataset.folder import DatasetFolder, file_name, thumbnail_name
+from models.dataset.sample import SAMPLES, Sample
 from models.training.digits import open_digits
 from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState

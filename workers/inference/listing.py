@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from models.dataset.folder import SAMPLES, file_name
+from models.dataset.folder import file_name
 from models.dataset.names import is_litter
 from models.dataset.report import FaultCode
+from models.dataset.sample import SAMPLES
 from models.dataset.unlabelled import IMAGES, UnlabelledImage, read_images
 from storage.blobs import IMAGE_FOLDER, BlobStore
 from storage.datasets import DatasetRegistry, DatasetState

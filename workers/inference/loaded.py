@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.drift.sketcher import Sketcher
+from models.neighbours.neighbours import Neighbours
 from models.predictor import Predictor
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
@@ -25,7 +26,8 @@ class Wanted(NamedTuple):
 class LoadedModel:
     """`part` is how many images of a batch a core takes at once; None for all of them.
 
-    `sketcher` is None where what it answers is not looked at for drift.
+    `sketcher` is None where nothing is looked at for drift. `neighbours` are opened when somebody first
+    asks for them, under the `opening` lock.
     """
 
     predictor: Predictor
@@ -33,6 +35,12 @@ class LoadedModel:
     sketcher: Sketcher | None = None
     users: int = 0
     evicted: bool = False
+    neighbours: Neighbours | None = None
+    opening: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.predictor.memory_bytes + (self.neighbours.memory_bytes if self.neighbours else 0)
 
 
 @dataclass
@@ -118,12 +126,12 @@ class LoadedModels:
 
     def _evict(self, keep: Wanted) -> None:
         """Drop least recently used models until the rest fits; one in use is closed by its last user."""
-        used = sum(held.predictor.memory_bytes for held in self._models.values())
+        used = sum(held.memory_bytes for held in self._models.values())
         for wanted in [other for other in self._models if other != keep]:
             if used <= self.memory_budget:
                 return
             held = self._models.pop(wanted)
-            used -= held.predictor.memory_bytes
+            used -= held.memory_bytes
             held.evicted = True
             if held.users == 0:
                 held.predictor.close()

@@ -102,7 +102,7 @@ def answer(
         result = engine.classify(
             batch.artifact,
             [data for data, _ in present],
-            Asked(batch.top_k, batch.outputs, batch.coverage),
+            Asked(batch.top_k, batch.outputs, batch.coverage, batch.similar, is_traffic=not batch.similar),
             precision=batch.precision,
             prepared=batch.prepared,
             deadline=batch.deadline,

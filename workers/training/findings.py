@@ -9,6 +9,7 @@ from models.findings.diagnosis import examine_images
 from models.findings.drift import find_drift_reference
 from models.findings.finding import Finding
 from models.findings.learning_curve import find_learning_curve
+from models.findings.neighbours import find_neighbours
 from models.findings.subject import Finder, Subject
 from workers.training.progress import ProgressReporter
 
@@ -17,6 +18,7 @@ FINDERS: tuple[Finder, ...] = (
     find_drift_reference,
     examine_images,
     find_learning_curve,
+    find_neighbours,
     find_filters,
 )
 

@@ -15,6 +15,7 @@ from workers.contract.messages import (
     ImageOutcome,
     InvalidMessage,
     RunJob,
+    SimilarImage,
     decode,
     encode,
 )
@@ -42,6 +43,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "outputs": [],
             "prepared": False,
             "coverage": None,
+            "similar": 0,
         },
     ),
     (
@@ -50,7 +52,12 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "w1",
             "CPUExecutionProvider",
             (
-                ImageOutcome((CAT,), outputs={"logits": "AACAPw=="}, prediction_set=(CAT,)),
+                ImageOutcome(
+                    (CAT,),
+                    outputs={"logits": "AACAPw=="},
+                    prediction_set=(CAT,),
+                    similar=(SimilarImage("ab" * 32, "cat", 0.125),),
+                ),
                 ImageOutcome(error="image_unreadable", detail="why"),
             ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
@@ -67,6 +74,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
                     "prediction_set": [{"index": 0, "label": "cat", "probability": 0.75}],
+                    "similar": [{"sha256": "ab" * 32, "label": "cat", "distance": 0.125}],
                 },
                 {
                     "classes": [],
@@ -74,6 +82,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "detail": "why",
                     "outputs": None,
                     "prediction_set": None,
+                    "similar": None,
                 },
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},

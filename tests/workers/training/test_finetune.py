@@ -18,6 +18,7 @@ from torch import nn
 from models.artifact import verify
 from models.dataset.folder import LabelledImage, write_dataset
 from models.export import to_onnx
+from models.neighbours.neighbours import open_neighbours
 from models.predictor import Predictor
 from models.preprocess import prepare
 from storage.blobs import BlobStore
@@ -85,7 +86,7 @@ def test_a_dataset_becomes_a_served_version(trainer: Trainer, dataset: str) -> N
     folder = trainer.blobs.folder_of(version.artifact)
     assert folder is not None
     manifest = verify(folder)
-    assert set(manifest.files) == {"model.onnx", "weights.safetensors", "card.md", "card.html"}
+    assert {"model.onnx", "weights.safetensors", "card.md", "card.html"} <= set(manifest.files)
     predictor = Predictor(folder, device="cpu")
     seen = np.stack([prepare(picture(colour, noise=777), manifest.preprocessing) for colour in LABELS])
     answers = [predictor.labels[i] for i in predictor.predict(seen).probabilities.argmax(1)]
@@ -406,3 +407,26 @@ def test_parameters_that_the_version_to_start_from_does_not_have_are_named(train
     assert code == "invalid_request"
     assert detail.startswith("architecture_params.pattern: got ")
     assert colours(trainer, dataset, architecture="convnet", weights="colours:1").state == JobState.SUCCEEDED
+
+
+def test_the_training_images_can_be_searched_for_the_most_similar(trainer: Trainer, dataset: str) -> None:
+    colours(trainer, dataset)
+    version = trainer.registry.resolve("colours")
+    folder = trainer.blobs.folder_of(version.artifact)
+    assert folder is not None
+    found = version.manifest["findings"]["neighbours"]
+    split = version.manifest["dataset"]["split"]
+    assert found == {
+        "images": sum(split["train"].values()),
+        "of": sum(split["train"].values()),
+        "dimensions": 84,
+        "metric": "cosine",
+        "asked": sum(split["validation"].values()),
+        "nearest": 5,
+        "majority_accuracy": 1.0,
+    }
+    predictor = Predictor(folder, device="cpu")
+    image = prepare(picture("green", noise=777), predictor.preprocessing)
+    (near,) = open_neighbours(folder, 84).nearest(predictor.run(image[None], ["embedding"])[0], 3)
+    assert [one.label for one in near] == ["green"] * 3
+    assert "mostly images of their own class" in (folder / "card.md").read_text("utf-8")
