@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
 # Enough that the gateway has something to batch, few enough to leave room for others.
 _AT_ONCE = 8
 _MOST_NAMED = 10
+NONE_OF_THESE = "none of these"
+
+
+class OnUnknown(Enum):
+    """What becomes of an image that shows none of the classes."""
+
+    MARK = "mark"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class ClassifiedFile:
     version: int | None = None
     precision: str | None = None
     classes: tuple[dict[str, Any], ...] = field(default=())
+    unknown: dict[str, Any] | None = None
     code: str | None = None
     detail: str | None = None
 
@@ -36,7 +46,11 @@ class ClassifiedFile:
         if self.code:
             return {"file": self.file, "error": {"code": self.code, "detail": self.detail}}
         answered = {"model": self.model, "version": self.version, "precision": self.precision}
-        return {"file": self.file, **answered, "classes": list(self.classes)}
+        return {"file": self.file, **answered, "classes": list(self.classes), "unknown": self.unknown}
+
+    @property
+    def is_unknown(self) -> bool:
+        return bool(self.unknown and self.unknown["is_unknown"])
 
 
 def classify(
@@ -57,6 +71,12 @@ def classify(
     precision: Annotated[
         str, typer.Option(help="auto (the fastest), float32, int8 or fp16; see fovea models variants.")
     ] = "auto",
+    on_unknown: Annotated[
+        OnUnknown,
+        typer.Option(
+            help="What becomes of an image that shows none of the classes: mark it, or refuse it as an error."
+        ),
+    ] = OnUnknown.MARK,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Classify a whole folder or archive as a job; results as CSV.")
     ] = None,
@@ -68,7 +88,7 @@ def classify(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in images. Exit code 1 if any of them could not be classified.
+    """Say what is in images, or that it is none of the classes. Exit code 1 if any could not be classified.
 
     A folder of any size becomes a job with --csv or --jsonl. Ctrl-C stops watching, not the job; the same command
     again goes on.
@@ -83,12 +103,16 @@ def classify(
         if output := csv or jsonl:
             from cli.classify_folder import Asked, classify_folder
 
-            asked = Asked(_only_source(files), chosen, top_k, precision)
+            asked = Asked(_only_source(files), chosen, top_k, precision, on_unknown.value)
             job = classify_folder(client, asked, output, as_csv=csv is not None, fresh=fresh)
             print_json(job.to_dict()) if as_json else _tell(job, output)
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
+            outcomes = list(
+                pool.map(
+                    lambda file: classify_file(client, file, chosen, top_k, precision, on_unknown.value), files
+                )
+            )
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -108,11 +132,17 @@ def _tell(job: "Job", output: Path) -> None:
     result = job.result or {}
     failed = sum((result.get("errors") or {}).values())
     more = f"; {failed} could not be classified, as their lines say" if failed else ""
-    print(f"{output}: {result['images']} images by {result['model']} version {result['version']}{more}")
+    none = f"; {result['unknown']} show none of its classes" if result.get("unknown") else ""
+    print(f"{output}: {result['images']} images by {result['model']} version {result['version']}{none}{more}")
 
 
 def classify_file(
-    client: "Fovea", file: str | Path, model: str, top_k: int, precision: str = "auto"
+    client: "Fovea",
+    file: str | Path,
+    model: str,
+    top_k: int,
+    precision: str = "auto",
+    on_unknown: Literal["mark", "refuse"] = "mark",
 ) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from fovea_client import ApiError, Unauthorized
@@ -124,7 +154,7 @@ def classify_file(
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        prediction = client.classify(image, model=model, top_k=top_k, precision=precision)
+        prediction = client.classify(image, model=model, top_k=top_k, precision=precision, on_unknown=on_unknown)
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except Unauthorized:
@@ -132,7 +162,10 @@ def classify_file(
     except ApiError as exc:
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     classes = tuple(found.to_dict() for found in prediction.classes)
-    return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
+    unknown = prediction.unknown.to_dict() if prediction.unknown else None
+    return ClassifiedFile(
+        name, prediction.model or model, prediction.version, prediction.precision, classes, unknown
+    )
 
 
 def _only_model(client: "Fovea") -> str:
@@ -190,7 +223,11 @@ def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
     from cli.output import bar, percent
 
     names = [outcome.file, *[""] * (len(outcome.classes) - 1)]
-    return [
+    if outcome.is_unknown:
+        # What it is least unlike stands below, for whoever wonders.
+        names = [""] * len(outcome.classes)
+    foreign = [(outcome.file, NONE_OF_THESE, "", "")] if outcome.is_unknown else []
+    return foreign + [
         (name, found["label"], bar(found["probability"]), percent(found["probability"]))
         for name, found in zip(names, outcome.classes, strict=True)
     ]

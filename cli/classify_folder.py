@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from cli.dataset_upload import create_dataset
 from cli.errors import DatasetUnusable, Detached, FileNotWritten
@@ -28,6 +29,7 @@ class Asked:
     model: str
     top_k: int
     precision: str
+    on_unknown: Literal["mark", "refuse"] = "mark"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,11 @@ def classify_folder(client: Fovea, asked: Asked, output: Path, *, as_csv: bool, 
         begun = _remember(memory, Begun(question, _send(client, asked.source)))
     if not begun.job:
         started = client.classify_many(
-            model=asked.model, dataset=begun.dataset, top_k=asked.top_k, precision=asked.precision
+            model=asked.model,
+            dataset=begun.dataset,
+            top_k=asked.top_k,
+            precision=asked.precision,
+            on_unknown=asked.on_unknown,
         )
         begun = _remember(memory, replace(begun, job=started.id))
     try:
@@ -114,7 +120,8 @@ def _question(url: str, asked: Asked, output: Path) -> str:
 
     What is hidden is not sent, and the output may lie among the images.
     """
-    digest = hashlib.sha256(f"{url}\0{asked.model}\0{asked.top_k}\0{asked.precision}\0".encode())
+    asking = "\0".join([url, asked.model, str(asked.top_k), asked.precision, asked.on_unknown, ""])
+    digest = hashlib.sha256(asking.encode())
     paths = [asked.source]
     if asked.source.is_dir():
         found = (Path(where, name) for where, _, names in os.walk(asked.source) for name in names)

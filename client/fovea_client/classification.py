@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fovea_client import calls
 from fovea_client.call import as_json
@@ -14,6 +14,7 @@ from fovea_client.prediction import Prediction, failed, predictions_of
 from fovea_client.request import FormFile
 from fovea_client.session import Session
 
+OnUnknown = Literal["mark", "refuse"]
 # Half of what a server takes in a request and waits for, as it comes: room for others.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 32, 16 * 2**20
 REQUESTS_AT_ONCE = 4
@@ -28,10 +29,15 @@ class Question:
     model: str
     top_k: int = 5
     precision: str = "auto"
+    on_unknown: OnUnknown = "mark"
 
     @property
     def params(self) -> dict[str, str | int | None]:
-        return {"top_k": self.top_k, "precision": None if self.precision == "auto" else self.precision}
+        return {
+            "top_k": self.top_k,
+            "precision": None if self.precision == "auto" else self.precision,
+            "on_unknown": None if self.on_unknown == "mark" else self.on_unknown,
+        }
 
 
 def classify(session: Session, images: Any, question: Question) -> Plan[Any]:

@@ -54,6 +54,7 @@ async def start(request: Request, body: ClassifyManyOptions) -> JSONResponse:
         prefix=body.prefix,
         top_k=min(body.top_k, len(version.labels)),
         precision=precision,
+        on_unknown=body.on_unknown,
     )
     key = await idempotency(request)
     return accepted(

@@ -32,8 +32,8 @@ from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.registry import Version
 from workers.contract.jobs import ClassifyRequest
-from workers.contract.messages import ImageOutcome
 from workers.contract.queues import JobKind
+from workers.contract.unknown import ON_UNKNOWN, OnUnknown, judged
 
 USUAL_QUERY = re.compile(rb"(?:top_k=([1-9][0-9]{0,2}|1000))?")
 TOP_K = 5
@@ -74,6 +74,7 @@ async def classify(
     preferred: Annotated[Preferences, Depends(preferences)],
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = TOP_K,
     precision: Annotated[PrecisionChoice, Query(description=PRECISION)] = "auto",
+    on_unknown: Annotated[OnUnknown, Query(description=ON_UNKNOWN)] = "mark",
 ) -> Response:
     """One prediction per image in the order sent. A single image that fails is an error; among several, each
     failed image has its own `error` in its place and the others are classified."""
@@ -89,9 +90,11 @@ async def classify(
         if len(images) == 1 and images[0].problem:
             raise images[0].problem
         if preferred.respond_async:
-            return await _start_classify_job(parts, request, version, asked, images, top_k, reception.digest)
+            return await _start_classify_job(
+                parts, request, version, asked, images, top_k, on_unknown, reception.digest
+            )
         key = VersionKey(version.model, version.number, version.artifact, asked)
-        answers = await _answers(parts, request, key, images, top_k, preferred)
+        answers = await _answers(parts, request, key, images, top_k, on_unknown, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
         raise worker_problem(error["code"], error["detail"])
@@ -101,7 +104,12 @@ async def classify(
         "provider": next((answer["provider"] for answer in answers if answer["provider"]), None),
         "precision": next((answer["precision"] for answer in answers if answer["provider"]), None),
         "predictions": [
-            {"name": image.name, "classes": answer["classes"], "error": answer["error"]}
+            {
+                "name": image.name,
+                "classes": answer["classes"],
+                "error": answer["error"],
+                "unknown": answer["unknown"],
+            }
             for image, answer in zip(images, answers, strict=True)
         ],
         "timings": {
@@ -118,6 +126,7 @@ async def _answers(
     version: VersionKey,
     images: Sequence[SentImage],
     top_k: int,
+    on_unknown: OnUnknown,
     preferred: Preferences,
 ) -> list[dict[str, Any]]:
     """What each image's prediction is made of, in the order sent."""
@@ -128,7 +137,8 @@ async def _answers(
     )
     answered = iter(await unless_disconnected(request, classifying))
     answers = [
-        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k) for image in images
+        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k, on_unknown)
+        for image in images
     ]
     for answer in answers:
         # A single image's error becomes the request's, and is counted there.
@@ -139,16 +149,18 @@ async def _answers(
 
 def _from_problem(problem: Problem) -> dict[str, Any]:
     error = {"code": problem.code, "detail": problem.detail}
-    return {"classes": None, "error": error, "provider": None, "precision": None, "timings": None}
+    nothing = dict.fromkeys(("classes", "unknown", "provider", "precision", "timings"))
+    return {**nothing, "error": error}
 
 
-def _from_answer(answer: Answer, top_k: int) -> dict[str, Any]:
-    outcome: ImageOutcome = answer.outcome
+def _from_answer(answer: Answer, top_k: int, on_unknown: OnUnknown) -> dict[str, Any]:
+    outcome = judged(answer.outcome, on_unknown)
     timings = answer.timings
     error = {"code": outcome.error, "detail": outcome.detail} if outcome.error else None
     return {
         "classes": None if error else outcome.classes[:top_k],
         "error": error,
+        "unknown": outcome.unknown,
         "provider": answer.provider,
         "precision": answer.precision,
         "timings": {
@@ -168,6 +180,7 @@ async def _start_classify_job(
     precision: str,
     images: Sequence[SentImage],
     top_k: int,
+    on_unknown: OnUnknown,
     digest: "hashlib._Hash | None",
 ) -> Response:
     """Keep the images as blobs, then make the job that classifies them; of a refused request nothing is kept."""
@@ -184,6 +197,7 @@ async def _start_classify_job(
         images=blobs,
         names=tuple(image.name for image in images),
         precision=precision,
+        on_unknown=on_unknown,
     )
 
     def store() -> None:

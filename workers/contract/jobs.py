@@ -29,9 +29,10 @@ from models.uploaded.view import PreprocessingFields
 from models.validation import BRANCH
 from storage.reference import MODEL_NAME
 from workers.contract.evaluations import EVALUATED_CHUNK_IMAGES
-from workers.contract.messages import ClassScore
+from workers.contract.messages import ClassScore, UnknownScore
 from workers.contract.queues import JobKind
 from workers.contract.results import CHUNK_IMAGES
+from workers.contract.unknown import ON_UNKNOWN, OnUnknown
 
 # Small letters, as the names of weights and of models are.
 WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
@@ -68,6 +69,7 @@ class ClassifyRequest(JobRequest):
     images: tuple[str, ...]
     names: tuple[str | None, ...]
     precision: str = Field("", description="Empty where the worker chooses.")
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
 
 class ClassifyManyOptions(BaseModel):
@@ -95,6 +97,7 @@ class ClassifyManyOptions(BaseModel):
         "auto",
         description="`auto`: the fastest that the worker may serve. Or one that the version has.",
     )
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
     @field_validator("prefix")
     @classmethod
@@ -123,6 +126,7 @@ class ClassifyManyRequest(JobRequest):
     top_k: int
     precision: str = Field("", description="Empty where the worker chooses.")
     chunk: int = Field(CHUNK_IMAGES, ge=1)
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
 
 class ValidationOptions(BaseModel):
@@ -443,6 +447,7 @@ class ClassifiedImage(JobResult):
     name: str | None
     classes: tuple[ClassScore, ...] | None
     error: dict[str, str | None] | None
+    unknown: UnknownScore | None = None
 
 
 class ClassifyResult(JobResult):
@@ -464,6 +469,7 @@ class ClassifyManyResult(JobResult):
     precision: str = Field("float32", description="What the network was computed in.")
     images: int = Field(description="How many lines there are.")
     errors: dict[str, int] = Field(default_factory=dict, description="How many of them have each error's code.")
+    unknown: int = Field(0, description="How many of the images show none of the classes, refused or not.")
 
 
 class PromotionResult(JobResult):

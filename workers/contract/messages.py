@@ -85,16 +85,26 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class UnknownScore:
+    """How foreign an image is to the version, by its own scale; unknown above `threshold`, where it has one."""
+
+    score: float
+    threshold: float | None
+    is_unknown: bool | None
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64.
+    `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no detector.
     """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
     outputs: dict[str, str] | None = None
+    unknown: UnknownScore | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from workers.contract.messages import ClassScore
+from workers.contract.messages import ClassScore, UnknownScore
 
 # A worker that dies loses at most so many images' work, and a store that answers in 50 ms is not asked too often.
 CHUNK_IMAGES = 64
@@ -33,10 +33,15 @@ def count_chunks(images: int, chunk: int) -> int:
     return -(-images // chunk)
 
 
-def result_line(path: str | None, classes: Iterable[ClassScore] | None, error: dict[str, str] | None) -> bytes:
-    """One image's line: its best classes, or `{"code", "detail"}`."""
+def result_line(
+    path: str | None,
+    classes: Iterable[ClassScore] | None,
+    error: dict[str, str] | None,
+    unknown: UnknownScore | dict[str, Any] | None = None,
+) -> bytes:
+    """One image's line: its best classes, or `{"code", "detail"}`; and how foreign it is, where that is known."""
     found = None if classes is None else [*classes]
-    return orjson.dumps({"path": path, "classes": found, "error": error}) + b"\n"
+    return orjson.dumps({"path": path, "classes": found, "error": error, "unknown": unknown}) + b"\n"
 
 
 def read_lines(chunk: bytes) -> list[dict[str, Any]]:

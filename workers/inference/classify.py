@@ -8,6 +8,7 @@ from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
 from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult
 from workers.contract.messages import ImageOutcome
+from workers.contract.unknown import judged
 from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.jobs.attempt import RunningAttempt
@@ -40,7 +41,7 @@ class ClassifyJob:
                 version.artifact, images, Asked(request.top_k), precision=request.precision, suspects=suspects
             )
             provider, precision = batch.provider, batch.precision
-            outcomes += batch.outcomes
+            outcomes += (judged(outcome, request.on_unknown) for outcome in batch.outcomes)
             attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})
         predictions = tuple(
             _classified(name, outcome) for name, outcome in zip(request.names, outcomes, strict=True)
@@ -63,5 +64,6 @@ def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _classified(name: str | None, outcome: ImageOutcome) -> ClassifiedImage:
     if outcome.error:
-        return ClassifiedImage(name=name, classes=None, error={"code": outcome.error, "detail": outcome.detail})
-    return ClassifiedImage(name=name, classes=outcome.classes, error=None)
+        error = {"code": outcome.error, "detail": outcome.detail}
+        return ClassifiedImage(name=name, classes=None, error=error, unknown=outcome.unknown)
+    return ClassifiedImage(name=name, classes=outcome.classes, error=None, unknown=outcome.unknown)

@@ -56,7 +56,15 @@ class ClassifyManyJob:
         progress.report(force=True)
         provider, precision = "", FLOAT32
         with ExitStack() as stack:
-            work = Classifying(self.engine, self.blobs, artifact, request.precision, Asked(request.top_k), _line)
+            work = Classifying(
+                self.engine,
+                self.blobs,
+                artifact,
+                request.precision,
+                Asked(request.top_k),
+                _line,
+                on_unknown=request.on_unknown,
+            )
             classified = Pipeline(work, stack).run(
                 batches_of(listing.images, request.chunk, written.chunks, attempt.job.attempt)
             )
@@ -64,6 +72,7 @@ class ClassifyManyJob:
             for chunk, batches in by_chunk(classified, attempt):
                 for batch in batches:
                     written.errors.update(batch.errors)
+                    written.unknown += batch.unknown
                     if batch.ran:
                         provider, precision = batch.ran.provider, batch.ran.precision
                 lines = [line for batch in batches for line in batch.lines]
@@ -80,17 +89,20 @@ class ClassifyManyJob:
                 precision=precision,
                 images=len(listing.images),
                 errors=dict(written.errors.most_common()),
+                unknown=written.unknown,
             )
         )
 
 
 @dataclass
 class _Written:
-    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them."""
+    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them, and how many of the
+    images are unknown."""
 
     chunks: set[int] = field(default_factory=set)
     images: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0
 
     @classmethod
     def of(cls, blobs: BlobStore, job_id: str, images: int, chunk: int) -> "_Written":
@@ -108,6 +120,7 @@ class _Written:
                 written.chunks.add(number)
                 written.images += len(lines)
                 written.errors.update(line["error"]["code"] for line in lines if line["error"])
+                written.unknown += sum(bool((line.get("unknown") or {}).get("is_unknown")) for line in lines)
         if written.chunks:
             log.info("classification.resumed", chunks=len(written.chunks), images=written.images)
         return written
@@ -142,5 +155,6 @@ class _Progress:
 
 def _line(image: ListedImage, outcome: ImageOutcome) -> bytes:
     if outcome.error is None:
-        return result_line(image.path, outcome.classes, None)
-    return result_line(image.path, None, {"code": outcome.error, "detail": outcome.detail or ""})
+        return result_line(image.path, outcome.classes, None, outcome.unknown)
+    error = {"code": outcome.error, "detail": outcome.detail or ""}
+    return result_line(image.path, None, error, outcome.unknown)

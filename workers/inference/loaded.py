@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.predictor import Predictor
+from models.unknown.detector import Detector, read_detector
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
 
@@ -28,6 +29,7 @@ class LoadedModel:
     part: int | None
     users: int = 0
     evicted: bool = False
+    detector: Detector | None = None
 
 
 @dataclass
@@ -87,13 +89,14 @@ class LoadedModels:
         try:
             predictor = self.load(*wanted)
             part = warmed_up(predictor)
+            detector = detector_of(predictor)
         except BaseException as error:
             with self._lock:
                 del self._loading[wanted]
             mine.set_exception(error)
             raise
         with self._lock:
-            held = self._models[wanted] = LoadedModel(predictor, part, users=1)
+            held = self._models[wanted] = LoadedModel(predictor, part, users=1, detector=detector)
             del self._loading[wanted]
             self._evict(keep=wanted)
         mine.set_result(held)
@@ -126,3 +129,9 @@ class LoadedModels:
             held.users -= 1
             if held.evicted and held.users == 0:
                 held.predictor.close()
+
+
+def detector_of(predictor: Predictor) -> Detector | None:
+    """None where the version has none, or a graph that does not give what it reads. Raises ArtifactCorrupt."""
+    found = read_detector(predictor.folder, predictor.manifest, predictor.precision)
+    return found if found and found.output in predictor.outputs else None

@@ -2,9 +2,10 @@
 
 from models.findings.finding import Finding
 from models.findings.subject import Finder, Subject
+from models.unknown.find import find_detector
 from workers.training.progress import ProgressReporter
 
-FINDERS: tuple[Finder, ...] = ()
+FINDERS: tuple[Finder, ...] = (find_detector,)
 
 
 def find_all(subject: Subject, reporter: ProgressReporter) -> list[Finding]:
