@@ -3,9 +3,9 @@
 structlog takes rich with it, to colour tracebacks that are printed plain here; redis the metrics of
 OpenTelemetry's SDK, which nobody reads; kombu a reader of YAML, in which no message is. They are a tenth of a
 second of a process's start, and 7 MB for as long as it runs. Nor is garbage collected while a process imports:
-its entry point calls `collect_new_garbage` before it begins its work. An inference worker keeps numpy's products to
-the thread that asks for them: its cores are busy with images, and a product of an embedding would wait for another
-thread a hundred times as long as it takes.
+its entry point calls `collect_new_garbage` before it begins its work. An inference worker keeps numpy's products
+to the thread that asks for them: its cores are busy with images, and a product of an embedding would wait for
+another thread a hundred times as long as it takes.
 """
 
 import os

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,12 +105,12 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
             sides["test" if sample.split == "test" else side].append(sample)
     classes = set(dataset.labels)
 
-    def parts(of_classes: bool) -> Iterator[ImageList]:
-        return (
-            _listed(dataset, [s for s in sides[side] if (s.label in classes) == of_classes]) for side in SPLITS
-        )
+    def part(side: SplitName, of_classes: bool = True) -> ImageList:
+        return _listed(dataset, [s for s in sides[side] if (s.label in classes) == of_classes])
 
-    split = Split(dataset.labels, *parts(True), origin, ForeignImages(*parts(False)))
+    train, validation, test = (part(side) for side in SPLITS)
+    foreign = ForeignImages(*(part(side, of_classes=False) for side in SPLITS))
+    split = Split(dataset.labels, train, validation, test, origin, foreign)
     _check(split)
     return split
 

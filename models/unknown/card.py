@@ -27,8 +27,8 @@ def blocks(facts: Mapping[str, Any]) -> list[Block]:
     said: list[Block] = [
         Paragraph(
             f"Each answer has a score of how foreign the image is: the {NAMES[facts['method']]}. Above "
-            f"{facts['threshold']:.4g} the image counts as unknown. The threshold is set for false alarms of at most "
-            f"{percent(rate)} on new images like the {images} validation images."
+            f"{facts['threshold']:.4g} the image counts as unknown. The threshold is set for false alarms of at "
+            f"most {percent(rate)} on new images like the {images} validation images."
         ),
         Table(["score", *(f"AUROC, {KINDS[kind]}" for kind in kinds)], rows, numbers_from=1),
         Paragraph(
@@ -49,8 +49,8 @@ def blocks(facts: Mapping[str, Any]) -> list[Block]:
         said.append(
             Caution(
                 f"{images} validation images are too few for a threshold at {percent(rate)}, which takes "
-                f"{facts['fewest_images']}: it is the largest score among them, and false alarms on new images may "
-                f"be up to {percent(1 / (images + 1))}."
+                f"{facts['fewest_images']}: it is the largest score among them, and false alarms on new images "
+                f"may be up to {percent(1 / (images + 1))}."
             )
         )
     weakest = min((value for value in chosen.values() if value is not None), default=None)
@@ -70,8 +70,8 @@ def published_blocks() -> list[Block]:
         Paragraph(
             f"Each answer has a score of how foreign the image is: the {NAMES['gen']}. It reads the answer alone, "
             "for of the images that these weights learnt from none is here, so it is weaker than the score of a "
-            "fine-tuned version, which reads the embedding (OpenOOD v1.5, ImageNet, ResNet-50: AUROC 0.77 for near "
-            "and 0.90 for far images, to 0.79 and 0.91)."
+            "fine-tuned version, which reads the embedding (OpenOOD v1.5, ImageNet, ResNet-50: AUROC 0.77 for "
+            "near and 0.90 for far images, to 0.79 and 0.91)."
         ),
         Caution("There are no images to set a threshold by, so no answer is marked as unknown: compare scores."),
     ]

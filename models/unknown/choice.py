@@ -66,9 +66,8 @@ def _separation(
     return {
         HELD_OUT: float(np.mean(measured)) if measured else None,
         **{
-            kind: auroc(known, score(outputs[score.output]))
+            kind: auroc(known, score(outputs[score.output])) if len(outputs[LOGITS]) else None
             for kind, outputs in foreign.items()
-            if _count(outputs)
         },
     }
 
@@ -102,7 +101,3 @@ def values_of(images: EmbeddedImages, score: Score) -> Rows:
     if score.output == LOGITS or images.embedding is None:
         return images.logits
     return images.embedding
-
-
-def _count(outputs: Outputs) -> int:
-    return len(outputs[LOGITS])

@@ -1,4 +1,4 @@
-"""The detector of a version: a score, and from where on an image is unknown. Its file has arrays, and no pickle."""
+"""A version's detector: a score, and from where on an image is unknown. Its file has arrays, and no pickle."""
 
 import io
 import zipfile

@@ -65,7 +65,7 @@ def find_detector(subject: Subject) -> Finding:
 
 
 def _pixels(subject: Subject, images: ImageList) -> NDArray[np.uint8]:
-    return decode(images, subject.inputs.preprocessing, subject.cache / PIXELS, threads=subject.threads)[:]
+    return decode(images, subject.inputs.preprocessing, subject.cache / PIXELS, threads=subject.threads).array
 
 
 def _run(subject: Subject, names: list[str], parts: Iterable[NDArray[np.uint8]]) -> Iterator[Outputs]:

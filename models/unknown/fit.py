@@ -16,8 +16,8 @@ MOST_NEIGHBOURS = 1024
 def fit_mahalanobis(embedding: Rows, targets: NDArray[np.int64], most: int = MOST_FITTED) -> Mahalanobis:
     """For embeddings float32 [n, D], n >= 1, of the classes int64 [n], fitted to at most `most`.
 
-    One covariance for all classes, of the normalised embeddings around their class's mean, shrunk towards a multiple
-    of the identity (Ledoit and Wolf, 2004).
+    One covariance for all classes, of the normalised embeddings around their class's mean, shrunk towards a
+    multiple of the identity (Ledoit and Wolf, 2004).
     """
     rows = spread(targets, most)
     values, classes = normalised(embedding[rows]), targets[rows]
@@ -55,7 +55,7 @@ def spread(targets: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _principal(rest: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The largest variances [k] of rows [n, D] around zero, with their axes [D, k]; by the smaller of two products."""
+    """The largest variances [k] of rows [n, D] around zero, and their axes [D, k]; by the smaller product."""
     n, dimensions = rest.shape
     if n >= dimensions:
         variances, axes = np.linalg.eigh(rest.T @ rest / n)

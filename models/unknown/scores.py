@@ -60,9 +60,9 @@ class GeneralisedEntropy:
 class Mahalanobis:
     """The squared Mahalanobis distance of a normalised embedding z to the nearest class (Lee et al., 2018).
 
-    The precision matrix is `scale` times the identity less the square of `directions`, float32 [D, k]; for the mean
-    m of each class `linear`, float32 [D, classes], is -2 P m and `offsets`, float32 [classes], m' P m. One product
-    with a thin matrix gives z'Pz - 2 z'Pm + m'Pm.
+    The precision matrix is `scale` times the identity less the square of `directions`, float32 [D, k]; for the
+    mean m of each class `linear`, float32 [D, classes], is -2 P m and `offsets`, float32 [classes], m' P m. One
+    product with a thin matrix gives z'Pz - 2 z'Pm + m'Pm.
     """
 
     method: ClassVar[Method] = "mahalanobis"

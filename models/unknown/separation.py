@@ -9,7 +9,7 @@ FALSE_ALARM_RATE = 0.05
 
 
 def auroc(known: NDArray[np.floating], foreign: NDArray[np.floating]) -> float | None:
-    """How likely a foreign image has a higher score than a known one, ties half; None where there are none of either.
+    """How likely a foreign image has a higher score than a known one, ties half; None without either of them.
 
     The area under the receiver operating characteristic (Hanley and McNeil, 1982).
     """

@@ -97,7 +97,8 @@ class UnknownScore:
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no detector.
+    `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no
+    detector.
     """
 
     classes: tuple[ClassScore, ...] = ()

@@ -96,8 +96,8 @@ class ClassifyManyJob:
 
 @dataclass
 class _Written:
-    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them, and how many of the
-    images are unknown."""
+    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them,
+    and how many of the images show none of the version's classes."""
 
     chunks: set[int] = field(default_factory=set)
     images: int = 0

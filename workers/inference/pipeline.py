@@ -63,8 +63,8 @@ class ClassifiedBatch:
 
 @dataclass(frozen=True)
 class Classifying(Generic[Image]):
-    """What is to be done with each image: which artifact in which precision, and the line of its outcome; of one that
-    shows none of the classes by `on_unknown`.
+    """What is to be done with each image: which artifact in which precision, and the line of its outcome; of
+    one that shows none of the classes by `on_unknown`.
 
     `blobs` is where the images lie.
     """
