@@ -23,6 +23,7 @@ from models.card.render import write_page
 from models.errors import InvalidArchitecture
 from models.layer_table import COLUMNS, NetworkSummary, cells
 from models.summary import summarize
+from models.unknown.card import HEADING, published_blocks
 from models.zoo.architecture import Architecture
 from models.zoo.registry import built
 
@@ -52,6 +53,7 @@ def write_published_card(folder: Path, manifest: Manifest, network: nn.Module) -
     page.section("Where it comes from", _provenance(manifest, architecture))
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
+    page.section(HEADING, *published_blocks())
     page.section("How it is built", *_layers(network, manifest, architecture))
     page.section("How it was proven", *_proof(manifest))
     write_page(folder, page)

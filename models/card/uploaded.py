@@ -7,6 +7,7 @@ from models.artifact import Manifest
 from models.card.blocks import Bullets, CardPage, Cell, Paragraph, Table, fact_table
 from models.card.facts import built_with, date_of, input_blocks, label_blocks, parity_of
 from models.card.render import write_page
+from models.unknown.card import HEADING, published_blocks
 
 SAID_BY = {
     "given": "who uploaded it",
@@ -36,6 +37,7 @@ def write_uploaded_card(folder: Path, manifest: Manifest) -> None:
     page.section("Where it comes from", _provenance(weights))
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
+    page.section(HEADING, *published_blocks())
     page.section("How it is built", *_graph(weights["graph"]))
     page.section(
         "How it was proven",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.card.blocks import Block, Caution, Cell, Paragraph, Table, percent
-from models.unknown.choice import BACKGROUND, HELD_OUT, NONE
+from models.unknown.separation import BACKGROUND, HELD_OUT, NONE
 
 HEADING = "How it knows that it does not know"
 NAMES = {

@@ -10,13 +10,12 @@ from models.spec import LOGITS
 from models.training.embedded import EmbeddedImages
 from models.unknown.fit import MOST_FITTED, fit_mahalanobis, fit_nearest
 from models.unknown.scores import METHODS, GeneralisedEntropy, Method, Rows, Score
-from models.unknown.separation import auroc
+from models.unknown.separation import HELD_OUT, auroc
 
 # Of more classes a fifth at a time is held out.
 MOST_RUNS = 5
 # For a run that only chooses.
 FITTED_IN_A_RUN = 512
-HELD_OUT, BACKGROUND, NONE = "held_out_classes", "background", "none"
 
 # By the name of the graph's output, each [n, ...].
 Outputs = Mapping[str, Rows]

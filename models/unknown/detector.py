@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -16,6 +17,8 @@ from models.unknown.scores import GeneralisedEntropy, Mahalanobis, NearestNeighb
 
 FINDING = "unknown"
 FILE = "unknown.npz"
+# Of a version that was not taught here: its answers alone are read, and nothing says from where on.
+UNFITTED: Mapping[str, Any] = {"method": GeneralisedEntropy.method, "file": None, "threshold": None}
 # Of the archive: the same arrays are the same bytes.
 NO_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -18,9 +18,17 @@ from models.training.pixels import decode
 from models.training.split import ImageList
 from models.unknown.background import background
 from models.unknown.card import HEADING, blocks
-from models.unknown.choice import BACKGROUND, NONE, Outputs, candidates, fit_score, values_of
+from models.unknown.choice import Outputs, candidates, fit_score, values_of
 from models.unknown.detector import FILE, FINDING, write_score
-from models.unknown.separation import FALSE_ALARM_RATE, auroc, fewest_images, share_above, threshold_of
+from models.unknown.separation import (
+    BACKGROUND,
+    FALSE_ALARM_RATE,
+    NONE,
+    auroc,
+    fewest_images,
+    share_above,
+    threshold_of,
+)
 
 PIXELS = "pixels"
 

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 FALSE_ALARM_RATE = 0.05
+# Kinds of images that show none of the classes.
+HELD_OUT, BACKGROUND, NONE = "held_out_classes", "background", "none"
 
 
 def auroc(known: NDArray[np.floating], foreign: NDArray[np.floating]) -> float | None:

@@ -7,8 +7,8 @@ from workers.contract.messages import ImageOutcome
 OnUnknown = Literal["mark", "refuse"]
 UNKNOWN_IMAGE = "unknown_image"
 ON_UNKNOWN = (
-    "`mark`: an image that shows none of the classes is answered like any other, and `unknown` says so. `refuse`: "
-    "it gets the error `unknown_image` instead. Of a version that cannot tell, or has no threshold, none is refused."
+    "`mark`: an image that shows none of the classes is answered like any other, and `unknown` says so. "
+    "`refuse`: it gets the error `unknown_image` instead. Of a version that has no threshold none is refused."
 )
 
 

@@ -9,6 +9,7 @@ from models.card.published import write_published_card
 from models.export import to_onnx
 from models.photographs import photographs
 from models.training.seeding import seed_everything
+from models.unknown.detector import FINDING, UNFITTED
 from models.weights.loading import LoadedWeights, build_with_weights
 from models.weights.published import NONE
 from models.weights.store import WeightsStore
@@ -81,6 +82,7 @@ class PublishJob:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
+            findings={FINDING: dict(UNFITTED)},
         )
         write_published_card(folder, manifest, network)
         return manifest

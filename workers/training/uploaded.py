@@ -10,6 +10,7 @@ from models.card.uploaded import write_uploaded_card
 from models.errors import ModelFileRefused
 from models.photographs import photographs
 from models.training.seeding import seed_everything
+from models.unknown.detector import FINDING, UNFITTED
 from models.uploaded.checkpoint import checkpoint_preprocessing, read_checkpoint
 from models.uploaded.facts import FromMetadata, InputSize, Said, labels_of, preprocessing_of
 from models.uploaded.jail import JailLimits, prepare
@@ -68,6 +69,7 @@ class UploadedModel:
             calibration={"temperature": made.temperature},
             parity=made.parity,
             outputs=made.outputs,
+            findings={FINDING: dict(UNFITTED)},
         )
         write_uploaded_card(folder, manifest)
         return manifest
@@ -110,6 +112,7 @@ class UploadedModel:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
+            findings={FINDING: dict(UNFITTED)},
         )
         write_published_card(folder, manifest, network)
         return manifest
