@@ -41,6 +41,7 @@ from workers.contract.jobs import (
 )
 from workers.contract.messages import (
     ClassScore,
+    UnknownScore,
 )
 from workers.contract.queues import JobKind
 
@@ -64,6 +65,7 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "images": ["i0", "i1"],
             "names": ["a.jpg", None],
             "precision": "",
+            "on_unknown": "mark",
         },
     ),
     JobKind.CLASSIFY_MANY: (
@@ -76,6 +78,7 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "top_k": 3,
             "precision": "int8",
             "chunk": 32,
+            "on_unknown": "mark",
         },
     ),
     JobKind.FINETUNE: (
@@ -168,7 +171,12 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             version=2,
             provider="CPUExecutionProvider",
             predictions=(
-                ClassifiedImage(name="a.jpg", classes=(ClassScore(0, "cat", 0.75),), error=None),
+                ClassifiedImage(
+                    name="a.jpg",
+                    classes=(ClassScore(0, "cat", 0.75),),
+                    error=None,
+                    unknown=UnknownScore(1.5, 2.5, False),
+                ),
                 ClassifiedImage(name=None, classes=None, error={"code": "image_unreadable", "detail": "why"}),
             ),
         ),
@@ -182,14 +190,20 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
                     "name": "a.jpg",
                     "classes": [{"index": 0, "label": "cat", "probability": 0.75}],
                     "error": None,
+                    "unknown": {"score": 1.5, "threshold": 2.5, "is_unknown": False},
                 },
-                {"name": None, "classes": None, "error": {"code": "image_unreadable", "detail": "why"}},
+                {
+                    "name": None,
+                    "classes": None,
+                    "error": {"code": "image_unreadable", "detail": "why"},
+                    "unknown": None,
+                },
             ],
         },
     ),
     JobKind.CLASSIFY_MANY: (
         ClassifyManyResult(
-            model="m", version=2, provider="CPUExecutionProvider", images=9, errors={"not_an_image": 2}
+            model="m", version=2, provider="CPUExecutionProvider", images=9, errors={"not_an_image": 2}, unknown=3
         ),
         {
             "model": "m",
@@ -198,6 +212,7 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "precision": "float32",
             "images": 9,
             "errors": {"not_an_image": 2},
+            "unknown": 3,
         },
     ),
     JobKind.FINETUNE: (

@@ -14,6 +14,7 @@ from workers.contract.messages import (
     ImageOutcome,
     InvalidMessage,
     RunJob,
+    UnknownScore,
     decode,
     encode,
 )
@@ -47,7 +48,11 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "w1",
             "CPUExecutionProvider",
             (
-                ImageOutcome((ClassScore(0, "cat", 0.75),), outputs={"logits": "AACAPw=="}),
+                ImageOutcome(
+                    (ClassScore(0, "cat", 0.75),),
+                    outputs={"logits": "AACAPw=="},
+                    unknown=UnknownScore(1.5, None, None),
+                ),
                 ImageOutcome(error="image_unreadable", detail="why"),
             ),
             BatchTimings(1.0, 2.0, 3.0, 4.0),
@@ -62,8 +67,9 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": None,
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
+                    "unknown": {"score": 1.5, "threshold": None, "is_unknown": None},
                 },
-                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None},
+                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None, "unknown": None},
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,
