@@ -1,25 +1,25 @@
 """`python -m benchmarks.unknown`: what it costs an image that its answer says how foreign it is.
 
-One service has the same network twice, with and without a detector. wrk asks both by turns, in short blocks, so
-that a slower moment meets both; what counts is the ratio of the rates within each round.
+One service has the same network twice, with and without a detector. Both are asked by turns, one request after the
+other, so that a slower moment meets both.
 """
 
 import argparse
 import dataclasses
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 from rich.console import Console
 
 from benchmarks.artifacts import ExportProcessFailed, make_artifacts
-from benchmarks.load import LoadFailed, Target, WrkMissing, measure_load, require_wrk
 from benchmarks.photographs import Photographs
 from benchmarks.report import PIPED_WIDTH
 from benchmarks.rest import Service, ServiceFailed, publish
@@ -31,16 +31,14 @@ from models.unknown.scores import Mahalanobis
 
 PLAIN, KNOWING = "bench", "knowing"
 # As many directions as a fit keeps at most, and two classes.
-DIRECTIONS, CLASSES = 256, 2
-RAMP_S = 0.3
+DIRECTIONS, CLASSES = 128, 2
+WARM_UP = 50
 
 
 @dataclass(frozen=True)
 class Options:
     model: str
-    rounds: int
-    seconds: float
-    concurrency: tuple[int, ...]
+    requests: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,9 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What was started has to be stopped, however this ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        require_wrk()
         return bench(options, console)
-    except (ExportProcessFailed, ServiceFailed, LoadFailed, WrkMissing) as error:
+    except (ExportProcessFailed, ServiceFailed, httpx.HTTPError) as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, markup=False)
         return 1
 
@@ -59,15 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unknown", description=__doc__)
     parser.add_argument("--model", default="mobilenet_v1_025", help="of the zoo (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="(%(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each block (%(default)s)")
-    parser.add_argument(
-        "--concurrency", type=int, nargs="+", default=[1, 16], help="requests under way (%(default)s)"
-    )
+    parser.add_argument("--requests", type=int, default=2000, help="to each of the two (%(default)s)")
     given = parser.parse_args(arguments)
-    if min(given.rounds, given.seconds, *given.concurrency) <= 0:
-        parser.error("--rounds, --seconds and --concurrency must be more than 0")
-    return Options(given.model, given.rounds, given.seconds, tuple(given.concurrency))
+    if given.requests <= 0:
+        parser.error("--requests must be more than 0")
+    return Options(given.model, given.requests)
 
 
 def bench(options: Options, console: Console) -> int:
@@ -80,9 +73,7 @@ def bench(options: Options, console: Console) -> int:
             blobs = service.images.parent
             database = f"sqlite:///{blobs.parent / 'fovea.db'}"
             publish(knowing, KNOWING, "models/knowing/1/", database, blobs.as_uri())
-            for concurrency in options.concurrency:
-                ratios = measure(service.target, photographs, options, concurrency)
-                console.print(said(concurrency, ratios), highlight=False)
+            console.print(said(measure(service, photographs, options.requests)), highlight=False)
     return 0
 
 
@@ -104,29 +95,32 @@ def with_detector(artifact: Path, folder: Path) -> Path:
     return folder
 
 
-def measure(target: Target, photographs: Photographs, options: Options, concurrency: int) -> list[float]:
-    """The rate with the detector over that without it, of each round; which of them begins takes turns."""
-    ratios = []
-    for number in range(options.rounds + 1):
-        rates = {}
-        for model in (PLAIN, KNOWING) if number % 2 else (KNOWING, PLAIN):
-            one = dataclasses.replace(target, url=target.url.replace(f"/{PLAIN}/", f"/{model}/"))
-            figure = measure_load(
-                model, one, photographs.paths, concurrency=concurrency, seconds=options.seconds, ramp_s=RAMP_S
-            )
-            rates[model] = figure.rate
-        # The first round loads and warms both.
-        if number:
-            ratios.append(rates[KNOWING] / rates[PLAIN])
-    return ratios
+def measure(service: Service, photographs: Photographs, requests: int) -> dict[str, list[float]]:
+    """Milliseconds of each request by model, in order; which of the two is asked first takes turns."""
+    images = [path.read_bytes() for path in photographs.paths]
+    found: dict[str, list[float]] = {PLAIN: [], KNOWING: []}
+    with httpx.Client(base_url=service.base_url, timeout=30, trust_env=False) as client:
+        for number in range(requests + WARM_UP):
+            for model in (PLAIN, KNOWING) if number % 2 else (KNOWING, PLAIN):
+                began = time.perf_counter()
+                answer = client.post(
+                    f"/v1/models/{model}/classify",
+                    content=images[number % len(images)],
+                    headers={"content-type": "image/jpeg"},
+                )
+                if number >= WARM_UP:
+                    found[model].append((time.perf_counter() - began) * 1e3)
+                answer.raise_for_status()
+    return found
 
 
-def said(concurrency: int, ratios: Sequence[float]) -> str:
-    ordered = sorted(ratios)
-    quarter = len(ordered) // 4
+def said(found: dict[str, list[float]]) -> str:
+    plain, knowing = (np.array(found[model]) for model in (PLAIN, KNOWING))
+    tenth, median = (np.quantile(knowing, q) / np.quantile(plain, q) for q in (0.1, 0.5))
     return (
-        f"{concurrency} under way: with a detector {statistics.median(ordered):.3f} times the rate without, "
-        f"middle half {ordered[quarter]:.3f} to {ordered[-1 - quarter]:.3f}, {len(ordered)} rounds"
+        f"{len(plain)} requests each, one at a time: {np.median(plain):.2f} ms without a detector; with it "
+        f"{median:.3f} times the median, {tenth:.3f} times the fastest tenth, "
+        f"{np.median(knowing - plain):+.3f} ms in the median of the pairs"
     )
 
 

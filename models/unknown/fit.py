@@ -7,7 +7,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from models.unknown.scores import Mahalanobis, NearestNeighbour, Rows, normalised
 
 # Of the covariance: what varies less is as the rest, for files and products to stay small.
-MOST_DIRECTIONS = 256
+MOST_DIRECTIONS = 128
 # Beyond so many, evenly over the classes, an image more tells nothing of a covariance.
 MOST_FITTED = 2048
 MOST_NEIGHBOURS = 1024
@@ -26,7 +26,7 @@ def fit_mahalanobis(embedding: Rows, targets: NDArray[np.int64], most: int = MOS
     np.add.at(means, inverse, values)
     means /= np.bincount(inverse)[:, None]
     rest = values - means[inverse]
-    shrinkage = float(ledoit_wolf_shrinkage(rest, assume_centered=True))
+    shrinkage = float(ledoit_wolf_shrinkage(rest, assume_centered=True)) if len(rest) > 1 else 1.0
     variances, axes = _principal(rest)
     # Of images that are all alike nothing is left: any other then is infinitely far, but for this.
     floor = max(shrinkage * float((rest**2).mean()), 1e-6)
