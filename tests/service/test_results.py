@@ -56,7 +56,7 @@ def test_no_cell_is_a_formula(begin: str) -> None:
     (_, row) = rows_of([result_line(name, [ClassScore(0, name, 1.0)], None)], 1)
     assert (row[0], row[1]) == (f"'{name}", f"'{name}")
     (_, row) = rows_of([result_line("a", None, {"code": "x", "detail": name})], 1)
-    assert row[-1] == f"'{name}"
+    assert row[-3] == f"'{name}"
 
 
 def test_what_begins_no_formula_stays_as_it_is() -> None:
