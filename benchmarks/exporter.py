@@ -20,6 +20,7 @@ from benchmarks.artifacts import FOVEA, weights_folder
 from benchmarks.plain import FACTS, PLAIN, View
 from models.artifact import MODEL, Manifest, model_file, software_versions, write_manifest
 from models.export import export
+from models.graph_facts import shape_of
 from models.normalise import Normalise
 from models.preprocess import prepare
 from models.spec import Preprocessing
@@ -91,6 +92,12 @@ def _labels(weights: LoadedWeights) -> tuple[str, ...]:
     return weights.labels or tuple(f"class {number}" for number in range(1000))
 
 
+def _outputs(model: Path) -> dict[str, list[int]]:
+    """The graph's outputs with their sizes for one image."""
+    outputs = onnx.load(model).graph.output
+    return {value.name: [size for size in shape_of(value)[1:] if isinstance(size, int)] for value in outputs}
+
+
 def _export_fovea(
     model: str,
     network: nn.Module,
@@ -117,6 +124,7 @@ def _export_fovea(
             seed=SEED,
             software=software_versions(),
             parity=report.to_dict(),
+            outputs=_outputs(folder / MODEL),
             variants={variant: {"precision": variant, "passed": True, "reason": UNJUDGED}},
         ),
     )

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 8
 _MOST_NAMED = 10
 _MOST_OF_SET = 10
+NONE_OF_THESE = "none of these"
+
+
+class OnUnknown(Enum):
+    """What becomes of an image that shows none of the classes."""
+
+    MARK = "mark"
+    REFUSE = "refuse"
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class ClassifiedFile:
     precision: str | None = None
     classes: tuple[dict[str, Any], ...] = field(default=())
     set: dict[str, Any] | None = None
+    unknown: dict[str, Any] | None = None
     code: str | None = None
     detail: str | None = None
 
@@ -38,8 +48,14 @@ class ClassifiedFile:
         if self.code:
             return {"file": self.file, "error": {"code": self.code, "detail": self.detail}}
         answered = {"model": self.model, "version": self.version, "precision": self.precision}
-        with_set = {"set": self.set} if self.set else {}
-        return {"file": self.file, **answered, "classes": list(self.classes), **with_set}
+        told: dict[str, Any] = {"classes": list(self.classes), "unknown": self.unknown}
+        if self.set:
+            told["set"] = self.set
+        return {"file": self.file, **answered, **told}
+
+    @property
+    def is_unknown(self) -> bool:
+        return bool(self.unknown and self.unknown["is_unknown"])
 
 
 def classify(
@@ -64,6 +80,12 @@ def classify(
         float | None,
         typer.Option(help="Show the smallest set of classes that holds the truth so often, such as 0.95."),
     ] = None,
+    on_unknown: Annotated[
+        OnUnknown,
+        typer.Option(
+            help="What becomes of an image that shows none of the classes: mark it, or refuse it as an error."
+        ),
+    ] = OnUnknown.MARK,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Classify a whole folder or archive as a job; results as CSV.")
     ] = None,
@@ -75,7 +97,7 @@ def classify(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in images. Exit code 1 if any of them could not be classified.
+    """Say what is in images, or that it is none of the classes. Exit code 1 if any could not be classified.
 
     A folder of any size becomes a job with --csv or --jsonl. Ctrl-C stops watching, not the job; the same command
     again goes on.
@@ -90,13 +112,16 @@ def classify(
         if output := csv or jsonl:
             from cli.classify_folder import Asked, classify_folder
 
-            asked = Asked(_only_source(files), chosen, top_k, precision, coverage)
+            asked = Asked(_only_source(files), chosen, top_k, precision, coverage, on_unknown.value)
             job = classify_folder(client, asked, output, as_csv=csv is not None, fresh=fresh)
             print_json(job.to_dict()) if as_json else _tell(job, output)
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             outcomes = list(
-                pool.map(lambda file: classify_file(client, file, chosen, top_k, precision, coverage), files)
+                pool.map(
+                    lambda file: classify_file(client, file, chosen, top_k, precision, coverage, on_unknown.value),
+                    files,
+                )
             )
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
@@ -117,7 +142,8 @@ def _tell(job: "Job", output: Path) -> None:
     result = job.result or {}
     failed = sum((result.get("errors") or {}).values())
     more = f"; {failed} could not be classified, as their lines say" if failed else ""
-    print(f"{output}: {result['images']} images by {result['model']} version {result['version']}{more}")
+    none = f"; {result['unknown']} show none of its classes" if result.get("unknown") else ""
+    print(f"{output}: {result['images']} images by {result['model']} version {result['version']}{none}{more}")
 
 
 def classify_file(
@@ -127,6 +153,7 @@ def classify_file(
     top_k: int,
     precision: str = "auto",
     coverage: float | None = None,
+    on_unknown: Literal["mark", "refuse"] = "mark",
 ) -> ClassifiedFile:
     """Classify one file. What is wrong with the file is in the outcome; raises Unreachable."""
     from fovea_client import ApiError, Unauthorized
@@ -138,7 +165,9 @@ def classify_file(
         return ClassifiedFile(name, code="not_a_file", detail=_folder_hint(path))
     try:
         image = sys.stdin.buffer.read() if name == "-" else path.read_bytes()
-        prediction = client.classify(image, model=model, top_k=top_k, precision=precision, coverage=coverage)
+        prediction = client.classify(
+            image, model=model, top_k=top_k, precision=precision, coverage=coverage, on_unknown=on_unknown
+        )
     except OSError as exc:
         return ClassifiedFile(name, code="unreadable_file", detail=exc.strerror or str(exc))
     except Unauthorized:
@@ -146,9 +175,14 @@ def classify_file(
     except ApiError as exc:
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     classes = tuple(found.to_dict() for found in prediction.classes)
-    found_set = prediction.set.to_dict() if prediction.set else None
     return ClassifiedFile(
-        name, prediction.model or model, prediction.version, prediction.precision, classes, found_set
+        name,
+        prediction.model or model,
+        prediction.version,
+        prediction.precision,
+        classes,
+        prediction.set.to_dict() if prediction.set else None,
+        prediction.unknown.to_dict() if prediction.unknown else None,
     )
 
 
@@ -209,7 +243,11 @@ def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
     if outcome.set:
         return _rows_of_set(outcome.file, outcome.set)
     names = [outcome.file, *[""] * (len(outcome.classes) - 1)]
-    return [
+    if outcome.is_unknown:
+        # What it is least unlike stands below, for whoever wonders.
+        names = [""] * len(outcome.classes)
+    foreign = [(outcome.file, NONE_OF_THESE, "", "")] if outcome.is_unknown else []
+    return foreign + [
         (name, found["label"], bar(found["probability"]), percent(found["probability"]))
         for name, found in zip(names, outcome.classes, strict=True)
     ]

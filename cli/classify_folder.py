@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from cli.dataset_upload import create_dataset
 from cli.errors import DatasetUnusable, Detached, FileNotWritten
@@ -29,6 +30,7 @@ class Asked:
     top_k: int
     precision: str
     coverage: float | None = None
+    on_unknown: Literal["mark", "refuse"] = "mark"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def classify_folder(client: Fovea, asked: Asked, output: Path, *, as_csv: bool, 
             top_k=asked.top_k,
             precision=asked.precision,
             coverage=asked.coverage,
+            on_unknown=asked.on_unknown,
         )
         begun = _remember(memory, replace(begun, job=started.id))
     try:
@@ -119,7 +122,8 @@ def _question(url: str, asked: Asked, output: Path) -> str:
 
     What is hidden is not sent, and the output may lie among the images.
     """
-    digest = hashlib.sha256(f"{url}\0{asked.model}\0{asked.top_k}\0{asked.precision}\0{asked.coverage}\0".encode())
+    asking = [url, asked.model, str(asked.top_k), asked.precision, str(asked.coverage), asked.on_unknown, ""]
+    digest = hashlib.sha256("\0".join(asking).encode())
     paths = [asked.source]
     if asked.source.is_dir():
         found = (Path(where, name) for where, _, names in os.walk(asked.source) for name in names)

@@ -63,7 +63,8 @@ async def classify(
             parts.statistics.record_failure(version, time.perf_counter() - started)
             raise Problem(504, "deadline_exceeded", str(error)) from error
     parts.statistics.record_answers(version, answers, time.perf_counter() - started)
-    parts.metrics.observe_images(version.model, len(images))
+    unknown = sum(1 for answer in answers if (judged := answer.outcome.unknown) and judged.is_unknown)
+    parts.metrics.observe_images(version.model, len(images), unknown)
     return answers
 
 

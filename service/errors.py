@@ -70,6 +70,7 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
     "image_unreadable": 422,
     "image_too_large": 422,
     "image_quarantined": 422,
+    "unknown_image": 422,
     "image_lost": 503,
     "artifact_unusable": 503,
     "model_unusable": 503,

@@ -54,6 +54,12 @@ class GatewayMetrics:
             registry=self.registry,
         )
         self.images = Counter("fovea_images", "Images classified.", ["model"], registry=self.registry)
+        self.unknown = Counter(
+            "fovea_unknown_images",
+            "Images classified that show none of the version's classes, by its detector.",
+            ["model"],
+            registry=self.registry,
+        )
         self.request_seconds = Histogram(
             "fovea_request_seconds",
             "From the request's arrival to its answer.",
@@ -128,13 +134,16 @@ class GatewayMetrics:
         for outcome in get_args(WebhookOutcome):
             self.webhook_deliveries.labels(outcome)
 
-    def observe_images(self, model: str, images: int) -> None:
+    def observe_images(self, model: str, images: int, unknown: int = 0) -> None:
+        """`unknown` of them show none of the version's classes."""
         if model not in self._models:
             if len(self._models) >= MOST_MODELS:
                 model = OTHER_MODELS
             else:
                 self._models.add(model)
         self.images.labels(model).inc(images)
+        # Of a model without any it says 0, so that a rate has the first one.
+        self.unknown.labels(model).inc(unknown)
 
     def observe_rpc(self, route: str, status: int, seconds: float) -> None:
         """A call of gRPC's, by the status that HTTP has for its outcome."""

@@ -116,7 +116,13 @@ def _of_row(result: Mapping[str, Any]) -> Iterator[bytes]:
     for prediction in result.get("predictions", ()):
         found = prediction["classes"]
         classes = None if found is None else [ClassScore(**score) for score in found]
-        yield result_line(prediction["name"], classes, prediction["error"], prediction.get("set"))
+        yield result_line(
+            prediction["name"],
+            classes,
+            prediction["error"],
+            found_set=prediction.get("set"),
+            unknown=prediction.get("unknown"),
+        )
 
 
 def _of_evaluation(blobs: BlobStore, job: Job, only_differing: bool) -> Chunks:
@@ -175,7 +181,7 @@ def _header(classes: int) -> list[str]:
     columns = ["path", "label", "probability"]
     for place in range(2, classes + 1):
         columns += [f"label_{place}", f"probability_{place}"]
-    return [*columns, "error", "detail"]
+    return [*columns, "error", "detail", "is_unknown", "unknown_score"]
 
 
 def _row(line: Mapping[str, Any], classes: int) -> list[str]:
@@ -185,7 +191,15 @@ def _row(line: Mapping[str, Any], classes: int) -> list[str]:
         score = found[place] if place < len(found) else None
         cells += [harmless(score["label"]), f"{score['probability']:.6g}"] if score else ["", ""]
     error = line["error"] or {}
-    return [*cells, harmless(error.get("code") or ""), harmless(error.get("detail") or "")]
+    return [*cells, harmless(error.get("code") or ""), harmless(error.get("detail") or ""), *_unknown_cells(line)]
+
+
+def _unknown_cells(line: Mapping[str, Any]) -> list[str]:
+    unknown = line.get("unknown")
+    if not unknown:
+        return ["", ""]
+    is_unknown = unknown["is_unknown"]
+    return ["" if is_unknown is None else str(is_unknown).lower(), f"{unknown['score']:.6g}"]
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> bytes:

@@ -44,6 +44,14 @@ class SetOut(BaseModel):
     classes: list[ClassOut] = Field(description="Best first; never empty.")
 
 
+class UnknownOut(BaseModel):
+    """How foreign an image is to the version, on that version's own scale."""
+
+    score: float = Field(description="Higher is more foreign.")
+    threshold: float | None = Field(description="Above it the image is unknown; null where there is none.")
+    is_unknown: bool | None = Field(description="Whether it shows none of the classes; null without a threshold.")
+
+
 class PredictionOut(BaseModel):
     name: str | None = Field(description="The file's name, where the client gave one.")
     classes: list[ClassOut] | None = Field(description="Best first; null when this image failed.")
@@ -51,6 +59,7 @@ class PredictionOut(BaseModel):
         description="The smallest that holds the truth with the probability `coverage`; null without one."
     )
     error: ErrorOut | None
+    unknown: UnknownOut | None = Field(None, description="Null of a version without a detector.")
 
 
 class Timings(BaseModel):
@@ -81,6 +90,7 @@ class Classification(BaseModel):
                         ],
                         "set": None,
                         "error": None,
+                        "unknown": {"score": 38.2, "threshold": 112.4, "is_unknown": False},
                     }
                 ],
                 "timings": {

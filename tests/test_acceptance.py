@@ -118,6 +118,27 @@ def test_the_nearest_training_images_are_mostly_of_the_images_class(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_photographs_of_neither_ants_nor_bees_are_told_from_those_of_both(
+    service: Stack, learnt: list[dict[str, Any]], test_data: Path
+) -> None:
+    """Of one version: what is read is the backbone's, which is the same in all three."""
+    neither = [path.read_bytes() for path in sorted((test_data / "imagenet/samples").glob("*.JPEG"))]
+    either = bees_and_ants(test_data / "hymenoptera.zip")
+    assert (len(neither), len(either)) == (100, 153)
+    job = learnt[0]["result"]
+    known, foreign = (unknown(service, f"ants-bees:{job['version']}", found) for found in (either, neither))
+    assert auroc([one["score"] for one in known], [one["score"] for one in foreign]) >= 0.93
+    assert statistics.mean(one["is_unknown"] for one in known) <= 0.07
+    assert statistics.mean(one["is_unknown"] for one in foreign) >= 0.6
+    version = httpx.get(f"{service.url}/v1/models/ants-bees/versions/{job['version']}").json()
+    facts = version["manifest"]["findings"]["unknown"]
+    assert (facts["threshold_images"], facts["false_alarm_rate"]) == (153, 0.05)
+    card = httpx.get(f"{service.url}/v1/models/ants-bees/versions/{job['version']}/card?format=md").text
+    assert f"{facts['threshold']:.4g} the image counts as unknown" in card
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_without_weights_it_is_far_below_and_the_card_shows_both(
     service: Stack, ants_and_bees: str, learnt: list[dict[str, Any]]
 ) -> None:
@@ -223,10 +244,28 @@ def test_a_variant_of_it_passes_the_gate_or_is_refused_with_the_numbers(
         assert report["speedup"] > 1
 
 
-def bees_and_ants(archive: Path, count: int) -> list[bytes]:
+def bees_and_ants(archive: Path, count: int | None = None) -> list[bytes]:
+    """All that validate, or so many of them."""
     with zipfile.ZipFile(archive) as members:
         names = [name for name in sorted(members.namelist()) if name.startswith("val/") and name.endswith(".jpg")]
-        return [members.read(name) for name in names[:: len(names) // count][:count]]
+        chosen = names[:: len(names) // count][:count] if count else names
+        return [members.read(name) for name in chosen]
+
+
+def unknown(service: Stack, model: str, photographs: list[bytes]) -> list[dict[str, Any]]:
+    """What the answer to each says of how foreign it is."""
+    url, said = f"{service.url}/v1/models/{model}/classify", []
+    with httpx.Client(timeout=30) as client:
+        for photograph in photographs:
+            answer = client.post(url, content=photograph, headers={"content-type": "image/jpeg"})
+            (prediction,) = answer.json()["predictions"]
+            said.append(prediction["unknown"])
+    return said
+
+
+def auroc(known: list[float], foreign: list[float]) -> float:
+    """How often a foreign image has the higher score."""
+    return statistics.mean((b > a) + (a == b) / 2 for a in known for b in foreign)
 
 
 def answers(service: Stack, model: str, photographs: list[bytes]) -> list[list[tuple[str, float]]]:

@@ -3,9 +3,12 @@
 structlog takes rich with it, to colour tracebacks that are printed plain here; redis the metrics of
 OpenTelemetry's SDK, which nobody reads; kombu a reader of YAML, in which no message is. They are a tenth of a
 second of a process's start, and 7 MB for as long as it runs. Nor is garbage collected while a process imports:
-its entry point calls `collect_new_garbage` before it begins its work.
+its entry point calls `collect_new_garbage` before it begins its work. An inference worker keeps numpy's products
+to the thread that asks for them: its cores are busy with images, and a product of an embedding would wait for
+another thread a hundred times as long as it takes.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +24,10 @@ ENTRY_POINTS = (
 )
 
 
-def is_entry_point() -> bool:
-    """Whether this process runs one of ours with `python -m`. Whoever imports one, as a test does, is another."""
+def entry_point() -> str | None:
+    """The one of ours that this process runs with `python -m`. Whoever imports one, as a test does, is another."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name in ENTRY_POINTS
+    return spec.name if spec is not None and spec.name in ENTRY_POINTS else None
 
 
 @contextmanager
@@ -39,8 +42,10 @@ def absent(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-if is_entry_point():
+if entry_point():
     pause_collection()
+if (entry_point() or "").startswith("workers.inference."):
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 with absent("rich", "opentelemetry.sdk", "yaml"):
     import kombu.serialization  # noqa: F401

@@ -29,11 +29,12 @@ from fovea_client.errors import (
     TooMany,
     Unauthorized,
     Unavailable,
+    UnknownImage,
     Unreachable,
 )
 from fovea_client.jobs import Event, Job
 from fovea_client.operation import Async, Sync
-from fovea_client.prediction import Prediction, PredictionSet, ScoredClass
+from fovea_client.prediction import Prediction, PredictionSet, ScoredClass, Unknown
 from fovea_client.progress import UploadProgress
 from fovea_client.records import (
     Alias,
@@ -112,6 +113,8 @@ __all__ = [
     "TooMany",
     "Unauthorized",
     "Unavailable",
+    "Unknown",
+    "UnknownImage",
     "Unreachable",
     "UploadProgress",
     "Variants",

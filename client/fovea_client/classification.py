@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fovea_client import calls
 from fovea_client.answer import Json
@@ -15,6 +15,7 @@ from fovea_client.prediction import failed, predictions_of
 from fovea_client.request import FormFile
 from fovea_client.session import Session
 
+OnUnknown = Literal["mark", "refuse"]
 # Half of what a server takes in a request and waits for, as it comes: room for others.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 32, 16 * 2**20
 REQUESTS_AT_ONCE = 4
@@ -30,12 +31,16 @@ class Question:
     top_k: int = 5
     precision: str = "auto"
     coverage: float | None = None
+    on_unknown: OnUnknown = "mark"
 
     @property
     def params(self) -> dict[str, str | int | None]:
-        precision = None if self.precision == "auto" else self.precision
-        coverage = None if self.coverage is None else repr(self.coverage)
-        return {"top_k": self.top_k, "precision": precision, "coverage": coverage}
+        return {
+            "top_k": self.top_k,
+            "precision": None if self.precision == "auto" else self.precision,
+            "coverage": None if self.coverage is None else repr(self.coverage),
+            "on_unknown": None if self.on_unknown == "mark" else self.on_unknown,
+        }
 
     def one(self, image: bytes, media_type: str) -> Call[Json]:
         return calls.classify(self.model, image, media_type, self.params)

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, overload
 from fovea_client import calls
 from fovea_client.architectures import Architectures
 from fovea_client.async_session import AsyncSession
-from fovea_client.classification import Question, classify, form_of
+from fovea_client.classification import OnUnknown, Question, classify, form_of
 from fovea_client.datasets import Datasets
 from fovea_client.image import Image, is_many, source_of
 from fovea_client.jobs import Job, Jobs, job_by
@@ -91,12 +91,13 @@ class Client(Resource[Mode]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> Plan[Job[Mode]]:
         """Send images, as many as a request takes, and do not wait: a `classify` job has them in its result."""
         given_images = list(images) if is_many(images) else [images]  # type: ignore[arg-type]
         sources = [source_of(image) for image in given_images]
         loaded = yield from compute(lambda: [source.load() for source in sources])
-        params = Question(reference_of(model), top_k, precision, coverage).params
+        params = Question(reference_of(model), top_k, precision, coverage, on_unknown).params
         call = calls.classify_later(reference_of(model), form_of(sources, loaded), params)
         return (yield from job_by(self._session, call))
 
@@ -110,6 +111,7 @@ class Client(Resource[Mode]):
         top_k: int | None = None,
         precision: str | None = None,
         coverage: float | None = None,
+        on_unknown: OnUnknown | None = None,
         idempotency_key: str | None = None,
     ) -> Plan[Job[Mode]]:
         """Start to classify all images of a `dataset`, or those below `prefix` in the server's folder of images.
@@ -124,6 +126,7 @@ class Client(Resource[Mode]):
             top_k=top_k,
             precision=precision,
             coverage=coverage,
+            on_unknown=on_unknown,
         )
         return (yield from job_by(self._session, calls.start_classification(fields, idempotency_key)))
 
@@ -251,6 +254,7 @@ class Fovea(Client[Sync]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> list[Prediction]: ...
     @overload
     def classify(
@@ -261,6 +265,7 @@ class Fovea(Client[Sync]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> Prediction: ...
     def classify(
         self,
@@ -270,6 +275,7 @@ class Fovea(Client[Sync]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> Any:
         """Say what is in an image, or in each image of a list.
 
@@ -277,13 +283,15 @@ class Fovea(Client[Sync]):
         3] or [height, width]. One gives its prediction; a list gives a list in its order, in which an image that
         failed has its own `error`. `top_k` is how many classes of each; `precision` is `auto` (the fastest),
         `float32`, `int8` or `fp16`. With a `coverage`, such as 0.95, each prediction has the smallest `set` of
-        classes that holds the truth with that probability, where the version was calibrated for it.
+        classes that holds the truth with that probability, where the version was calibrated for it. With
+        `on_unknown="refuse"` an image that shows none of the classes has the error `unknown_image`; with `mark`
+        its `unknown` says so.
 
-        Raises NotFound, InvalidImage (for one image), OSError, TypeError, ValueError, ApiError, Unreachable.
+        Raises NotFound, InvalidImage and UnknownImage (for one image), OSError, TypeError, ValueError, ApiError,
+        Unreachable.
         """
-        return self._session.run(
-            classify(self._session, images, Question(reference_of(model), top_k, precision, coverage))
-        )
+        question = Question(reference_of(model), top_k, precision, coverage, on_unknown)
+        return self._session.run(classify(self._session, images, question))
 
 
 class AsyncFovea(Client[Async]):
@@ -323,6 +331,7 @@ class AsyncFovea(Client[Async]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> list[Prediction]: ...
     @overload
     async def classify(
@@ -333,6 +342,7 @@ class AsyncFovea(Client[Async]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> Prediction: ...
     async def classify(
         self,
@@ -342,9 +352,10 @@ class AsyncFovea(Client[Async]):
         top_k: int = 5,
         precision: str = "auto",
         coverage: float | None = None,
+        on_unknown: OnUnknown = "mark",
     ) -> Any:
         """As `Fovea.classify`."""
-        question = Question(reference_of(model), top_k, precision, coverage)
+        question = Question(reference_of(model), top_k, precision, coverage, on_unknown)
         return await self._session.run(classify(self._session, images, question))
 
 

@@ -4,6 +4,7 @@ FoveaError
 ├── ApiError              Fovea answered with an error: `status`, `code`, `detail`, `request_id`, `errors`
 │   ├── InvalidRequest    4xx: what was sent cannot be answered; `errors` names the wrong fields
 │   │   ├── InvalidImage  400, 422: an image that is none, or cannot be decoded
+│   │   ├── UnknownImage  422: it shows none of the classes, and on_unknown is refuse
 │   │   └── TooLarge      413: beyond a limit of the server
 │   ├── Unauthorized      401: no key, or one that is unknown, expired or revoked
 │   ├── Forbidden         403: the key may not do that
@@ -72,6 +73,10 @@ class InvalidRequest(ApiError):
 
 class InvalidImage(InvalidRequest):
     """The image is none, or cannot be decoded."""
+
+
+class UnknownImage(InvalidRequest):
+    """The image shows none of the version's classes, and such images were to be refused."""
 
 
 class TooLarge(InvalidRequest):
@@ -199,6 +204,7 @@ CLASS_OF_CODE: Mapping[str, type[ApiError]] = {
     "image_unreadable": InvalidImage,
     "image_too_large": InvalidImage,
     "image_quarantined": InvalidImage,
+    "unknown_image": UnknownImage,
     "in_use": InUse,
     "not_checked_yet": NotReady,
     "storage_quota": QuotaReached,
@@ -228,7 +234,7 @@ CLASS_OF_STATUS: Mapping[int, type[ApiError]] = {
 OF_ONE_IMAGE = frozenset(
     {
         "not_an_image", "image_unreadable", "image_too_large", "image_quarantined", "image_lost", "too_large",
-        "artifact_unusable", "model_unusable", "model_quarantined", "precision_unavailable",
+        "unknown_image", "artifact_unusable", "model_unusable", "model_quarantined", "precision_unavailable",
         "coverage_unavailable", "device_unavailable",
         "out_of_memory", "database_unavailable", "blobs_unavailable", "broker_unavailable", "disk_full",
         "disk_failed", "inference_failed", "storage_failed", "internal",

@@ -42,6 +42,8 @@ def prediction_table(prediction: "Prediction") -> str:
         f'<td style="text-align:right">{percent(found.probability)}</td></tr>'
         for found in prediction.classes
     )
+    if prediction.unknown and prediction.unknown.is_unknown and not prediction.error:
+        rows = f'<tr><td colspan="3" style="color:{COLOURS["failed"]}">none of these</td></tr>{rows}'
     if prediction.error:
         rows = f'<tr><td style="color:{COLOURS["failed"]}">{escape(str(prediction.error))}</td></tr>'
     name = f"<caption>{escape(_shortened(prediction.name))}</caption>" if prediction.name else ""

@@ -33,16 +33,30 @@ class PredictionSet(Record):
 
 
 @dataclass(frozen=True)
+class Unknown(Record):
+    """How foreign an image is to the version, on that version's own scale: unknown above `threshold`.
+
+    `is_unknown` is None where the version has no threshold.
+    """
+
+    score: float
+    threshold: float | None = None
+    is_unknown: bool | None = None
+
+
+@dataclass(frozen=True)
 class Prediction(Record):
     """`classes` has the most probable first; where the image failed there are none, and `error` says why.
 
-    `set` is there where a `coverage` was asked for. `name` is the file's. `model`, `version`, `precision` and
-    `provider` are what answered. A notebook shows it with the image.
+    `set` is there where a `coverage` was asked for. `unknown` says whether it shows any of the classes; None of a
+    version that cannot tell. `name` is the file's. `model`, `version`, `precision` and `provider` are what
+    answered. A notebook shows it with the image.
     """
 
     name: str | None
     classes: tuple[ScoredClass, ...] = field(default=(), metadata=parts(ScoredClass))
     error: ImageFailed | None = None
+    unknown: Unknown | None = field(default=None, metadata=part(Unknown))
     model: str | None = None
     version: int | None = None
     precision: str | None = None
@@ -71,7 +85,8 @@ class Prediction(Record):
     def __repr__(self) -> str:
         name = f"{self.name}: " if self.name else ""
         best = ", ".join(f"{found.label} {percent(found.probability)}" for found in self.classes)
-        return f"<Prediction {name}{self.error or best}>"
+        foreign = "none of these: " if self.unknown and self.unknown.is_unknown and not self.error else ""
+        return f"<Prediction {name}{foreign}{self.error or best}>"
 
     def _repr_html_(self) -> str:
         from fovea_client.html import prediction_table

@@ -25,6 +25,7 @@ from models.errors import InvalidArchitecture
 from models.findings.finding import Finding
 from models.layer_table import COLUMNS, NetworkSummary, cells
 from models.summary import summarize
+from models.unknown.card import HEADING, published_blocks
 from models.zoo.architecture import Architecture
 from models.zoo.registry import built
 
@@ -56,6 +57,7 @@ def write_published_card(
     page.section("Where it comes from", _provenance(manifest, architecture))
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
+    page.section(HEADING, *published_blocks())
     page.section("How it is built", *_layers(network, manifest, architecture))
     for finding in findings:
         page.section(finding.heading, *finding.blocks)

@@ -9,6 +9,7 @@ from models.card.blocks import Bullets, CardPage, Cell, Paragraph, Table, fact_t
 from models.card.facts import built_with, date_of, input_blocks, label_blocks, parity_of
 from models.card.render import write_page
 from models.findings.finding import Finding
+from models.unknown.card import HEADING, published_blocks
 
 SAID_BY = {
     "given": "who uploaded it",
@@ -38,6 +39,7 @@ def write_uploaded_card(folder: Path, manifest: Manifest, findings: Sequence[Fin
     page.section("Where it comes from", _provenance(weights))
     page.section("What it expects", *input_blocks(manifest))
     page.section("What it answers", *label_blocks(manifest))
+    page.section(HEADING, *published_blocks())
     page.section("How it is built", *_graph(weights["graph"]))
     for finding in findings:
         page.section(finding.heading, *finding.blocks)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
+from models.dataset.foreign import class_labels
 from models.dataset.picture import look
-from models.dataset.sample import SAMPLES, SPLITS, Sample, SplitName, hash_content, natural_order
+from models.dataset.sample import SAMPLES, SPLITS, Sample, SplitName, hash_content
 from models.errors import without_folder
 from system.files import write_whole
 from system.scratch import scratch_folder
@@ -32,7 +33,10 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """A complete dataset. `labels` are in natural order: a label's place is its class index."""
+    """A complete dataset. `labels` are in natural order: a label's place is its class index.
+
+    Samples may have another label: of images that show none of the classes.
+    """
 
     path: Path
     labels: tuple[str, ...]
@@ -145,7 +149,7 @@ def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any])
     """Write the lists beside the pictures that lie in `folder` already, `dataset.json` last; the content hash."""
     # The order depends on the content only, so that equal content trains equally, whatever the files were called.
     ordered = sorted(samples, key=lambda s: (s.split or "", s.label, s.sha256))
-    labels = natural_order(s.label for s in ordered)
+    labels = class_labels(s.label for s in ordered)
     content_hash = hash_content(ordered)
     lines = (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in ordered)
     write_whole(folder / SAMPLES, "".join(lines))
@@ -164,10 +168,10 @@ def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any])
 
 
 def count_by_class_and_split(labels: Iterable[str], samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
-    """Pictures by label, then by split; "all" stands for a dataset without splits."""
+    """Pictures by label, then by split; "all" stands for a dataset without splits. Those of no class come last."""
     counts: dict[str, Counter[str]] = {label: Counter() for label in labels}
     for sample in samples:
-        counts[sample.label][sample.split or "all"] += 1
+        counts.setdefault(sample.label, Counter())[sample.split or "all"] += 1
     return {label: dict(sorted(by_split.items())) for label, by_split in counts.items()}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from models.dataset.archive import kind_of, read_members
 from models.dataset.errors import DatasetRefused, LayoutUnclear, MemberDamaged
 from models.dataset.folder import complete, count_by_class_and_split, file_name, staged, thumbnail_name
+from models.dataset.foreign import class_labels
 from models.dataset.inspect import Findings, Stored, UnlabelledFindings, inspect, inspect_unlabelled
 from models.dataset.layout import find_layout
 from models.dataset.limits import Limits
@@ -17,7 +18,7 @@ from models.dataset.member import Member
 from models.dataset.names import is_litter
 from models.dataset.progress import Progress, no_progress
 from models.dataset.report import OnFault, Range, Report, count_by_code, in_order, listed, refusals
-from models.dataset.sample import hash_content, natural_order
+from models.dataset.sample import hash_content
 from models.dataset.unlabelled import UNLABELLED, complete_unlabelled, hash_images
 
 INCOMING = "incoming"
@@ -49,7 +50,7 @@ def ingest(
         files = _read(source, folder, limits, progress)
         layout = find_layout(files.stored, files.folders, files.read)
         findings = inspect(folder, layout, files.stored, limits, progress, threads, apart=apart)
-        labels = natural_order(layout.labels)
+        labels = class_labels(layout.labels)
         report = _report(
             files,
             [sample.sha256 for sample in findings.samples],

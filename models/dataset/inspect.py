@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from models.dataset.foreign import class_labels
 from models.dataset.layout import Placed, SourceLayout
 from models.dataset.limits import Limits
 from models.dataset.looks import Flaw, look_at_all
@@ -207,10 +208,11 @@ def _named(one: Placed, other: Placed) -> str:
 
 def _about_classes(labels: frozenset[str], samples: Iterable[Sample]) -> Iterator[Fault]:
     samples = list(samples)
+    labels = frozenset(class_labels(labels))
     counts = Counter((sample.label, sample.split) for sample in samples)
     splits = [split for split in SPLITS if any(sample.split == split for sample in samples)]
     learned_from: SplitName | None = "train" if splits else None
-    if not samples:
+    if not any(sample.label in labels for sample in samples):
         yield Fault(FaultCode.NO_IMAGES, "there is no picture that can be used")
         return
     if len(labels) == 1:

@@ -36,15 +36,36 @@ class ImageList:
         return hashlib.sha256("\n".join(self.sha256).encode()).hexdigest()
 
 
+NO_IMAGES = ImageList((), np.zeros(0, np.int64), (), ())
+# The class index of an image that shows none.
+NO_CLASS = -1
+
+
+@dataclass(frozen=True)
+class ForeignImages:
+    """Images that show none of the classes: those of `train` may be fitted to, the others measure."""
+
+    train: ImageList = NO_IMAGES
+    validation: ImageList = NO_IMAGES
+    test: ImageList = NO_IMAGES
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.validation) + len(self.test)
+
+
 @dataclass(frozen=True)
 class Split:
-    """Labels in the order of the model's outputs, and the images of each part; `origin`: who made the split."""
+    """Labels in the order of the model's outputs, and the images of each part; `origin`: who made the split.
+
+    `foreign` are no part of them.
+    """
 
     labels: tuple[str, ...]
     train: ImageList
     validation: ImageList
     test: ImageList
     origin: str
+    foreign: ForeignImages = ForeignImages()
 
     def describe(self) -> dict[str, object]:
         """For manifests: how many images of each class train, validate and test."""
@@ -54,7 +75,12 @@ class Split:
                 name: {label: int(np.sum(part.targets == i)) for i, label in enumerate(self.labels)}
                 for name, part in (("train", self.train), ("validation", self.validation), ("test", self.test))
             },
+            **({"none": self._count_foreign()} if len(self.foreign) else {}),
         }
+
+    def _count_foreign(self) -> dict[str, int]:
+        foreign = self.foreign
+        return {"train": len(foreign.train), "validation": len(foreign.validation), "test": len(foreign.test)}
 
 
 def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Split:
@@ -65,7 +91,7 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
     """
     if len(dataset.labels) < 2:
         raise UntrainableDataset(f"the dataset has {len(dataset.labels)} class(es), expected at least 2")
-    given = Counter(sample.split for sample in dataset.samples)
+    given = Counter(sample.split for sample in dataset.samples if sample.label in dataset.labels)
     sides: dict[SplitName, list[Sample]] = {"train": [], "val": [], "test": []}
     if given["val"]:
         origin = GIVEN
@@ -73,12 +99,18 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
             sides[sample.split or "train"].append(sample)
     else:
         origin = f"stratified, {float(fraction)!r} of each class, seed {seed}"
-        held_out = _held_out([s for s in dataset.samples if s.split != "test"], fraction, seed)
+        held_out = _held_out([s for s in dataset.samples if s.split != "test"], fraction, seed, dataset.labels)
         for sample in dataset.samples:
             side: SplitName = "val" if (sample.label, sample.sha256) in held_out else "train"
             sides["test" if sample.split == "test" else side].append(sample)
-    train, validation, test = (_listed(dataset, sides[side]) for side in SPLITS)
-    split = Split(dataset.labels, train, validation, test, origin)
+    classes = set(dataset.labels)
+
+    def part(side: SplitName, of_classes: bool = True) -> ImageList:
+        return _listed(dataset, [s for s in sides[side] if (s.label in classes) == of_classes])
+
+    train, validation, test = (part(side) for side in SPLITS)
+    foreign = ForeignImages(*(part(side, of_classes=False) for side in SPLITS))
+    split = Split(dataset.labels, train, validation, test, origin, foreign)
     _check(split)
     return split
 
@@ -96,13 +128,17 @@ def split_again(dataset: DatasetFolder, origin: str) -> Split:
     return split_dataset(dataset, fraction=float(drawn[1]), seed=int(drawn[2]))
 
 
-def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tuple[str, str]]:
+def _held_out(
+    samples: Sequence[Sample], fraction: float, seed: int, classes: Sequence[str]
+) -> set[tuple[str, str]]:
     by_label: dict[str, set[str]] = {}
     for sample in samples:
         by_label.setdefault(sample.label, set()).add(sample.sha256)
     held: set[tuple[str, str]] = set()
     for label, contents in by_label.items():
         if len(contents) < 2:
+            if label not in classes:
+                continue
             raise UntrainableDataset(
                 f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
             )
@@ -114,10 +150,10 @@ def _held_out(samples: Sequence[Sample], fraction: float, seed: int) -> set[tupl
 
 def _listed(dataset: DatasetFolder, samples: Sequence[Sample]) -> ImageList:
     index = {label: i for i, label in enumerate(dataset.labels)}
-    ordered = sorted(samples, key=lambda s: (index[s.label], s.sha256, s.name))
+    ordered = sorted(samples, key=lambda s: (index.get(s.label, NO_CLASS), s.sha256, s.name))
     return ImageList(
         tuple(dataset.path_of(s) for s in ordered),
-        np.array([index[s.label] for s in ordered], dtype=np.int64),
+        np.array([index.get(s.label, NO_CLASS) for s in ordered], dtype=np.int64),
         tuple(s.name for s in ordered),
         tuple(s.sha256 for s in ordered),
     )

@@ -55,6 +55,7 @@ async def start(request: Request, body: ClassifyManyOptions) -> JSONResponse:
         top_k=min(body.top_k, len(version.labels)),
         precision=precision,
         coverage=body.coverage,
+        on_unknown=body.on_unknown,
     )
     key = await idempotency(request)
     return accepted(

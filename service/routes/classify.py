@@ -34,10 +34,11 @@ from workers.contract.jobs import ClassifyRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.queues import JobKind
 from workers.contract.results import prediction_set
+from workers.contract.unknown import ON_UNKNOWN, OnUnknown, judged
 
 USUAL_QUERY = re.compile(rb"(?:top_k=([1-9][0-9]{0,2}|1000))?")
 TOP_K = 5
-PREDICTION = ("classes", "set", "error")
+PREDICTION = ("classes", "set", "error", "unknown")
 NO_SET = ImageOutcome(
     error="coverage_unavailable",
     detail="A worker of an earlier release answered, which knows no sets; update it, or leave the coverage out.",
@@ -81,6 +82,7 @@ async def classify(
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name for each image.")] = TOP_K,
     precision: Annotated[PrecisionChoice, Query(description=PRECISION)] = "auto",
     coverage: Annotated[float | None, Query(gt=0, lt=1, description=COVERAGE)] = None,
+    on_unknown: Annotated[OnUnknown, Query(description=ON_UNKNOWN)] = "mark",
 ) -> Response:
     """One prediction per image in the order sent. A single image that fails is an error; among several, each
     failed image has its own `error` in its place and the others are classified."""
@@ -104,10 +106,11 @@ async def classify(
                 names=tuple(image.name for image in images),
                 precision=asked,
                 coverage=coverage,
+                on_unknown=on_unknown,
             )
             return await _start_classify_job(parts, request, wanted, images, reception.digest)
         key = VersionKey(version.model, version.number, version.artifact, asked, coverage=coverage)
-        answers = await _answers(parts, request, key, images, top_k, preferred)
+        answers = await _answers(parts, request, key, images, top_k, on_unknown, preferred)
         reception.answered(images)
     if len(images) == 1 and (error := answers[0]["error"]):
         raise worker_problem(error["code"], error["detail"])
@@ -134,6 +137,7 @@ async def _answers(
     version: VersionKey,
     images: Sequence[SentImage],
     top_k: int,
+    on_unknown: OnUnknown,
     preferred: Preferences,
 ) -> list[dict[str, Any]]:
     """What each image's prediction is made of, in the order sent."""
@@ -144,7 +148,9 @@ async def _answers(
     )
     answered = iter(await unless_disconnected(request, classifying))
     answers = [
-        _from_problem(image.problem) if image.problem else _from_answer(next(answered), top_k, version.coverage)
+        _from_problem(image.problem)
+        if image.problem
+        else _from_answer(next(answered), top_k, version.coverage, on_unknown)
         for image in images
     ]
     for answer in answers:
@@ -156,11 +162,12 @@ async def _answers(
 
 def _from_problem(problem: Problem) -> dict[str, Any]:
     error = {"code": problem.code, "detail": problem.detail}
-    return {"classes": None, "set": None, "error": error, "provider": None, "precision": None, "timings": None}
+    nothing = dict.fromkeys(("classes", "set", "unknown", "provider", "precision", "timings"))
+    return {**nothing, "error": error}
 
 
-def _from_answer(answer: Answer, top_k: int, coverage: float | None) -> dict[str, Any]:
-    outcome: ImageOutcome = answer.outcome
+def _from_answer(answer: Answer, top_k: int, coverage: float | None, on_unknown: OnUnknown) -> dict[str, Any]:
+    outcome = judged(answer.outcome, on_unknown)
     if coverage is not None and not outcome.error and outcome.prediction_set is None:
         outcome = NO_SET
     timings = answer.timings
@@ -169,6 +176,7 @@ def _from_answer(answer: Answer, top_k: int, coverage: float | None) -> dict[str
         "classes": None if error else outcome.classes[:top_k],
         "set": None if error else prediction_set(coverage, outcome),
         "error": error,
+        "unknown": outcome.unknown,
         "provider": answer.provider,
         "precision": answer.precision,
         "timings": {

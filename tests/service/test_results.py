@@ -15,7 +15,7 @@ from storage.database import migrate, open_database
 from storage.errors import NotFound
 from storage.job_ledger import Job, JobLedger, JobState
 from workers.contract.evaluations import ChunkHead, answer_line, answers_key, write_chunk
-from workers.contract.messages import ClassScore
+from workers.contract.messages import ClassScore, UnknownScore
 from workers.contract.results import chunk_key, result_line
 
 
@@ -27,7 +27,9 @@ def rows_of(chunks: list[bytes], classes: int) -> list[list[str]]:
 def test_a_row_has_the_best_class_the_next_ones_and_what_was_wrong() -> None:
     chunk = result_line("a.png", [ClassScore(0, "red", 0.75), ClassScore(1, "green", 0.25)], None)
     other = result_line('b,"b.png', None, {"code": "image_unreadable", "detail": "it is\ncut off"})
-    assert rows_of([chunk + other, result_line(None, [ClassScore(0, "red", 1.2e-7)], None)], 3) == [
+    assert rows_of(
+        [chunk + other, result_line(None, [ClassScore(0, "red", 1.2e-7)], None, UnknownScore(7.5, 2, True))], 3
+    ) == [
         [
             "path",
             "label",
@@ -38,10 +40,12 @@ def test_a_row_has_the_best_class_the_next_ones_and_what_was_wrong() -> None:
             "probability_3",
             "error",
             "detail",
+            "is_unknown",
+            "unknown_score",
         ],
-        ["a.png", "red", "0.75", "green", "0.25", "", "", "", ""],
-        ['b,"b.png', "", "", "", "", "", "", "image_unreadable", "it is\ncut off"],
-        ["", "red", "1.2e-07", "", "", "", "", "", ""],
+        ["a.png", "red", "0.75", "green", "0.25", "", "", "", "", "", ""],
+        ['b,"b.png', "", "", "", "", "", "", "image_unreadable", "it is\ncut off", "", ""],
+        ["", "red", "1.2e-07", "", "", "", "", "", "", "true", "7.5"],
     ]
 
 
@@ -52,7 +56,7 @@ def test_no_cell_is_a_formula(begin: str) -> None:
     (_, row) = rows_of([result_line(name, [ClassScore(0, name, 1.0)], None)], 1)
     assert (row[0], row[1]) == (f"'{name}", f"'{name}")
     (_, row) = rows_of([result_line("a", None, {"code": "x", "detail": name})], 1)
-    assert row[-1] == f"'{name}"
+    assert row[-3] == f"'{name}"
 
 
 def test_what_begins_no_formula_stays_as_it_is() -> None:

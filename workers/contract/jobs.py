@@ -29,9 +29,10 @@ from models.uploaded.view import PreprocessingFields
 from models.validation import BRANCH
 from storage.reference import MODEL_NAME
 from workers.contract.evaluations import EVALUATED_CHUNK_IMAGES
-from workers.contract.messages import ClassScore
+from workers.contract.messages import ClassScore, UnknownScore
 from workers.contract.queues import JobKind
 from workers.contract.results import CHUNK_IMAGES
+from workers.contract.unknown import ON_UNKNOWN, OnUnknown
 
 # Small letters, as the names of weights and of models are.
 WeightsName = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
@@ -69,6 +70,7 @@ class ClassifyRequest(JobRequest):
     names: tuple[str | None, ...]
     precision: str = Field("", description="Empty where the worker chooses.")
     coverage: float | None = Field(None, description="Of the set of classes of each image.")
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
 
 class ClassifyManyOptions(BaseModel):
@@ -103,6 +105,7 @@ class ClassifyManyOptions(BaseModel):
         strict=True,
         description="Also the smallest set of classes that holds the truth with that probability.",
     )
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
     @field_validator("prefix")
     @classmethod
@@ -132,6 +135,7 @@ class ClassifyManyRequest(JobRequest):
     precision: str = Field("", description="Empty where the worker chooses.")
     coverage: float | None = Field(None, description="Of the set of classes of each image.")
     chunk: int = Field(CHUNK_IMAGES, ge=1)
+    on_unknown: OnUnknown = Field("mark", description=ON_UNKNOWN)
 
 
 class ValidationOptions(BaseModel):
@@ -482,6 +486,7 @@ class ClassifiedImage(JobResult):
     classes: tuple[ClassScore, ...] | None
     error: dict[str, str | None] | None
     set: PredictionSet | None = None
+    unknown: UnknownScore | None = None
 
 
 class ClassifyResult(JobResult):
@@ -503,6 +508,7 @@ class ClassifyManyResult(JobResult):
     precision: str = Field("float32", description="What the network was computed in.")
     images: int = Field(description="How many lines there are.")
     errors: dict[str, int] = Field(default_factory=dict, description="How many of them have each error's code.")
+    unknown: int = Field(0, description="How many of the images show none of the classes, refused or not.")
 
 
 class PromotionResult(JobResult):

@@ -100,18 +100,28 @@ class SimilarImage:
 
 
 @dataclass(frozen=True)
+class UnknownScore:
+    """How foreign an image is to the version, by its own scale; unknown above `threshold`, where it has one."""
+
+    score: float
+    threshold: float | None
+    is_unknown: bool | None
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64. `prediction_set` has the classes of the batch's
-    `coverage`, best first; None where none was asked for. `similar` has the nearest training images, the nearest
-    first; None where they were not asked for.
+    `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no
+    detector. `prediction_set` has the classes of the batch's `coverage`, best first, and `similar` the nearest
+    training images, the nearest first; None where they were not asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
     outputs: dict[str, str] | None = None
+    unknown: UnknownScore | None = None
     prediction_set: tuple[ClassScore, ...] | None = None
     similar: tuple[SimilarImage, ...] | None = None
 

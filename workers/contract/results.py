@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from workers.contract.messages import ClassScore, ImageOutcome
+from workers.contract.messages import ClassScore, ImageOutcome, UnknownScore
 
 # A worker that dies loses at most so many images' work, and a store that answers in 50 ms is not asked too often.
 CHUNK_IMAGES = 64
@@ -44,12 +44,16 @@ def result_line(
     path: str | None,
     classes: Iterable[ClassScore] | None,
     error: dict[str, str] | None,
+    *,
     found_set: Mapping[str, Any] | None = None,
+    unknown: UnknownScore | dict[str, Any] | None = None,
 ) -> bytes:
-    """One image's line: its best classes, and its set where that was asked for, or `{"code", "detail"}`."""
+    """One image's line: its best classes, or `{"code", "detail"}`; its set where that was asked for, and how
+    foreign it is where that is known."""
     found = None if classes is None else [*classes]
     with_set = {"set": found_set} if found_set else {}
-    return orjson.dumps({"path": path, "classes": found, "error": error, **with_set}) + b"\n"
+    line = {"path": path, "classes": found, "error": error, **with_set, "unknown": unknown}
+    return orjson.dumps(line) + b"\n"
 
 
 def read_lines(chunk: bytes) -> list[dict[str, Any]]:

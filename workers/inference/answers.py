@@ -11,7 +11,8 @@ from models.artifact import Manifest
 from models.conformal import ConformalScores
 from models.prediction_sets import class_scores, prediction_sets
 from models.spec import EMBEDDING, LOGITS, PROBABILITIES
-from workers.contract.messages import ClassScore, ImageOutcome
+from models.unknown.detector import Detector
+from workers.contract.messages import ClassScore, ImageOutcome, UnknownScore
 from workers.inference.loaded import LoadedModel
 from workers.inference.similar import similar_images
 
@@ -32,6 +33,8 @@ class Asked:
     def needed(self, held: LoadedModel) -> tuple[str, ...]:
         """The outputs of the network that the answers are made of."""
         names = [PROBABILITIES, *self.outputs]
+        if held.detector:
+            names.append(held.detector.output)
         if self.coverage is not None:
             names.append(LOGITS)
         if self.similar:
@@ -53,6 +56,7 @@ def answers(held: LoadedModel, images: NDArray[np.uint8], asked: Asked) -> list[
     found = dict(zip(names, predictor.run(images, names), strict=True))
     if asked.is_traffic and held.sketcher:
         held.sketcher.add(found)
+    unknown = _unknown(held.detector, found[held.detector.output]) if held.detector else None
     best = np.argsort(-found[PROBABILITIES], axis=1, kind="stable")[:, : asked.top_k]
     sets = None if asked.coverage is None else _sets(predictor.manifest, found[LOGITS], asked.coverage)
     similar = similar_images(held, found[EMBEDDING], asked.similar) if asked.similar else None
@@ -60,11 +64,17 @@ def answers(held: LoadedModel, images: NDArray[np.uint8], asked: Asked) -> list[
         ImageOutcome(
             tuple(ClassScore(i, labels[i], float(row[i])) for i in order),
             outputs={name: as_base64(found[name][place]) for name in asked.outputs} or None,
+            unknown=unknown[place] if unknown else None,
             prediction_set=tuple(ClassScore(i, labels[i], float(row[i])) for i in sets[place]) if sets else None,
             similar=similar[place] if similar else None,
         )
         for place, (row, order) in enumerate(zip(found[PROBABILITIES], best.tolist(), strict=True))
     ]
+
+
+def _unknown(detector: Detector, read: NDArray[np.float32]) -> list[UnknownScore]:
+    threshold = detector.threshold
+    return [UnknownScore(score, threshold, is_unknown) for score, is_unknown in detector.judge(read)]
 
 
 def _sets(manifest: Manifest, logits: NDArray[np.float32], coverage: float) -> list[list[int]]:

@@ -9,6 +9,7 @@ from storage.registry import ModelRegistry
 from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult, PredictionSet
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import prediction_set
+from workers.contract.unknown import judged
 from workers.inference.answers import Asked
 from workers.inference.engine import Engine
 from workers.jobs.attempt import RunningAttempt
@@ -42,7 +43,7 @@ class ClassifyJob:
                 version.artifact, images, asked, precision=request.precision, suspects=suspects
             )
             provider, precision = batch.provider, batch.precision
-            outcomes += batch.outcomes
+            outcomes += (judged(outcome, request.on_unknown) for outcome in batch.outcomes)
             attempt.report({"phase": "classifying", "done": len(outcomes), "total": len(request.images)})
         predictions = tuple(
             _classified(name, request.coverage, outcome)
@@ -66,6 +67,13 @@ def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _classified(name: str | None, coverage: float | None, outcome: ImageOutcome) -> ClassifiedImage:
     if outcome.error:
-        return ClassifiedImage(name=name, classes=None, error={"code": outcome.error, "detail": outcome.detail})
+        error = {"code": outcome.error, "detail": outcome.detail}
+        return ClassifiedImage(name=name, classes=None, error=error, unknown=outcome.unknown)
     found = prediction_set(coverage, outcome)
-    return ClassifiedImage(name=name, classes=outcome.classes, error=None, set=found and PredictionSet(**found))
+    return ClassifiedImage(
+        name=name,
+        classes=outcome.classes,
+        error=None,
+        set=found and PredictionSet(**found),
+        unknown=outcome.unknown,
+    )

@@ -58,9 +58,15 @@ class ClassifyManyJob:
         progress.report(force=True)
         provider, precision = "", FLOAT32
         with ExitStack() as stack:
-            asked = Asked(request.top_k, coverage=request.coverage)
-            line = partial(_line, request.coverage)
-            work = Classifying(self.engine, self.blobs, artifact, request.precision, asked, line)
+            work = Classifying(
+                self.engine,
+                self.blobs,
+                artifact,
+                request.precision,
+                Asked(request.top_k, coverage=request.coverage),
+                partial(_line, request.coverage),
+                on_unknown=request.on_unknown,
+            )
             classified = Pipeline(work, stack).run(
                 batches_of(listing.images, request.chunk, written.chunks, attempt.job.attempt)
             )
@@ -68,6 +74,7 @@ class ClassifyManyJob:
             for chunk, batches in by_chunk(classified, attempt):
                 for batch in batches:
                     written.errors.update(batch.errors)
+                    written.unknown += batch.unknown
                     if batch.ran:
                         provider, precision = batch.ran.provider, batch.ran.precision
                 lines = [line for batch in batches for line in batch.lines]
@@ -84,17 +91,20 @@ class ClassifyManyJob:
                 precision=precision,
                 images=len(listing.images),
                 errors=dict(written.errors.most_common()),
+                unknown=written.unknown,
             )
         )
 
 
 @dataclass
 class _Written:
-    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them."""
+    """What earlier attempts have written: the chunks that are there whole, the images and the errors in them,
+    and how many of the images show none of the version's classes."""
 
     chunks: set[int] = field(default_factory=set)
     images: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    unknown: int = 0
 
     @classmethod
     def of(cls, blobs: BlobStore, job_id: str, images: int, chunk: int) -> "_Written":
@@ -112,6 +122,7 @@ class _Written:
                 written.chunks.add(number)
                 written.images += len(lines)
                 written.errors.update(line["error"]["code"] for line in lines if line["error"])
+                written.unknown += sum(bool((line.get("unknown") or {}).get("is_unknown")) for line in lines)
         if written.chunks:
             log.info("classification.resumed", chunks=len(written.chunks), images=written.images)
         return written
@@ -146,5 +157,7 @@ class _Progress:
 
 def _line(coverage: float | None, image: ListedImage, outcome: ImageOutcome) -> bytes:
     if outcome.error is None:
-        return result_line(image.path, outcome.classes, None, prediction_set(coverage, outcome))
-    return result_line(image.path, None, {"code": outcome.error, "detail": outcome.detail or ""})
+        found_set = prediction_set(coverage, outcome)
+        return result_line(image.path, outcome.classes, None, found_set=found_set, unknown=outcome.unknown)
+    error = {"code": outcome.error, "detail": outcome.detail or ""}
+    return result_line(image.path, None, error, unknown=outcome.unknown)

@@ -90,7 +90,7 @@ class Lineage:
             return everything
         if described.get("validation_hash") not in (None, split.validation.content_hash):
             return everything
-        return frozenset(split.train.sha256)
+        return frozenset((*split.train.sha256, *split.foreign.train.sha256))
 
     def _dataset(self, described: Mapping[str, Any]) -> LabelledDataset | None:
         content_hash = described.get("content_hash")

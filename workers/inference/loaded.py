@@ -11,6 +11,7 @@ from typing import NamedTuple
 from models.drift.sketcher import Sketcher
 from models.neighbours.neighbours import Neighbours
 from models.predictor import Predictor
+from models.unknown.detector import Detector, read_detector
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
 
@@ -33,6 +34,7 @@ class LoadedModel:
     predictor: Predictor
     part: int | None
     sketcher: Sketcher | None = None
+    detector: Detector | None = None
     users: int = 0
     evicted: bool = False
     neighbours: Neighbours | None = None
@@ -101,6 +103,7 @@ class LoadedModels:
         try:
             predictor = self.load(*wanted)
             part = warmed_up(predictor)
+            detector = detector_of(predictor)
             sketcher = self.sketcher(predictor) if self.sketcher else None
         except BaseException as error:
             with self._lock:
@@ -108,7 +111,7 @@ class LoadedModels:
             mine.set_exception(error)
             raise
         with self._lock:
-            held = self._models[wanted] = LoadedModel(predictor, part, sketcher, users=1)
+            held = self._models[wanted] = LoadedModel(predictor, part, sketcher, detector, users=1)
             del self._loading[wanted]
             self._evict(keep=wanted)
         mine.set_result(held)
@@ -141,3 +144,9 @@ class LoadedModels:
             held.users -= 1
             if held.evicted and held.users == 0:
                 held.predictor.close()
+
+
+def detector_of(predictor: Predictor) -> Detector | None:
+    """None where the version has none, or a graph that does not give what it reads. Raises ArtifactCorrupt."""
+    found = read_detector(predictor.folder, predictor.manifest, predictor.precision)
+    return found if found and found.output in predictor.outputs else None

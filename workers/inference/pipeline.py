@@ -15,6 +15,7 @@ from storage.blobs import BlobStore
 from storage.errors import NotFound
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import count_chunks
+from workers.contract.unknown import OnUnknown, judged
 from workers.inference.answers import Asked
 from workers.inference.engine import BatchResult, Engine
 from workers.inference.listing import ListedImage
@@ -50,17 +51,20 @@ class Batch(Generic[Image]):
 
 @dataclass(frozen=True)
 class ClassifiedBatch:
-    """The lines of a batch's images in their order. `ran` is None where none of them could be decoded at all."""
+    """The lines of a batch's images in their order; `unknown` of them show none of the version's classes. `ran` is
+    None where none of them could be decoded at all."""
 
     chunk: int
     lines: tuple[bytes, ...]
     errors: Counter[str]
     ran: BatchResult | None
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
 class Classifying(Generic[Image]):
-    """What is to be done with each image: which artifact in which precision, and the line of its outcome.
+    """What is to be done with each image: which artifact in which precision, and the line of its outcome; of
+    one that shows none of the classes by `on_unknown`.
 
     `blobs` is where the images lie.
     """
@@ -71,6 +75,7 @@ class Classifying(Generic[Image]):
     precision: str
     asked: Asked
     line: Callable[[Image, ImageOutcome], bytes]
+    on_unknown: OnUnknown = "mark"
 
 
 class Pipeline(Generic[Image]):
@@ -122,13 +127,15 @@ class Pipeline(Generic[Image]):
                 suspects=range(len(images)) if batch.suspect else (),
             )
         outcomes = iter(ran.outcomes if ran else ())
-        lines, errors = [], Counter[str]()
+        lines, errors, unknown = [], Counter[str](), 0
         for image, content in zip(batch.images, fetched, strict=True):
             outcome = next(outcomes) if isinstance(content, bytes) else ImageOutcome((), *content)
+            unknown += bool(outcome.unknown and outcome.unknown.is_unknown)
+            outcome = judged(outcome, work.on_unknown)
             if outcome.error is not None:
                 errors[outcome.error] += 1
             lines.append(work.line(image, outcome))
-        return ClassifiedBatch(batch.chunk, tuple(lines), errors, ran)
+        return ClassifiedBatch(batch.chunk, tuple(lines), errors, ran, unknown)
 
 
 class ChunkWriter:

@@ -11,9 +11,11 @@ from models.findings.finding import Finding
 from models.findings.learning_curve import find_learning_curve
 from models.findings.neighbours import find_neighbours
 from models.findings.subject import Finder, Subject
+from models.unknown.find import find_detector
 from workers.training.progress import ProgressReporter
 
 FINDERS: tuple[Finder, ...] = (
+    find_detector,
     find_prediction_sets,
     find_drift_reference,
     examine_images,

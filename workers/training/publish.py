@@ -12,6 +12,7 @@ from models.export import to_onnx
 from models.filters.record import kept, kernel_facts_alone
 from models.photographs import photographs
 from models.training.seeding import seed_everything
+from models.unknown.detector import FINDING, UNFITTED
 from models.weights.loading import LoadedWeights, build_with_weights
 from models.weights.published import NONE
 from models.weights.store import WeightsStore
@@ -85,7 +86,7 @@ class PublishJob:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
-            findings={seen.name: seen.facts},
+            findings={FINDING: dict(UNFITTED), seen.name: seen.facts},
         )
         write_published_card(folder, manifest, network, [seen])
         return manifest

@@ -13,6 +13,7 @@ from models.errors import ModelFileRefused
 from models.filters.record import kept, kernel_facts_alone
 from models.photographs import photographs
 from models.training.seeding import seed_everything
+from models.unknown.detector import FINDING, UNFITTED
 from models.uploaded.checkpoint import checkpoint_preprocessing, read_checkpoint
 from models.uploaded.facts import FromMetadata, InputSize, Said, labels_of, preprocessing_of
 from models.uploaded.jail import JailLimits, prepare
@@ -72,7 +73,7 @@ class UploadedModel:
             calibration={"temperature": made.temperature},
             parity=made.parity,
             outputs=made.outputs,
-            findings={seen.name: seen.facts},
+            findings={FINDING: dict(UNFITTED), seen.name: seen.facts},
         )
         write_uploaded_card(folder, manifest, [seen])
         return manifest
@@ -116,7 +117,7 @@ class UploadedModel:
             calibration={"temperature": 1.0},
             parity=exported.parity.to_dict(),
             outputs=exported.outputs,
-            findings={seen.name: seen.facts},
+            findings={FINDING: dict(UNFITTED), seen.name: seen.facts},
         )
         write_published_card(folder, manifest, network, [seen])
         return manifest

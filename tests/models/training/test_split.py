@@ -72,3 +72,21 @@ def test_a_class_that_only_validates_is_refused_by_name(tmp_path: Path) -> None:
     ]
     with pytest.raises(UntrainableDataset, match="no training image of 'blue'"):
         split_dataset(write_dataset(tmp_path / "d", images), fraction=0.2, seed=0)
+
+
+def test_images_of_none_are_no_class_and_are_split_apart(tmp_path: Path) -> None:
+    labels = ["red", "blue", "none"]
+    images = [
+        LabelledImage(picture(colour, noise=1 + i + 100 * k), label, None, f"{label}/{i}.png")
+        for k, (label, colour) in enumerate(zip(labels, LABELS, strict=True))
+        for i in range(8)
+    ]
+    dataset = write_dataset(tmp_path / "d", images)
+    assert dataset.labels == ("blue", "red")
+    assert dataset.counts["none"] == {"all": 8}
+    split = split_dataset(dataset, fraction=0.25, seed=0)
+    assert (len(split.train), len(split.validation)) == (12, 4)
+    assert (len(split.foreign.train), len(split.foreign.validation)) == (6, 2)
+    assert split.describe()["none"] == {"train": 6, "validation": 2, "test": 0}
+    assert set(split.foreign.train.targets.tolist()) == {-1}
+    assert split_again(dataset, split.origin).foreign.validation.sha256 == split.foreign.validation.sha256

@@ -44,6 +44,7 @@ from workers.contract.jobs import (
 )
 from workers.contract.messages import (
     ClassScore,
+    UnknownScore,
 )
 from workers.contract.queues import JobKind
 
@@ -68,6 +69,7 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "names": ["a.jpg", None],
             "precision": "",
             "coverage": None,
+            "on_unknown": "mark",
         },
     ),
     JobKind.CLASSIFY_MANY: (
@@ -81,6 +83,7 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "precision": "int8",
             "coverage": None,
             "chunk": 32,
+            "on_unknown": "mark",
         },
     ),
     JobKind.FINETUNE: (
@@ -182,6 +185,7 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
                     classes=(ClassScore(0, "cat", 0.75),),
                     error=None,
                     set=PredictionSet(coverage=0.95, classes=(ClassScore(0, "cat", 0.75),)),
+                    unknown=UnknownScore(1.5, 2.5, False),
                 ),
                 ClassifiedImage(name=None, classes=None, error={"code": "image_unreadable", "detail": "why"}),
             ),
@@ -197,19 +201,21 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
                     "classes": [{"index": 0, "label": "cat", "probability": 0.75}],
                     "error": None,
                     "set": {"coverage": 0.95, "classes": [{"index": 0, "label": "cat", "probability": 0.75}]},
+                    "unknown": {"score": 1.5, "threshold": 2.5, "is_unknown": False},
                 },
                 {
                     "name": None,
                     "classes": None,
                     "error": {"code": "image_unreadable", "detail": "why"},
                     "set": None,
+                    "unknown": None,
                 },
             ],
         },
     ),
     JobKind.CLASSIFY_MANY: (
         ClassifyManyResult(
-            model="m", version=2, provider="CPUExecutionProvider", images=9, errors={"not_an_image": 2}
+            model="m", version=2, provider="CPUExecutionProvider", images=9, errors={"not_an_image": 2}, unknown=3
         ),
         {
             "model": "m",
@@ -218,6 +224,7 @@ RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
             "precision": "float32",
             "images": 9,
             "errors": {"not_an_image": 2},
+            "unknown": 3,
         },
     ),
     JobKind.FINETUNE: (

@@ -16,6 +16,7 @@ from workers.contract.messages import (
     InvalidMessage,
     RunJob,
     SimilarImage,
+    UnknownScore,
     decode,
     encode,
 )
@@ -55,6 +56,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                 ImageOutcome(
                     (CAT,),
                     outputs={"logits": "AACAPw=="},
+                    unknown=UnknownScore(1.5, None, None),
                     prediction_set=(CAT,),
                     similar=(SimilarImage("ab" * 32, "cat", 0.125),),
                 ),
@@ -73,6 +75,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": None,
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
+                    "unknown": {"score": 1.5, "threshold": None, "is_unknown": None},
                     "prediction_set": [{"index": 0, "label": "cat", "probability": 0.75}],
                     "similar": [{"sha256": "ab" * 32, "label": "cat", "distance": 0.125}],
                 },
@@ -81,6 +84,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": "image_unreadable",
                     "detail": "why",
                     "outputs": None,
+                    "unknown": None,
                     "prediction_set": None,
                     "similar": None,
                 },

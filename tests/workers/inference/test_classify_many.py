@@ -86,6 +86,7 @@ def test_a_folder_of_the_operators_has_a_line_for_each_image(world: World, class
         "precision": "float32",
         "images": len(paths),
         "errors": {},
+        "unknown": 0,
     }
     lines = lines_of(world, job)
     assert [line["path"] for line in lines] == paths

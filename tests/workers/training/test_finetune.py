@@ -15,12 +15,13 @@ from support.teaching import colour_dataset
 from support.trainer import QUICK, Trainer
 from torch import nn
 
-from models.artifact import verify
+from models.artifact import read_manifest, verify
 from models.dataset.folder import LabelledImage, write_dataset
 from models.export import to_onnx
 from models.neighbours.neighbours import open_neighbours
 from models.predictor import Predictor
 from models.preprocess import prepare
+from models.unknown.detector import read_detector
 from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.datasets import DatasetState
@@ -430,3 +431,30 @@ def test_the_training_images_can_be_searched_for_the_most_similar(trainer: Train
     (near,) = open_neighbours(folder, 84).nearest(predictor.run(image[None], ["embedding"])[0], 3)
     assert [one.label for one in near] == ["green"] * 3
     assert "mostly images of their own class" in (folder / "card.md").read_text("utf-8")
+
+
+def test_a_version_knows_that_it_does_not_know_and_none_is_no_class(trainer: Trainer, tmp_path: Path) -> None:
+    images = [
+        LabelledImage(picture(colour, noise=1 + i + 100 * k), label, None, f"{label}/{i}.png")
+        for k, (label, colour) in enumerate(zip(("red", "green", "none"), LABELS, strict=True))
+        for i in range(10)
+    ]
+    job = colours(trainer, trainer.add_dataset(write_dataset(tmp_path / "with-none", images)))
+    assert (job.state, job.error) == (JobState.SUCCEEDED, None)
+    version = trainer.registry.resolve("colours")
+    assert version.labels == ("green", "red")
+    assert version.manifest["dataset"]["split"]["none"] == {"train": 8, "validation": 2, "test": 0}
+    facts = version.manifest["findings"]["unknown"]
+    assert facts["none_images"] == {"train": 8, "validation": 2}
+    assert facts["separation"][facts["method"]]["none"] is not None
+    assert (facts["threshold_images"], facts["fewest_images"]) == (4, 19)
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    keys = trainer.blobs.list(version.artifact)
+    trainer.blobs.get_files([(key, folder / key.rpartition("/")[2]) for key in keys])
+    detector = read_detector(folder, read_manifest(folder), "float32")
+    assert detector is not None
+    assert detector.threshold == facts["threshold"]
+    card = (folder / "card.md").read_text()
+    assert "How it knows that it does not know" in card
+    assert "4 validation images are too few" in card
