@@ -26,6 +26,7 @@ ModelError
 ├── DeviceUnavailable        a device was required and cannot be used
 ├── PrecisionUnavailable     no variant of that precision has passed its gate
 ├── OutputUnavailable        the network has nothing of the kind
+├── ExplanationUnavailable   the network cannot be explained in the way that was asked for
 ├── InvalidBatch             not the array of pixels that the model takes
 └── PredictionFailed         the runtime gave up in the middle, e.g. out of memory
 """
@@ -163,6 +164,10 @@ class PrecisionUnavailable(ModelError):
 
 class OutputUnavailable(ModelError):
     """The graph does not give the output that was asked for; the text says what it gives."""
+
+
+class ExplanationUnavailable(ModelError):
+    """The network cannot be explained by the method that was asked for; the text says why, and how it can be."""
 
 
 class InvalidBatch(ModelError):

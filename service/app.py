@@ -26,6 +26,7 @@ from service.routes import (
     classify,
     datasets,
     evaluations,
+    explain,
     finetunes,
     health,
     jobs,
@@ -84,7 +85,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     # Before the call of the same address that takes JSON.
     app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
-    for images in (classify.router, protocol.inference):
+    for images in (classify.router, explain.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)

@@ -74,6 +74,7 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
     "model_unusable": 503,
     "model_quarantined": 503,
     "precision_unavailable": 409,
+    "explanation_unavailable": 409,
     "device_unavailable": 503,
     "out_of_memory": 503,
     "database_unavailable": 503,

@@ -18,6 +18,18 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class Explain:
+    """What is asked about why: of the class of that `index`, of each image's best one where it is None.
+
+    `method` is one of `models.explanation.method`, or `auto`. `overlay` asks for the map drawn over the image.
+    """
+
+    index: int | None = None
+    method: str = "auto"
+    overlay: bool = False
+
+
+@dataclass(frozen=True)
 class ClassifyBatch:
     """Images waiting for one model version; their bytes lie in Redis under `images` for a while.
 
@@ -29,7 +41,8 @@ class ClassifyBatch:
     the transit server that has the images and gets the reply; empty in releases that knew one only.
 
     `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
-    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row.
+    files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row. `explain` asks for
+    an explanation of each image.
     """
 
     batch: str
@@ -48,6 +61,7 @@ class ClassifyBatch:
     server: str = ""
     outputs: tuple[str, ...] = ()
     prepared: bool = False
+    explain: Explain | None = None
 
 
 @dataclass(frozen=True)
@@ -85,16 +99,39 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Where in an image a class was seen. `rows` are the map's, upright, each value from 0 to 1.
+
+    0 stands for `low` and 1 for `high`, in `unit`. `width` and `height` are the upright image's, and in it lie, as
+    left, top, right and bottom in pixels, `region`, which the network saw and the map covers, and `box`, the map's
+    strongest part. `overlay` is a PNG file in base64.
+    """
+
+    explained: ClassScore
+    method: str
+    rows: tuple[tuple[float, ...], ...]
+    low: float
+    high: float
+    unit: str
+    width: int
+    height: int
+    region: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]
+    overlay: str | None = None
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
-    `outputs` has the batch's: float32, little-endian, in base64.
+    `outputs` has the batch's: float32, little-endian, in base64. `explanation` is there where it was asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
     error: str | None = None
     detail: str | None = None
     outputs: dict[str, str] | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)

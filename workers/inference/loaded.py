@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from models.explanation.head import Head
 from models.predictor import Predictor
 from system.memory import trim_heap
 from workers.inference.parts import warmed_up
@@ -22,12 +23,20 @@ class Wanted(NamedTuple):
 
 @dataclass
 class LoadedModel:
-    """`part` is how many images of a batch a core takes at once; None for all of them."""
+    """`part` is how many images of a batch a core takes at once; None for all of them.
+
+    `head` is what explains, once it was needed.
+    """
 
     predictor: Predictor
     part: int | None
     users: int = 0
     evicted: bool = False
+    head: Head | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.predictor.memory_bytes + (self.head.memory_bytes if self.head else 0)
 
 
 @dataclass
@@ -62,6 +71,14 @@ class LoadedModels:
         """The execution providers that they really run on."""
         with self._lock:
             return tuple(sorted({held.predictor.provider for held in self._models.values()}))
+
+    def add_head(self, held: LoadedModel, head: Head) -> None:
+        """Keep what explains beside the model that is in use, and count it."""
+        with self._lock:
+            held.head = head
+            kept = next((wanted for wanted, other in self._models.items() if other is held), None)
+            if kept:
+                self._evict(keep=kept)
 
     def close(self) -> None:
         with self._lock:
@@ -111,12 +128,12 @@ class LoadedModels:
 
     def _evict(self, keep: Wanted) -> None:
         """Drop least recently used models until the rest fits; one in use is closed by its last user."""
-        used = sum(held.predictor.memory_bytes for held in self._models.values())
+        used = sum(held.memory_bytes for held in self._models.values())
         for wanted in [other for other in self._models if other != keep]:
             if used <= self.memory_budget:
                 return
             held = self._models.pop(wanted)
-            used -= held.predictor.memory_bytes
+            used -= held.memory_bytes
             held.evicted = True
             if held.users == 0:
                 held.predictor.close()
