@@ -31,12 +31,15 @@ class ClassifiedFile:
     classes: tuple[dict[str, Any], ...] = field(default=())
     code: str | None = None
     detail: str | None = None
+    image: bytes = field(default=b"", repr=False)
+    explained: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         if self.code:
             return {"file": self.file, "error": {"code": self.code, "detail": self.detail}}
         answered = {"model": self.model, "version": self.version, "precision": self.precision}
-        return {"file": self.file, **answered, "classes": list(self.classes)}
+        explained = {"explained": self.explained} if self.explained else {}
+        return {"file": self.file, **answered, "classes": list(self.classes), **explained}
 
 
 def classify(
@@ -64,6 +67,14 @@ def classify(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where the same command was cut off, not where it ended.")
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="PNG",
+            help="Draw where the best class was seen; of several images into out-NAME.png beside it.",
+        ),
+    ] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -78,6 +89,10 @@ def classify(
 
     if csv and jsonl:
         raise typer.BadParameter("it excludes --jsonl", param_hint="--csv")
+    if explain:
+        from cli.classify_explained import check_drawing
+
+        check_drawing(explain, files, is_job=bool(csv or jsonl))
     with connect(url, key) as client:
         chosen = model or _only_model(client)
         if output := csv or jsonl:
@@ -89,6 +104,10 @@ def classify(
             return
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             outcomes = list(pool.map(lambda file: classify_file(client, file, chosen, top_k, precision), files))
+        if explain:
+            from cli.classify_explained import draw
+
+            outcomes = draw(client, outcomes, chosen, explain, precision)
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -132,7 +151,9 @@ def classify_file(
     except ApiError as exc:
         return ClassifiedFile(name, code=exc.code, detail=exc.detail)
     classes = tuple(found.to_dict() for found in prediction.classes)
-    return ClassifiedFile(name, prediction.model or model, prediction.version, prediction.precision, classes)
+    answered = (prediction.model or model, prediction.version, prediction.precision)
+    # What came through a pipe cannot be read again.
+    return ClassifiedFile(name, *answered, classes, image=image if name == "-" else b"")
 
 
 def _only_model(client: "Fovea") -> str:
@@ -166,6 +187,8 @@ def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:
     if done:
         _print_classes(done)
     for outcome in outcomes:
+        if outcome.explained:
+            print(f"{outcome.explained['file']}: {outcome.explained['class']} by {outcome.explained['method']}")
         if outcome.code:
             print(f"{outcome.file}: {outcome.detail} ({outcome.code})", file=sys.stderr)
 

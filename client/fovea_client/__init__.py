@@ -31,6 +31,7 @@ from fovea_client.errors import (
     Unavailable,
     Unreachable,
 )
+from fovea_client.explanation import Explanation
 from fovea_client.jobs import Event, Job
 from fovea_client.operation import Async, Sync
 from fovea_client.prediction import Prediction, ScoredClass
@@ -71,6 +72,7 @@ __all__ = [
     "EvaluatedImage",
     "Evaluation",
     "Event",
+    "Explanation",
     "Forbidden",
     "Fovea",
     "FoveaError",

@@ -66,6 +66,17 @@ def classify_later(model: str, images: Sequence[FormFile], params: Params) -> Ca
     return Call(Request("POST", _classify(model), _given(params), headers, files=images), as_json(as_it_is))
 
 
+def explain(model: str, image: bytes, media_type: str, params: Params) -> Call[Json]:
+    """One image as the body."""
+    headers = {"Content-Type": media_type}
+    return Call(Request("POST", _explain(model), _given(params), headers, content=image), as_json(as_it_is))
+
+
+def explain_many(model: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
+    """Several as a form."""
+    return Call(Request("POST", _explain(model), _given(params), files=images), as_json(as_it_is))
+
+
 def list_models(
     search: str | None = None, page_size: int | None = None, tag: str | None = None
 ) -> Call[Page[Model]]:
@@ -303,6 +314,10 @@ def _given(params: Params) -> dict[str, str | int]:
 
 def _classify(model: str) -> str:
     return f"{_model(model)}/classify"
+
+
+def _explain(model: str) -> str:
+    return f"{_model(model)}/explain"
 
 
 def _model(model: str) -> str:
