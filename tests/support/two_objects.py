@@ -87,8 +87,13 @@ def _texture(number: int, height: int, width: int, random: np.random.Generator) 
 
 
 def _begin(network: nn.Module, given: Tensor) -> None:
-    """Weights with which signals neither die nor explode, and the statistics of what flows through them."""
+    """Weights by which every channel has mean 0 and variance 1 on the images, as trained networks about have.
+
+    As they are made, those of a deep network give nearly the same for every image.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     normalising = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    hooks = []
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -98,10 +103,22 @@ def _begin(network: nn.Module, given: Tensor) -> None:
         layer.momentum = None
         layer.reset_running_stats()
         layer.train()
-    if normalising:
-        with torch.no_grad():
-            network(given[::2])
+    if not normalising:
+        hooks = [layer.register_forward_hook(_normalise) for layer in convolutions]
+    with torch.no_grad():
+        network(given[::2])
+    for hook in hooks:
+        hook.remove()
     network.eval()
+
+
+def _normalise(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    mean, spread = output.mean((0, 2, 3)), output.std((0, 2, 3)) + 1e-6
+    layer.weight /= spread[:, None, None, None]
+    layer.bias.copy_((layer.bias - mean) / spread)
+    return (output - mean[:, None, None]) / spread[:, None, None]
 
 
 def _teach(network: nn.Module, given: Tensor, classes: Tensor) -> None:

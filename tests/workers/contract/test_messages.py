@@ -10,6 +10,8 @@ from workers.contract.messages import (
     ClassifyBatch,
     ClassifyReply,
     ClassScore,
+    Explain,
+    Explanation,
     Heartbeat,
     ImageOutcome,
     InvalidMessage,
@@ -20,6 +22,34 @@ from workers.contract.messages import (
 from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, JobKind, TaskName
 
 SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
+    (Explain(3, "occlusion", overlay=True), {"index": 3, "method": "occlusion", "overlay": True}),
+    (
+        Explanation(
+            ClassScore(1, "cat", 0.5),
+            "cam",
+            ((0.0, 1.0),),
+            -1.0,
+            2.0,
+            "logit",
+            40,
+            30,
+            (5.0, 0.0, 35.0, 30.0),
+            (20.0, 0.0, 35.0, 30.0),
+        ),
+        {
+            "explained": {"index": 1, "label": "cat", "probability": 0.5},
+            "method": "cam",
+            "rows": [[0.0, 1.0]],
+            "low": -1.0,
+            "high": 2.0,
+            "unit": "logit",
+            "width": 40,
+            "height": 30,
+            "region": [5.0, 0.0, 35.0, 30.0],
+            "box": [20.0, 0.0, 35.0, 30.0],
+            "overlay": None,
+        },
+    ),
     (
         ClassifyBatch("b1", "reply", "cats", 3, "models/cats/j1/", ("i1", "i2"), ("r1",), 5, 20.5, 10.5),
         {
@@ -39,6 +69,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "server": "",
             "outputs": [],
             "prepared": False,
+            "explain": None,
         },
     ),
     (
@@ -62,8 +93,15 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "error": None,
                     "detail": None,
                     "outputs": {"logits": "AACAPw=="},
+                    "explanation": None,
                 },
-                {"classes": [], "error": "image_unreadable", "detail": "why", "outputs": None},
+                {
+                    "classes": [],
+                    "error": "image_unreadable",
+                    "detail": "why",
+                    "outputs": None,
+                    "explanation": None,
+                },
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
             "error": None,
