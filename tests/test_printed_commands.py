@@ -142,6 +142,7 @@ NOT_RUN = {
     "fovea up --grpc-port 0": "tests/cli/up/test_run.py runs it",
     "make test": "runs this",
     "fovea demo": "tests/cli/up/test_run.py runs it",
+    "fovea classify photo.jpg --explain out.png": "tests/cli/test_classify.py runs it",
     "pip install ./client": "tests/client/test_package.py does, with uv",
     "git clone ... fovea && cd fovea": "names no address",
     "git pull": "needs the host of the repository",
