@@ -151,6 +151,7 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
 
 # A question that is too long for a query, and a message that a webhook is sent for a try.
 ASKS = {
+    ("POST", "/v1/models/{reference}/explain"),
     ("POST", "/v1/webhooks/{webhook_id}/test"),
     ("POST", "/v2/models/{name}/infer"),
     ("POST", "/v2/models/{name}/versions/{number}/infer"),

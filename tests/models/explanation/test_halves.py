@@ -42,12 +42,15 @@ METHODS = {
 }
 QUICK = {"lenet5", "nin", "maxout"}
 ENOUGH = 0.9
+# VGG's convolutions take a minute on two cores that are free, and five on two that are not.
+NO_HURRY = pytest.mark.timeout(900)
 
 Pixels = NDArray[np.uint8]
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=[pytest.mark.slow, NO_HURRY]) for name in METHODS],
 )
 def test_the_map_of_a_texture_lies_on_its_half(tmp_path: Path, name: str) -> None:
     outputs = write_taught(name, tmp_path / MODEL)
