@@ -43,6 +43,8 @@ class ClassifiedFile:
     unknown: dict[str, Any] | None = None
     code: str | None = None
     detail: str | None = None
+    image: bytes = field(default=b"", repr=False)
+    explained: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         if self.code:
@@ -51,6 +53,8 @@ class ClassifiedFile:
         told: dict[str, Any] = {"classes": list(self.classes), "unknown": self.unknown}
         if self.set:
             told["set"] = self.set
+        if self.explained:
+            told["explained"] = self.explained
         return {"file": self.file, **answered, **told}
 
     @property
@@ -93,6 +97,14 @@ def classify(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew where the same command was cut off, not where it ended.")
     ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            "--explain",
+            metavar="PNG",
+            help="Draw where the best class was seen; of several images into out-NAME.png beside it.",
+        ),
+    ] = None,
     url: Url = None,
     key: Key = None,
     as_json: AsJson = False,
@@ -107,6 +119,10 @@ def classify(
 
     if csv and jsonl:
         raise typer.BadParameter("it excludes --jsonl", param_hint="--csv")
+    if explain:
+        from cli.classify_explained import check_drawing
+
+        check_drawing(explain, files, is_job=bool(csv or jsonl))
     with connect(url, key) as client:
         chosen = model or only_model(client)
         if output := csv or jsonl:
@@ -123,6 +139,10 @@ def classify(
                     files,
                 )
             )
+        if explain:
+            from cli.classify_explained import draw
+
+            outcomes = draw(client, outcomes, chosen, explain, precision)
     if as_json:
         print_json({"results": [outcome.to_dict() for outcome in outcomes]})
     else:
@@ -183,6 +203,8 @@ def classify_file(
         classes,
         prediction.set.to_dict() if prediction.set else None,
         prediction.unknown.to_dict() if prediction.unknown else None,
+        # What came through a pipe cannot be read again.
+        image=image if name == "-" else b"",
     )
 
 
@@ -217,6 +239,8 @@ def _show(outcomes: Sequence[ClassifiedFile], *, name_model: bool) -> None:
     if done:
         _print_classes(done)
     for outcome in outcomes:
+        if outcome.explained:
+            print(f"{outcome.explained['file']}: {outcome.explained['class']} by {outcome.explained['method']}")
         if outcome.code:
             print(f"{outcome.file}: {outcome.detail} ({outcome.code})", file=sys.stderr)
 

@@ -81,7 +81,7 @@ def _declared_size(content: bytes, kind: ImageFormat) -> tuple[int, int]:
         width, height = _pair("<ii", content, 18)
         return abs(width), abs(height)
     if kind is GIF:
-        return _size_of_gif(content)
+        return size_of_gif(content)
     if kind is WEBP:
         return _size_of_webp(content)
     if kind is TIFF:
@@ -91,7 +91,7 @@ def _declared_size(content: bytes, kind: ImageFormat) -> tuple[int, int]:
     raise ImageUnreadable(f"the size of a {kind.name} picture cannot be read")
 
 
-def _size_of_gif(content: bytes) -> tuple[int, int]:
+def size_of_gif(content: bytes) -> tuple[int, int]:
     """Its frame may be larger than its screen."""
     at = first_gif_image(content)
     left, top, width, height = struct.unpack_from("<HHHH", content, at + 1)

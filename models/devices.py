@@ -134,21 +134,21 @@ def open_bytes(graph: bytes) -> Any:
     return onnxruntime.InferenceSession(graph, providers=[CPU])
 
 
+def open_head(graph: bytes, intra_threads: int) -> Any:
+    """A session of a part of a served graph, on the CPU, as `open_session` has it. Raises RUNTIME_ERRORS."""
+    session = onnxruntime.InferenceSession(graph, _options(intra_threads), providers=[CPU])
+    trim_heap()
+    return session
+
+
 def runtime_reason(error: Exception, model: Path) -> str:
     """What ONNX Runtime says, without the model's folder and, where CUDA fails, without the name of this host."""
     return re.sub(r"hostname=\S* ?;? ?", "", without_folder(error, model))
 
 
 def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = intra_threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # A spinning thread is no faster here and takes the core from the threads that decode.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        session = onnxruntime.InferenceSession(model, _options(intra_threads), providers=providers)
     except RUNTIME_ERRORS as exc:
         reason = runtime_reason(exc, model)
         if providers[0] != CPU and not isinstance(exc, MODEL_ERRORS):
@@ -159,6 +159,17 @@ def _load(model: Path, providers: list[Any], intra_threads: int) -> Any:
     # Of the parsed file and the first copy of the weights the C library keeps twice the file's size.
     trim_heap()
     return session
+
+
+def _options(intra_threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A spinning thread is no faster here and takes the core from the threads that decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def _cuda_options(model: Path, gpu_mem_limit: int | None, *, tf32: bool) -> dict[str, str]:

@@ -27,6 +27,7 @@ ModelError
 ├── PrecisionUnavailable     no variant of that precision has passed its gate
 ├── OutputUnavailable        the network has nothing of the kind
 ├── CoverageUnavailable      too little is known to say which classes hold the truth so often
+├── ExplanationUnavailable   the network cannot be explained in the way that was asked for
 ├── InvalidBatch             not the array of pixels that the model takes
 └── PredictionFailed         the runtime gave up in the middle, e.g. out of memory
 """
@@ -179,6 +180,10 @@ class CoverageUnavailable(ModelError):
         self.images = images
         self.needed = needed
         self.highest_coverage = highest_coverage
+
+
+class ExplanationUnavailable(ModelError):
+    """The network cannot be explained by the method that was asked for; the text says why, and how it can be."""
 
 
 class InvalidBatch(ModelError):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.errors import ArtifactCorrupt
+from models.protobuf import VARINT, Span, fields, messages
 
 # These run a graph of their own as often as a value says, which a file may set to for ever.
 LOOPS = frozenset({b"Loop", b"Scan", b"SequenceMap"})
@@ -22,9 +23,6 @@ NODE_OPERATOR, NODE_ATTRIBUTE = 4, 5
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 SPARSE_PARTS = (1, 2)
 TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
-
-VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5
-Span = tuple[int, int]
 
 
 def check_graph(path: Path) -> None:
@@ -86,41 +84,10 @@ class _Walk:
                 self._tensor(span)
 
     def _tensor(self, tensor: Span) -> None:
-        for number, kind, span in self._fields(tensor):
+        for number, kind, span in fields(self._data, tensor):
             is_location = number == TENSOR_LOCATION and kind == VARINT and self._data[span[0] : span[1]] != b"\0"
             if number == TENSOR_EXTERNAL or is_location:
                 raise ArtifactCorrupt(f"{self._name} has weights in another file; all of it must be in one")
 
     def _messages(self, message: Span) -> Iterator[tuple[int, Span]]:
-        return ((number, span) for number, kind, span in self._fields(message) if kind == LENGTH)
-
-    def _fields(self, message: Span) -> Iterator[tuple[int, int, Span]]:
-        """Number, wire type and place of each field. Raises ValueError where it is no message."""
-        at, end = message
-        while at < end:
-            key, at = self._varint(at, end)
-            kind, begin = key & 7, at
-            if kind == VARINT:
-                _, at = self._varint(at, end)
-            elif kind == LENGTH:
-                length, begin = self._varint(at, end)
-                at = begin + length
-            elif kind in (EIGHT_BYTES, FOUR_BYTES):
-                at += 8 if kind == EIGHT_BYTES else 4
-            else:
-                raise ValueError(f"a field of the kind {kind} at byte {begin}")
-            if at > end:
-                raise ValueError(f"the field at byte {begin} goes past its end")
-            yield key >> 3, kind, (begin, at)
-
-    def _varint(self, at: int, end: int) -> tuple[int, int]:
-        value = 0
-        for shift in range(0, 70, 7):
-            if at >= end:
-                break
-            byte = self._data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-        raise ValueError(f"a number without end at byte {at}")
+        return messages(self._data, message)

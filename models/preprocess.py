@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.Image import Resampling, Transpose
 
+from models.cost import size_of_gif
 from models.errors import ImageUnreadable
-from models.formats import JPEG
+from models.formats import GIF, JPEG
 from models.image_file import DECODER_ERRORS, open_image, reason_of
 from models.orientation import orientation_of
 from models.spec import Preprocessing
@@ -83,6 +84,22 @@ def prepare(
     except DECODER_ERRORS as exc:
         raise ImageUnreadable(f"the {image.format} picture cannot be decoded: {reason_of(exc)}") from exc
     return _view(_plain(image), full_size, scale, orientation, preprocessing)
+
+
+def upright_size(content: bytes, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE) -> Size:
+    """Width and height of the picture as it is looked at, by its header; raises what `prepare` raises.
+
+    What `prepare` shows of it is `region_of` that size.
+    """
+    image = open_image(content, max_pixels=max_pixels, max_side=max_side)
+    # A GIF's frame may be larger than its screen.
+    width, height = size_of_gif(content) if image.format == GIF.name else image.size
+    return (height, width) if orientation_of(image.info) in SWAPS_SIDES else (width, height)
+
+
+def region_of(size: Size, preprocessing: Preprocessing) -> Box:
+    """Left, top, right and bottom of what the network sees, in pixels of an upright picture of that size."""
+    return _window(size, preprocessing)
 
 
 def _draft(image: ImageFile.ImageFile, preprocessing: Preprocessing) -> int:

@@ -30,6 +30,7 @@ from service.routes import (
     drift,
     embed,
     evaluations,
+    explain,
     filters,
     finetunes,
     health,
@@ -91,7 +92,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
     # Before the call of the same address that takes JSON.
     app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
-    for images in (classify.router, embed.router, similar.router, protocol.inference):
+    for images in (classify.router, explain.router, embed.router, similar.router, protocol.inference):
         app.include_router(images, max_body_size=parts.settings.max_body_bytes)
     for small in (protocol.health, protocol.router):
         app.include_router(small, max_body_size=SMALL_BODY_BYTES)

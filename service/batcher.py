@@ -19,9 +19,9 @@ import structlog
 from models.cost import COSTLY_PIXELS
 from models.drift.sketch import Sketch
 from service.exchange import BrokerUnavailable, Exchange, ImageContent, ReplyInterrupted, WorkerLost
-from service.lane import NO_PRIORITY, Answer, Lane, PendingImage
+from service.lane import NO_PRIORITY, Answer, Lane, PendingImage, cost_of_explaining
 from service.metrics import GatewayMetrics
-from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, ImageOutcome
+from workers.contract.messages import BatchTimings, ClassifyBatch, ClassifyReply, Explain, ImageOutcome
 from workers.traces import Attributes, Span, Tracer
 
 log = structlog.get_logger()
@@ -50,8 +50,8 @@ class DeadlineExceeded(Exception):
 class VersionKey:
     """A version and what is asked of it: what all images of a batch have in common.
 
-    Where the `precision` is empty, the worker chooses. `outputs`, `prepared`, `coverage` and `similar` are those
-    of a `ClassifyBatch`.
+    Where the `precision` is empty, the worker chooses. `outputs`, `prepared`, `coverage`, `similar` and `explain`
+    are those of a `ClassifyBatch`.
     """
 
     model: str
@@ -62,6 +62,7 @@ class VersionKey:
     prepared: bool = False
     coverage: float | None = None
     similar: int = 0
+    explain: Explain | None = None
 
 
 @dataclass
@@ -130,6 +131,7 @@ class Batcher:
                 now,
                 priority,
                 version.prepared,
+                cost_of_explaining(version.explain),
             )
             for content in images
         ]
@@ -140,7 +142,8 @@ class Batcher:
         cost = 0
         for waiting in mine:
             cost += waiting.cost
-            self._lane(version, waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST).add(waiting)
+            is_costly = waiting.cost > COSTLY_PIXELS or cost > MOST_OF_A_REQUEST or version.explain is not None
+            self._lane(version, is_costly).add(waiting)
         for costly in (False, True):
             self._pump(version, self._lane(version, costly))
         try:
@@ -221,6 +224,12 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _pump_costly(self) -> None:
+        """Of all versions' the lane first whose first image waits for longest."""
+        costly = [(key[0], lane) for key, lane in self._lanes.items() if lane.costly and lane.waiting]
+        for version, lane in sorted(costly, key=lambda found: found[1].waiting[0].since):
+            self._pump(version, lane)
+
     async def _send_batch(self, version: VersionKey, lane: Lane, batch: list[PendingImage]) -> None:
         """Send a batch and hand out its reply; holds one of the lane's slots for at most `slot_timeout_s`."""
         sent_at = time.time()
@@ -231,7 +240,10 @@ class Batcher:
         finally:
             lane.in_flight -= 1
             lane.images_in_flight -= len(batch)
-        self._pump(version, lane)
+        if lane.costly:
+            self._pump_costly()
+        else:
+            self._pump(version, lane)
         try:
             # Once every client has left or been failed, nobody needs the reply.
             while not asking.done() and any(not waiting.answered.done() for waiting in batch):
@@ -311,6 +323,7 @@ class Batcher:
             outputs=version.outputs,
             prepared=version.prepared,
             coverage=version.coverage,
+            explain=version.explain,
         )
 
     def _resolve(

@@ -77,6 +77,7 @@ STATUS_OF_WORKER_CODE: Mapping[str, int] = {
     "model_quarantined": 503,
     "precision_unavailable": 409,
     "coverage_unavailable": 409,
+    "explanation_unavailable": 409,
     "device_unavailable": 503,
     "out_of_memory": 503,
     "database_unavailable": 503,

@@ -5,14 +5,24 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from models.cost import COSTLY_PIXELS, decoding_cost
+from models.explanation.method import OCCLUSION
 from service.exchange import ImageContent, StoredImage
-from workers.contract.messages import BatchTimings, ImageOutcome
+from workers.contract.messages import BatchTimings, Explain, ImageOutcome
 
 # Pixels, as `models.cost` counts them.
 MOST_OF_A_BATCH = 4 * COSTLY_PIXELS
 MOST_OF_A_COSTLY_BATCH = 2 * COSTLY_PIXELS
+# Of explanations that one pass of the network is enough for, eight go in a message; of others one.
+EXPLAINED_PIXELS = MOST_OF_A_COSTLY_BATCH // 8
 # 1 is the highest, and whoever asks for none comes after all that do.
 NO_PRIORITY = 2**32
+
+
+def cost_of_explaining(explain: Explain | None) -> int:
+    """In pixels, beside what an image's decoding costs."""
+    if explain is None:
+        return 0
+    return MOST_OF_A_COSTLY_BATCH if explain.method == OCCLUSION else EXPLAINED_PIXELS
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class Answer:
 class PendingImage:
     """An image on its way. Whoever waits for `answered` may cancel it; it is then skipped when a batch leaves.
 
-    One that is `prepared` costs no decoding.
+    One that is `prepared` costs no decoding, and one that is explained `further` pixels.
     """
 
     content: ImageContent
@@ -43,6 +53,7 @@ class PendingImage:
     since: float
     priority: int = NO_PRIORITY
     prepared: bool = False
+    further: int = 0
     sendings: int = 0
     after_death: bool = False
     cost: int = field(init=False)
@@ -53,6 +64,7 @@ class PendingImage:
             self.cost = 0
         else:
             self.cost = content.cost if isinstance(content, StoredImage) else decoding_cost(content)
+        self.cost += self.further
 
     @property
     def server(self) -> str:

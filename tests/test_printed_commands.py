@@ -151,6 +151,7 @@ NOT_RUN = {
         "needs a training worker; tests/cli/test_diagnose.py has one"
     ),
     "fovea demo": "tests/cli/up/test_run.py runs it",
+    "fovea classify photo.jpg --explain out.png": "tests/cli/test_classify.py runs it",
     "pip install ./client": "tests/client/test_package.py does, with uv",
     "git clone ... fovea && cd fovea": "names no address",
     "git pull": "needs the host of the repository",

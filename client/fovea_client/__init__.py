@@ -32,6 +32,7 @@ from fovea_client.errors import (
     UnknownImage,
     Unreachable,
 )
+from fovea_client.explanation import Explanation
 from fovea_client.jobs import Event, Job
 from fovea_client.operation import Async, Sync
 from fovea_client.prediction import Prediction, PredictionSet, ScoredClass, Unknown
@@ -83,6 +84,7 @@ __all__ = [
     "EvaluatedImage",
     "Evaluation",
     "Event",
+    "Explanation",
     "Filters",
     "Forbidden",
     "Fovea",

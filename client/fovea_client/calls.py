@@ -79,6 +79,17 @@ def similar(model: str, images: Sequence[FormFile], params: Params) -> Call[Json
     return _ask(f"{_model(model)}/similar", images, params)
 
 
+def explain(model: str, image: bytes, media_type: str, params: Params) -> Call[Json]:
+    """One image as the body."""
+    headers = {"Content-Type": media_type}
+    return Call(Request("POST", _explain(model), _given(params), headers, content=image), as_json(as_it_is))
+
+
+def explain_many(model: str, images: Sequence[FormFile], params: Params) -> Call[Json]:
+    """Several as a form."""
+    return Call(Request("POST", _explain(model), _given(params), files=images), as_json(as_it_is))
+
+
 def list_models(
     search: str | None = None, page_size: int | None = None, tag: str | None = None
 ) -> Call[Page[Model]]:
@@ -351,6 +362,10 @@ def _given(params: Params) -> dict[str, str | int]:
 
 def _classify(model: str) -> str:
     return f"{_model(model)}/classify"
+
+
+def _explain(model: str) -> str:
+    return f"{_model(model)}/explain"
 
 
 def _model(model: str) -> str:

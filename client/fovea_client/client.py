@@ -11,6 +11,7 @@ from fovea_client.architectures import Architectures
 from fovea_client.async_session import AsyncSession
 from fovea_client.classification import OnUnknown, Question, classify, form_of
 from fovea_client.datasets import Datasets
+from fovea_client.explanation import Explanation, Method, WhyQuestion, explain
 from fovea_client.image import Image, is_many, source_of
 from fovea_client.jobs import Job, Jobs, job_by
 from fovea_client.models import Models, given, id_of
@@ -293,6 +294,48 @@ class Fovea(Client[Sync]):
         question = Question(reference_of(model), top_k, precision, coverage, on_unknown)
         return self._session.run(classify(self._session, images, question))
 
+    @overload
+    def explain(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> list[Explanation]: ...
+    @overload
+    def explain(
+        self,
+        images: Image,
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> Explanation: ...
+    def explain(
+        self,
+        images: Any,
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> Any:
+        """Say where in an image, or in each image of a list, a class was seen.
+
+        Images are as `classify` takes them, at most 16. `label` is a class's label or number; without it each
+        image's most probable class is explained. `method` is `cam`, `recipro-cam`, `occlusion`, or `auto`, the
+        first of them that the version can be explained by; `precision` is float32 by default. One image gives its
+        explanation, a list a list in its order, in which an image that failed has its own `error`.
+
+        Raises NotFound, InvalidRequest (for an unknown class), Conflict (for a method that the version cannot be
+        explained by), InvalidImage (for one image), OSError, TypeError, ValueError, ApiError, Unreachable.
+        """
+        question = WhyQuestion(reference_of(model), label, method, precision)
+        return self._session.run(explain(self._session, images, question))
+
 
 class AsyncFovea(Client[Async]):
     """One running Fovea, whose calls are awaited and whose lists are read with `async for`; else as `Fovea`."""
@@ -357,6 +400,39 @@ class AsyncFovea(Client[Async]):
         """As `Fovea.classify`."""
         question = Question(reference_of(model), top_k, precision, coverage, on_unknown)
         return await self._session.run(classify(self._session, images, question))
+
+    @overload
+    async def explain(
+        self,
+        images: list[Any] | tuple[Any, ...],
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> list[Explanation]: ...
+    @overload
+    async def explain(
+        self,
+        images: Image,
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> Explanation: ...
+    async def explain(
+        self,
+        images: Any,
+        *,
+        model: Reference,
+        label: str | int | None = None,
+        method: Method = "auto",
+        precision: str = "auto",
+    ) -> Any:
+        """As `Fovea.explain`."""
+        question = WhyQuestion(reference_of(model), label, method, precision)
+        return await self._session.run(explain(self._session, images, question))
 
 
 def reference_of(model: Reference) -> str:

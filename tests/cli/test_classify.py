@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support.colours import picture
 from support.command import Command, command_against
 from support.stack import Stack
@@ -108,3 +109,44 @@ def test_a_folder_and_a_url_are_told_from_files_and_the_others_classified(
         "curl -sL 'https://example.org/shark.jpg?large=1' | fovea classify - (not_a_file)"
     )
     assert "blue" in said.out
+
+
+def test_why_is_drawn_beside_the_classes(fovea: Command, tmp_path: Path, sky: Path) -> None:
+    said = fovea("classify", sky, "-m", "colours", "--explain", tmp_path / "out.png")
+    assert said.code == 0
+    assert f"{tmp_path / 'out.png'}: blue by occlusion" in said.out
+    with Image.open(tmp_path / "out.png") as drawn:
+        assert drawn.size == (256, 213)
+
+
+def test_of_several_images_each_has_a_drawing_of_its_own(fovea: Command, tmp_path: Path, sky: Path) -> None:
+    (tmp_path / "rose.png").write_bytes(picture("red"))
+    (tmp_path / "torn.png").write_bytes(picture("red")[:60])
+    files = [sky, tmp_path / "rose.png", tmp_path / "torn.png"]
+    said = fovea("classify", *files, "-m", "colours", "--explain", tmp_path / "out.png", "--json")
+    first, second, torn = json.loads(said.out)["results"]
+    assert said.code == 1
+    assert [one["explained"]["class"] for one in (first, second)] == ["blue", "red"]
+    assert (tmp_path / "out-sky.png").is_file()
+    assert second["explained"]["file"] == str(tmp_path / "out-rose.png")
+    assert torn["error"]["code"] == "image_unreadable"
+    assert not (tmp_path / "out-torn.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["sky.png", "--explain", "out.jpg"], "name such as out.png"),
+        (["sky.png", "--explain", "nowhere/out.png"], "no folder nowhere"),
+        (["sky.png", "--explain", "sky.png"], "is one of the images"),
+        (["sky.png", "a/sky.jpg", "--explain", "out.png"], "into out-sky.png"),
+        (["sky.png", "--explain", "out.png", "--csv", "a.csv"], "excludes --csv"),
+    ],
+)
+def test_a_drawing_that_cannot_be_written_is_told_before_anything_is_sent(
+    fovea: Command, sky: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(sky.parent)
+    said = fovea("classify", *arguments, "-m", "colours")
+    assert said.code != 0
+    assert reason in re.sub(r"[\s│]+", " ", said.err)

@@ -93,14 +93,9 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
 
 
 def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeated() -> None:
+    making_nothing = ("classify", "classify_many", "explain", "explain_many", "embed", "similar", "cancel_job")
     for name, call in every_call().items():
-        if call.request.method == "POST" and name not in (
-            "classify",
-            "classify_many",
-            "embed",
-            "similar",
-            "cancel_job",
-        ):
+        if call.request.method == "POST" and name not in making_nothing:
             assert ("Idempotency-Key" in call.request.headers) == call.is_repeatable, name
 
 
@@ -124,12 +119,13 @@ def test_arguments_are_the_fields_of_the_request(method: Any, model: Any, own: s
 
 
 def test_both_clients_have_the_same_calls() -> None:
-    """They share all but four methods, which close them and classify."""
+    """They share all but those that close them, classify and explain."""
     sync, asynchronous = (
         {name for name in vars(kind) if not name.startswith("__")} for kind in (Fovea, AsyncFovea)
     )
-    assert (sync, asynchronous) == ({"classify", "close"}, {"classify", "aclose"})
+    assert (sync, asynchronous) == ({"classify", "explain", "close"}, {"classify", "explain", "aclose"})
     assert inspect.signature(Fovea.classify) == inspect.signature(AsyncFovea.classify)
+    assert inspect.signature(Fovea.explain) == inspect.signature(AsyncFovea.explain)
     assert inspect.signature(Fovea) == inspect.signature(AsyncFovea)
 
 

@@ -156,6 +156,7 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
 ASKS = {
     ("POST", "/v1/models/{reference}/embed"),
     ("POST", "/v1/models/{reference}/similar"),
+    ("POST", "/v1/models/{reference}/explain"),
     ("POST", "/v1/webhooks/{webhook_id}/test"),
     ("POST", "/v2/models/{name}/infer"),
     ("POST", "/v2/models/{name}/versions/{number}/infer"),

@@ -11,7 +11,7 @@ from service.batcher import Batcher, DeadlineExceeded, NoLiveWorker, TooManyWait
 from service.exchange import BrokerUnavailable, ImageContent, Place, ReplyInterrupted, StoredImage, WorkerLost
 from service.lane import Answer, PendingImage
 from service.metrics import GatewayMetrics
-from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, ImageOutcome
+from workers.contract.messages import ClassifyBatch, ClassifyReply, ClassScore, Explain, ImageOutcome
 
 CATS = VersionKey("cats", 1, "models/cats/1/")
 DOGS = VersionKey("dogs", 1, "models/dogs/1/")
@@ -449,6 +449,41 @@ def test_what_is_costly_waits_apart_and_takes_one_slot(monkeypatch: pytest.Monke
         assert labels(await costly) == ["d", "A", "B", "C"]
         assert labels(await other) == ["x"]
         assert exchange.contents[3:] == [[b"B"], [b"C"]]
+
+    run(scenario)
+
+
+def test_explanations_wait_apart_those_of_many_passes_alone() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=3)
+        by_map = ask(batcher, *[b"m"] * 10, version=replace(CATS, explain=Explain(method="cam")))
+        hidden = ask(batcher, b"h", b"h", version=replace(CATS, explain=Explain(method="occlusion")))
+        other = ask(batcher, b"x", b"x")
+        await settle()
+        assert exchange.contents == [[b"m"] * 8, [b"x"] * 2]
+        assert [batch.explain for batch in exchange.sent] == [Explain(method="cam"), None]
+        exchange.gate.set()
+        for asked in (by_map, hidden, other):
+            await asked
+        assert sorted(exchange.contents[2:]) == [[b"h"], [b"h"], [b"m"] * 2]
+
+    run(scenario)
+
+
+def test_what_is_costly_takes_turns_with_what_waits_for_longer() -> None:
+    async def scenario(exchange: MemoryExchange) -> None:
+        batcher = make(exchange, slots=3)
+        why = Explain(method="occlusion")
+        first = ask(batcher, *[b"a"] * 2, version=replace(CATS, explain=why))
+        await settle()
+        second = ask(batcher, b"b", version=replace(DOGS, explain=why))
+        await settle()
+        third = ask(batcher, b"c", version=replace(CATS, explain=why))
+        await settle()
+        exchange.gate.set()
+        for asked in (first, second, third):
+            await asked
+        assert exchange.contents == [[b"a"], [b"a"], [b"b"], [b"c"]]
 
     run(scenario)
 

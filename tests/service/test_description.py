@@ -14,6 +14,7 @@ OTHER_TYPES = {
     "GET /metrics": {"text/plain"},
     "POST /v2/models/{name}/infer": {"application/json", "application/octet-stream"},
     "POST /v2/models/{name}/versions/{number}/infer": {"application/json", "application/octet-stream"},
+    "POST /v1/models/{reference}/explain": {"application/json", "image/png"},
     "GET /v1/datasets/{dataset_id}/thumbnails/{sha256}": {"image/webp"},
     "GET /v1/evaluations/{job_id}/card": {"text/html", "text/markdown"},
     "GET /v1/jobs/{job_id}/events": {"text/event-stream"},

@@ -20,6 +20,18 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class Explain:
+    """What is asked about why: of the class of that `index`, of each image's best one where it is None.
+
+    `method` is one of `models.explanation.method`, or `auto`. `overlay` asks for the map drawn over the image.
+    """
+
+    index: int | None = None
+    method: str = "auto"
+    overlay: bool = False
+
+
+@dataclass(frozen=True)
 class ClassifyBatch:
     """Images waiting for one model version; their bytes lie in Redis under `images` for a while.
 
@@ -33,7 +45,7 @@ class ClassifyBatch:
     `outputs` names what is wanted of the network beside the classes. Where the images are `prepared` they are no
     files but pixels, as `models.preprocess` makes them: uint8 `[height, width, 3]`, row by row. With a `coverage`
     each image gets its set of classes that holds the truth with that probability. `similar` is how many of the
-    training images that are nearest to each are wanted.
+    training images that are nearest to each are wanted. `explain` asks for an explanation of each image.
     """
 
     batch: str
@@ -54,6 +66,7 @@ class ClassifyBatch:
     prepared: bool = False
     coverage: float | None = None
     similar: int = 0
+    explain: Explain | None = None
 
 
 @dataclass(frozen=True)
@@ -109,12 +122,34 @@ class UnknownScore:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """Where in an image a class was seen. `rows` are the map's, upright, each value from 0 to 1.
+
+    0 stands for `low` and 1 for `high`, in `unit`. `width` and `height` are the upright image's, and in it lie, as
+    left, top, right and bottom in pixels, `region`, which the network saw and the map covers, and `box`, the map's
+    strongest part. `overlay` is a PNG file in base64.
+    """
+
+    explained: ClassScore
+    method: str
+    rows: tuple[tuple[float, ...], ...]
+    low: float
+    high: float
+    unit: str
+    width: int
+    height: int
+    region: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]
+    overlay: str | None = None
+
+
+@dataclass(frozen=True)
 class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
     `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no
-    detector. `prediction_set` has the classes of the batch's `coverage`, best first, and `similar` the nearest
-    training images, the nearest first; None where they were not asked for.
+    detector. `prediction_set` has the classes of the batch's `coverage`, best first, `similar` the nearest
+    training images, the nearest first, and `explanation` where a class was seen; None where they were not asked for.
     """
 
     classes: tuple[ClassScore, ...] = ()
@@ -124,6 +159,7 @@ class ImageOutcome:
     unknown: UnknownScore | None = None
     prediction_set: tuple[ClassScore, ...] | None = None
     similar: tuple[SimilarImage, ...] | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True)

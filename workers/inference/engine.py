@@ -3,11 +3,11 @@
 import math
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ DECODER_KEPT_S = 10.0
 
 CODES = {ImageTooManyPixels: "image_too_large", ImageQuarantined: "image_quarantined"}
 
+Result = TypeVar("Result")
 Pixels = NDArray[np.uint8]
 # Decoded, or why not, or still being decoded apart.
 Prepared = Pixels | ImageError | MemoryError | Future[Pixels]
@@ -178,6 +179,25 @@ class Engine:
             whole.sketch = held.sketcher.take() if held.sketcher else None
             return whole
 
+    def on_a_core(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns, from a thread of those that infer: in its turn among the parts of batches."""
+        return self._runners.submit(work).result()
+
+    def decode(self, data: bytes, preprocessing: Preprocessing, *, apart: bool) -> Pixels:
+        """One image, uint8 `[height, width, 3]`; in a process of its own where it is costly, or to be `apart`.
+
+        Raises ImageError.
+        """
+        if not apart:
+            try:
+                return prepare(data, preprocessing, max_pixels=self.max_pixels, max_cost=COSTLY_PIXELS)
+            except ImageTooCostly:
+                pass
+        try:
+            return self._apart.submit(self._prepare_apart, data, preprocessing).result()
+        except DecoderDied as death:
+            raise ImageQuarantined(str(death)) from death
+
     def close(self) -> None:
         for pool in (self._decoders, self._runners, self._apart):
             pool.shutdown()
@@ -204,20 +224,25 @@ class Engine:
         batch.check_deadline()
         data, preprocessing = batch.images[place], batch.predictor.preprocessing
         try:
-            return self._decoder.prepare(data, preprocessing, self.max_pixels)
+            return self._prepare_apart(data, preprocessing)
         except DecoderDied as death:
             if place in batch.suspects:
                 raise ImageQuarantined(str(death)) from death
-        finally:
-            self._decoded_apart += 1
-            timer = threading.Timer(DECODER_KEPT_S, self._close_idle_decoder, [self._decoded_apart])
-            timer.daemon = True
-            timer.start()
         # The first death may have been the machine's doing.
         try:
             return self._decoder.prepare(data, preprocessing, self.max_pixels)
         except DecoderDied as death:
             raise ImageQuarantined(str(death)) from death
+
+    def _prepare_apart(self, data: bytes, preprocessing: Preprocessing) -> Pixels:
+        """Within `_apart`. Raises ImageError and DecoderDied."""
+        try:
+            return self._decoder.prepare(data, preprocessing, self.max_pixels)
+        finally:
+            self._decoded_apart += 1
+            timer = threading.Timer(DECODER_KEPT_S, self._close_idle_decoder, [self._decoded_apart])
+            timer.daemon = True
+            timer.start()
 
     def _close_idle_decoder(self, decoded: int) -> None:
         def close() -> None:
@@ -236,7 +261,7 @@ class Engine:
         readable = [pixels for pixels in prepared if isinstance(pixels, np.ndarray)]
         inferred_outcomes = iter(_answered(batch, readable))
         inferred = time.perf_counter()
-        outcomes = [next(inferred_outcomes) if isinstance(p, np.ndarray) else _failure(p) for p in prepared]
+        outcomes = [next(inferred_outcomes) if isinstance(p, np.ndarray) else failure(p) for p in prepared]
         return _Part(outcomes, PartTimes(len(part), began, decoded, inferred))
 
     def _classify_decoded(self, batch: "_Batch", place: int) -> ImageOutcome:
@@ -244,9 +269,9 @@ class Engine:
             pixels = batch.apart[place].result()
         except ImageQuarantined as error:
             batch.ended[place] = str(error)
-            return _failure(error)
+            return failure(error)
         except (ImageError, MemoryError) as error:
-            return _failure(error)
+            return failure(error)
         (outcome,) = self._runners.submit(_answered, batch, [pixels]).result()
         return outcome
 
@@ -264,7 +289,8 @@ def _answered(batch: _Batch, images: Sequence[Pixels]) -> list[ImageOutcome]:
     return answers(batch.held, np.stack(images), batch.asked) if images else []
 
 
-def _failure(error: ImageError | MemoryError | Future[Pixels]) -> ImageOutcome:
+def failure(error: ImageError | MemoryError | Future[Pixels]) -> ImageOutcome:
+    """The outcome of an image that failed; without anything yet of one that is still being decoded."""
     if isinstance(error, Future):
         return ImageOutcome()
     if isinstance(error, MemoryError):

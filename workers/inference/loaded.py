@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.drift.sketcher import Sketcher
+from models.explanation.head import Head
 from models.neighbours.neighbours import Neighbours
 from models.predictor import Predictor
 from models.unknown.detector import Detector, read_detector
@@ -27,8 +28,8 @@ class Wanted(NamedTuple):
 class LoadedModel:
     """`part` is how many images of a batch a core takes at once; None for all of them.
 
-    `sketcher` is None where nothing is looked at for drift. `neighbours` are opened when somebody first
-    asks for them, under the `opening` lock.
+    `sketcher` is None where nothing is looked at for drift. `head` is what explains, once it was needed, and
+    `neighbours` are opened when somebody first asks for them, under the `opening` lock.
     """
 
     predictor: Predictor
@@ -37,12 +38,14 @@ class LoadedModel:
     detector: Detector | None = None
     users: int = 0
     evicted: bool = False
+    head: Head | None = None
     neighbours: Neighbours | None = None
     opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def memory_bytes(self) -> int:
-        return self.predictor.memory_bytes + (self.neighbours.memory_bytes if self.neighbours else 0)
+        beside = (part.memory_bytes for part in (self.head, self.neighbours) if part)
+        return self.predictor.memory_bytes + sum(beside)
 
 
 @dataclass
@@ -78,6 +81,14 @@ class LoadedModels:
         """The execution providers that they really run on."""
         with self._lock:
             return tuple(sorted({held.predictor.provider for held in self._models.values()}))
+
+    def add_head(self, held: LoadedModel, head: Head) -> None:
+        """Keep what explains beside the model that is in use, and count it."""
+        with self._lock:
+            held.head = head
+            kept = next((wanted for wanted, other in self._models.items() if other is held), None)
+            if kept:
+                self._evict(keep=kept)
 
     def close(self) -> None:
         with self._lock:

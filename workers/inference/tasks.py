@@ -25,6 +25,7 @@ from workers.contract.messages import (
 from workers.contract.queues import TaskName
 from workers.inference.answers import Asked
 from workers.inference.engine import BatchResult, DeadlinePassed, Engine, quarantined
+from workers.inference.explain import explain
 from workers.inference.quarantine import Quarantine, image
 from workers.jobs.failure import failure_of
 from workers.traces import Attributes, Span, Tracer
@@ -99,15 +100,28 @@ def answer(
             quarantine.transit.require_known(batch.server)
         fetched = time.time()
         known, present = _sorted_out(quarantine, batch.server, stored, are_there_suspects)
-        result = engine.classify(
-            batch.artifact,
-            [data for data, _ in present],
-            Asked(batch.top_k, batch.outputs, batch.coverage, batch.similar, is_traffic=not batch.similar),
-            precision=batch.precision,
-            prepared=batch.prepared,
-            deadline=batch.deadline,
-            suspects=[n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death],
-        )
+        images = [data for data, _ in present]
+        suspects = [n for n, (_, suspected) in enumerate(present) if suspected or batch.after_death]
+        if batch.explain:
+            result = explain(
+                engine,
+                batch.artifact,
+                images,
+                batch.explain,
+                precision=batch.precision,
+                deadline=batch.deadline,
+                suspects=suspects,
+            )
+        else:
+            result = engine.classify(
+                batch.artifact,
+                images,
+                Asked(batch.top_k, batch.outputs, batch.coverage, batch.similar, is_traffic=not batch.similar),
+                precision=batch.precision,
+                prepared=batch.prepared,
+                deadline=batch.deadline,
+                suspects=suspects,
+            )
         _conclude(quarantine, present, result)
     except DeadlinePassed:
         raise

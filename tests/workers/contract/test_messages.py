@@ -11,6 +11,8 @@ from workers.contract.messages import (
     ClassifyBatch,
     ClassifyReply,
     ClassScore,
+    Explain,
+    Explanation,
     Heartbeat,
     ImageOutcome,
     InvalidMessage,
@@ -24,6 +26,34 @@ from workers.contract.queues import QUEUE_OF_TASK, TASK_OF_JOB, JobKind, TaskNam
 
 CAT = ClassScore(0, "cat", 0.75)
 SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
+    (Explain(3, "occlusion", overlay=True), {"index": 3, "method": "occlusion", "overlay": True}),
+    (
+        Explanation(
+            ClassScore(1, "cat", 0.5),
+            "cam",
+            ((0.0, 1.0),),
+            -1.0,
+            2.0,
+            "logit",
+            40,
+            30,
+            (5.0, 0.0, 35.0, 30.0),
+            (20.0, 0.0, 35.0, 30.0),
+        ),
+        {
+            "explained": {"index": 1, "label": "cat", "probability": 0.5},
+            "method": "cam",
+            "rows": [[0.0, 1.0]],
+            "low": -1.0,
+            "high": 2.0,
+            "unit": "logit",
+            "width": 40,
+            "height": 30,
+            "region": [5.0, 0.0, 35.0, 30.0],
+            "box": [20.0, 0.0, 35.0, 30.0],
+            "overlay": None,
+        },
+    ),
     (
         ClassifyBatch("b1", "reply", "cats", 3, "models/cats/j1/", ("i1", "i2"), ("r1",), 5, 20.5, 10.5),
         {
@@ -45,6 +75,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
             "prepared": False,
             "coverage": None,
             "similar": 0,
+            "explain": None,
         },
     ),
     (
@@ -78,6 +109,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "unknown": {"score": 1.5, "threshold": None, "is_unknown": None},
                     "prediction_set": [{"index": 0, "label": "cat", "probability": 0.75}],
                     "similar": [{"sha256": "ab" * 32, "label": "cat", "distance": 0.125}],
+                    "explanation": None,
                 },
                 {
                     "classes": [],
@@ -87,6 +119,7 @@ SNAPSHOTS: list[tuple[Any, dict[str, Any]]] = [
                     "unknown": None,
                     "prediction_set": None,
                     "similar": None,
+                    "explanation": None,
                 },
             ],
             "timings": {"queue_ms": 1.0, "fetch_ms": 2.0, "decode_ms": 3.0, "inference_ms": 4.0},
