@@ -46,7 +46,7 @@ def ingest(
     limits = limits or Limits()
     kind = kind_of(source)
     with staged(destination) as folder:
-        files = _read(source, folder, limits, progress)
+        files = read_source(source, folder, limits, progress)
         layout = find_layout(files.stored, files.folders, files.read)
         findings = inspect(folder, layout, files.stored, limits, progress, threads, apart=apart)
         labels = natural_order(layout.labels)
@@ -84,7 +84,7 @@ def ingest_unlabelled(
     limits = limits or Limits()
     kind = kind_of(source)
     with staged(destination) as folder:
-        files = _read(source, folder, limits, progress)
+        files = read_source(source, folder, limits, progress)
         findings = inspect_unlabelled(folder, files.stored, limits, progress, threads, apart=apart)
         used = [image.sha256 for image in findings.images if image.sha256]
         content_hash = hash_images(findings.images)
@@ -104,9 +104,9 @@ def ingest_unlabelled(
     return report
 
 
-def _read(source: Path, folder: Path, limits: Limits, progress: Progress) -> "_Files":
+def read_source(source: Path, folder: Path, limits: Limits, progress: Progress) -> "SourceFiles":
     """Every member of the source, its bytes in `folder`. Raises ArchiveError."""
-    files = _Files(folder)
+    files = SourceFiles(folder)
     with closing(read_members(source, limits)) as members:
         for member in members:
             files.take(member)
@@ -114,7 +114,7 @@ def _read(source: Path, folder: Path, limits: Limits, progress: Progress) -> "_F
     return files
 
 
-class _Files:
+class SourceFiles:
     """What came out of the source: its files lie in the dataset's folder, under their hashes."""
 
     def __init__(self, folder: Path) -> None:
@@ -189,7 +189,7 @@ class _Files:
 
 
 def _report(
-    files: _Files,
+    files: SourceFiles,
     used: Sequence[str],
     findings: Findings | UnlabelledFindings,
     *,

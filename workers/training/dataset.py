@@ -22,7 +22,8 @@ def open_dataset(dataset_id: str, datasets: DatasetRegistry, folders: FolderCach
         raise InvalidRequest(f"dataset: {dataset_id} is {dataset.state}; only one that is ready can be trained on")
     if not dataset.labels:
         raise InvalidRequest(f"dataset: {dataset_id} has no labels; only one with labels can be trained on")
-    return DatasetFolder.open(folders.keep(dataset.prefix, checksums, last=MANIFEST))
+    folder = folders.keep(dataset.prefix, checksums, last=MANIFEST, sources=dataset.sources)
+    return DatasetFolder.open(folder, folders.folders_of(dataset.sources))
 
 
 def dataset_name(dataset_id: str, datasets: DatasetRegistry) -> str:
