@@ -161,9 +161,7 @@ def _options_of(text: bytes, where: str) -> RevisionOptions:
 
 def _check_length(count: int) -> None:
     if count > MOST_CHANGES_BYTES:
-        detail = (
-            f"The changes have more than the {MOST_CHANGES_BYTES} bytes that are taken; make several revisions."
-        )
+        detail = f"The changes have more than the {MOST_CHANGES_BYTES} bytes that are taken: make two revisions."
         raise Problem(413, "too_large", detail)
 
 
