@@ -394,7 +394,7 @@ def test_a_dataset_is_corrected_and_its_family_listed(fovea: Any, photographs: P
     with pytest.raises(Conflict):
         fovea.datasets.revise(second.id, remove=["red/2.png"], base_content_hash=first.content_hash)
     fovea.datasets.delete(first.id)
-    assert [found.id for found in fovea.datasets.revisions(second.id)] == [second.id]
+    assert {found.id for found in fovea.datasets.revisions(second.id) if found.state == "ready"} == {second.id}
 
 
 def test_what_is_no_archive_is_refused_before_or_after_it_is_sent(fovea: Any, tmp_path: Path) -> None:
