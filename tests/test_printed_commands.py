@@ -72,6 +72,7 @@ QUICK = {
     # docs/knowing.md
     "fovea datasets revise ID --relabel red/0.jpg=blue --remove red/1.jpg": r"red to blue.*is ready",
     "fovea datasets revise ID --changes changes.csv --add more/": r"added.*is ready",
+    "fovea datasets revisions ID": r"revision.*ds_",
     # docs/api.md
     'curl -F changes={"remove": ["red/1.jpg"]} -F archive=@more.zip '
     "http://127.0.0.1:8000/v1/datasets/ds_.../revisions": r'"kind":"revise"',
