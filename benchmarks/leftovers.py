@@ -58,6 +58,7 @@ def _artifacts(database: Database) -> Iterator[str]:
 
 def _datasets(database: Database) -> Iterator[str]:
     registry = DatasetRegistry(database)
+    yield from (kept.prefix for kept in registry.kept.list())
     found = registry.list(PAGE)
     while True:
         yield from (dataset.prefix for dataset in found.items if dataset.prefix)

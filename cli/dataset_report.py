@@ -17,6 +17,8 @@ _SPLITS = ("train", "val", "test", _UNSPLIT)
 
 def print_report(report: Report, dataset: str, *, every_fault: bool = False) -> None:
     """Counts by class and split, faults, and in red why it was refused."""
+    if report.revision:
+        _print_changes(report.revision)
     if report.counts:
         _print_counts(report)
     faults = report.faults
@@ -37,6 +39,15 @@ def in_words(totals: dict[str, int]) -> str:
     return ", ".join(str(n) if split == _UNSPLIT else f"{n} {split}" for split, n in totals.items())
 
 
+def _print_changes(revision: Mapping[str, Any]) -> None:
+    rows = [("relabelled", f"{c['from']} to {c['to']}", str(c["images"])) for c in revision["relabelled"]]
+    rows += [("moved", f"{c['from']} to {c['to']}", str(c["images"])) for c in revision["moved"]]
+    rows += [(what, label, str(n)) for what in ("removed", "added") for label, n in revision[what].items()]
+    if rows:
+        print_table(("change", "class", "images"), rows, right=("images",))
+        print()
+
+
 def _print_counts(report: Report) -> None:
     counts = report.counts
     totals = counts_by_split(counts)
@@ -45,7 +56,7 @@ def _print_counts(report: Report) -> None:
     if len(rows) > 1:
         rows.append(("together", *(str(n) for n in totals.values())))
     print_table(("class", *names), rows)
-    sent = f"{report.images} images of {report.files} files"
+    sent = f"{report.images} images" if report.revision else f"{report.images} images of {report.files} files"
     litter = f", {report.litter} files of litter" if report.litter else ""
     print(f"\n{sent}{litter}; {_sizes(report)}")
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cli.dataset_changes import Changes
 from cli.errors import DatasetUnusable
 from cli.job_progress import show_until_over
 from cli.options import FaultPolicy
@@ -36,14 +37,43 @@ def create_dataset(
     name = name or title_of(source)
     with _archive(source) as archive:
         accepted = _send(client, archive, name, on_fault, labels)
-    job = show_until_over(client.jobs.get(str(accepted.job_id)), f"checking {name}")
+    return _checked(client, accepted, f"checking {name}", "the same images are there already as {}")
+
+
+def _checked(client: Fovea, accepted: Dataset, title: str, same: str) -> tuple[Dataset, Report]:
+    job = show_until_over(client.jobs.get(str(accepted.job_id)), title)
     checked = str((job.result or {}).get("dataset") or accepted.id)
     dataset = client.datasets.get(checked)
     if dataset.state == "checking":
         job.require_success()
     if checked != accepted.id:
-        print(f"the same images are there already as {checked} ({dataset.name})", file=sys.stderr)
+        print(same.format(f"{checked} ({dataset.name})"), file=sys.stderr)
     return dataset, client.datasets.report(checked)
+
+
+def revise_dataset(
+    client: Fovea, dataset: str, changes: Changes, *, add: Path | None, name: str | None, on_fault: FaultPolicy
+) -> tuple[Dataset, Report]:
+    """Have a dataset corrected; returns the revision, `ready` or `refused`, with its report.
+
+    What changes nothing gives the dataset itself. Raises what `create_dataset` raises.
+    """
+    title = f"revising {dataset}"
+    with contextlib.ExitStack() as stack:
+        archive = stack.enter_context(_archive(add)) if add else None
+        shown = stack.enter_context(Transfer(f"sending {title_of(archive)}", None)) if archive else None
+        accepted = client.datasets.revise(
+            dataset,
+            relabel=changes.relabel,
+            remove=changes.remove,
+            move=changes.move,
+            add=archive,
+            name=name,
+            on_fault=on_fault,
+            progress=(lambda sent: shown.reach(sent.done, sent.total)) if shown else False,
+            wait=False,
+        )
+    return _checked(client, accepted, title, "there is a dataset of these images and labels already, {}")
 
 
 def named_dataset(

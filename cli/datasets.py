@@ -12,7 +12,7 @@ from cli.options import AsJson, Key, OnFault, Url, Yes, confirm
 if TYPE_CHECKING:
     from fovea_client import Dataset, Report
 
-app = typer.Typer(no_args_is_help=True, help="Send, list, show and delete datasets.")
+app = typer.Typer(no_args_is_help=True, help="Send, correct, list, show and delete datasets.")
 
 app.command()(diagnose)
 
@@ -50,6 +50,72 @@ def create(
         _print_created(dataset, report)
     if dataset.state != "ready":
         raise typer.Exit(1)
+
+
+@app.command()
+def revise(
+    dataset: DatasetId,
+    relabel: Annotated[
+        list[str] | None, typer.Option("--relabel", metavar="IMAGE=LABEL", help="The image is of this class.")
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="IMAGE", help="Leave it out.")] = None,
+    move: Annotated[
+        list[str] | None, typer.Option("--move", metavar="IMAGE=SPLIT", help="To train, val or test.")
+    ] = None,
+    add: Annotated[
+        Path | None, typer.Option(metavar="DIR_OR_ARCHIVE", help="Further images, in folders of their classes.")
+    ] = None,
+    changes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV or JSON Lines of changes: image, and label, split, or remove (true)."
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="For people; the dataset's by default.")] = None,
+    on_fault: OnFault = "skip",
+    url: Url = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Correct a dataset: another one with changes, which shares the files of what stays. Exit code 1 when refused.
+
+    An IMAGE is a path in the dataset, the end of one, or a sha256.
+    """
+    from cli.connection import connect
+    from cli.dataset_changes import changes_of
+    from cli.dataset_upload import revise_dataset
+    from cli.output import print_json
+
+    asked = changes_of(relabel or (), remove or (), move or (), changes)
+    if not asked and not add:
+        raise typer.BadParameter("nothing is to be changed: give --relabel, --remove, --move, --add or --changes")
+    with connect(url, key) as client:
+        revision, report = revise_dataset(client, dataset, asked, add=add, name=name, on_fault=on_fault)
+    if as_json:
+        print_json({**revision.to_dict(), "report": report.to_dict()})
+    else:
+        _print_created(revision, report)
+    if revision.state != "ready":
+        raise typer.Exit(1)
+
+
+@app.command()
+def revisions(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+    """A dataset's family: what was sent, and what was made of it, the newest first."""
+    from cli.connection import connect
+    from cli.output import local_time, print_json, print_table, size
+
+    with connect(url, key) as client:
+        found = list(client.datasets.revisions(dataset))
+    if as_json:
+        print_json([one.to_dict() for one in found])
+        return
+    rows = (
+        (d.id, str(d.revision), d.parent or "", d.name, d.state, size(d.size_bytes), local_time(d.created_at))
+        for d in found
+    )
+    columns = ("dataset", "revision", "of", "name", "state", "size", "created")
+    print_table(columns, rows, optional=("size", "created"), right=("revision", "size"))
 
 
 @app.command("list")
@@ -93,6 +159,7 @@ def show(dataset: DatasetId, url: Url = None, key: Key = None, as_json: AsJson =
     rows = [
         ("dataset", found.id),
         ("name", found.name),
+        ("revision", f"{found.revision} of {found.parent}" if found.parent else ""),
         ("state", found.state),
         ("classes", _shortened(found.labels)),
         ("images", in_words(counts_by_split(found.counts))),
@@ -126,7 +193,7 @@ def report(
 
 @app.command()
 def delete(dataset: DatasetId, yes: Yes = False, url: Url = None, key: Key = None) -> None:
-    """Delete a dataset with its images. Refused while a job uses it."""
+    """Delete a dataset with its images, but those that revisions hold. Refused while a job uses it."""
     from cli.connection import connect
 
     confirm(f"Delete the dataset {dataset} with its images?", yes)

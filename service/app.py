@@ -19,6 +19,7 @@ from service.model_uploads import FORM_BYTES
 from service.parts import Parts
 from service.protocol import routes as protocol
 from service.query import refuse_unknown_parameters
+from service.revision_uploads import MOST_CHANGES_BYTES
 from service.routes import (
     architectures,
     audit,
@@ -37,6 +38,7 @@ from service.routes import (
     jobs,
     model_files,
     models,
+    revisions,
     similar,
     variants,
     webhooks,
@@ -90,6 +92,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.needs_keys = parts.auth.required
     app.state.parts = parts
     app.include_router(datasets.router, max_body_size=parts.settings.max_upload_bytes)
+    app.include_router(revisions.router, max_body_size=parts.settings.max_upload_bytes + MOST_CHANGES_BYTES)
     # Before the call of the same address that takes JSON.
     app.include_router(model_files.router, max_body_size=parts.settings.max_model_bytes + FORM_BYTES)
     for images in (classify.router, explain.router, embed.router, similar.router, protocol.inference):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from service.shared_files import SharedFiles
 from storage.audit import AuditLog
 from storage.blobs import BlobStore
 from storage.datasets import DatasetRegistry, DatasetState
@@ -22,6 +23,7 @@ from workers.contract.queues import JobKind
 # The files of a job come before its row, and a row of the first release before its job; nothing takes longer.
 WITHOUT_JOB = timedelta(days=1)
 WRITES_ARTIFACT = (JobKind.FINETUNE, JobKind.PUBLISH, JobKind.VARIANTS)
+MAKES_DATASET = (JobKind.INGEST, JobKind.REVISE)
 # Whose files are what came of them: they go with the job's record.
 KEEPS_RESULTS = (JobKind.CLASSIFY_MANY, JobKind.EVALUATE)
 # Where the first release kept what is under `jobs/ID/` now.
@@ -52,6 +54,10 @@ class Cleanup:
     _unnamed: set[str] = field(default_factory=set, init=False)
     _orphans: set[str] = field(default_factory=set, init=False)
 
+    @property
+    def shared_files(self) -> SharedFiles:
+        return SharedFiles(self.datasets, self.blobs)
+
     async def run(self, interval_s: float) -> None:
         """Again and again until cancelled; what cannot be reached is left for the next time."""
         steps = (
@@ -61,6 +67,7 @@ class Cleanup:
             self.delete_job_files,
             self.delete_files_of_the_first_release,
             self.refuse_abandoned_datasets,
+            self.shared_files.settle,
             self.delete_orphans,
             self.blobs.sweep,
             self.sweep_uploads,
@@ -124,7 +131,8 @@ class Cleanup:
         """The files of datasets and versions that were deleted while the store was away or their gateway died, and
         those that a version had before variants were put beside its graph.
 
-        They are nobody's now and were at the look before this one. A dataset's row comes before its files; a
+        They are nobody's now and were at the look before this one; what revisions share of a deleted dataset is
+        theirs. A dataset's row comes before its files; a
         version's row comes after them, at the latest with its job's end.
         """
         datasets = {name for name in self.blobs.folders("datasets") if name.startswith("ds_")}
@@ -134,7 +142,11 @@ class Cleanup:
             for name in self.blobs.folders(f"models/{model}")
             if name.startswith("job_") and self._is_over(name)
         }
-        found = {f"datasets/{name}" for name in datasets - self.datasets.ids()} if datasets else set()
+        if datasets:
+            # In this order: what is deleted in between is kept, or nobody's.
+            datasets -= self.datasets.ids()
+            datasets -= {kept.dataset for kept in self.datasets.kept.list()}
+        found = {f"datasets/{name}" for name in datasets}
         if artifacts:
             found |= artifacts - {"/".join(artifact.split("/")[:3]) for artifact in self.registry.artifacts()}
         for prefix in found & self._orphans:
@@ -173,7 +185,7 @@ class Cleanup:
             and not self.registry.has_files_of(job.id, files)
         ):
             self.blobs.delete_prefix(files)
-        if job.kind == JobKind.INGEST and dataset and not self._is_ready(dataset):
+        if job.kind in MAKES_DATASET and dataset and not self._is_ready(dataset):
             self.blobs.delete_prefix(f"datasets/{dataset}")
 
     def _is_ready(self, dataset_id: str) -> bool:

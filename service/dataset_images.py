@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from cachetools import LRUCache
 
-from models.dataset.sample import SAMPLES, Sample
+from models.dataset.places import SAMPLES
+from models.dataset.sample import Sample
 from storage.blobs import BlobStore
 from storage.errors import InvalidCursor
 from storage.page import Page, decode_cursor, encode_cursor

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from models.filters.files import PICTURE
 from service.errors import PROBLEM_JSON
 from service.protocol.schemas import SCHEMAS
-from service.schemas import MODEL_FILE_SCHEMAS, ProblemBody
+from service.schemas import MODEL_FILE_SCHEMAS, REVISION_SCHEMAS, ProblemBody
 from storage.page import HIGHEST
 from storage.reference import ALIAS, MODEL_NAME
 
@@ -141,7 +141,7 @@ def completed(document: Json, *, needs_keys: bool) -> Json:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["ProblemBody"] = ProblemBody.model_json_schema()
-    schemas |= SCHEMAS | MODEL_FILE_SCHEMAS
+    schemas |= SCHEMAS | MODEL_FILE_SCHEMAS | REVISION_SCHEMAS
     components["securitySchemes"] = {"key": KEY}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)

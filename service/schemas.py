@@ -10,6 +10,7 @@ from storage.reference import MOST_TAGS, TAG
 from storage.text import LONGEST_DESCRIPTION, description_fault
 from workers.contract.jobs import UploadOptions
 from workers.contract.queues import JobKind
+from workers.contract.revisions import RevisionOptions
 
 Item = TypeVar("Item")
 
@@ -523,8 +524,10 @@ class DatasetOut(BaseModel):
     state: Literal["checking", "ready", "refused"]
     labels: list[str]
     content_hash: str | None
-    size_bytes: int
+    size_bytes: int = Field(description="What its files take; of a revision those that it does not share.")
     created_at: datetime
+    parent: str | None = Field(description="The dataset that it is a revision of, which may be deleted.")
+    revision: int = Field(description="Its number in the line: 1 of what was uploaded.")
 
 
 class DatasetDetail(DatasetOut):
@@ -668,6 +671,34 @@ ARCHIVE_BODY: dict[str, Any] = {
         "required": True,
         "content": {"application/zip": _BINARY, "application/x-tar": _BINARY, "application/gzip": _BINARY},
     }
+}
+_REVISION = RevisionOptions.model_json_schema(ref_template="#/components/schemas/{model}")
+REVISION_SCHEMAS: dict[str, Any] = {**_REVISION.pop("$defs"), "RevisionOptions": _REVISION}
+REVISION_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/RevisionOptions"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "changes": {"$ref": "#/components/schemas/RevisionOptions"},
+                        "archive": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "Images to add: a zip, tar or tar.gz, as an upload's.",
+                        },
+                    },
+                },
+                "encoding": {"changes": {"contentType": "application/json"}},
+            },
+        },
+    }
+}
+REVISION_RESPONSES: dict[int | str, dict[str, Any]] = {
+    415: {"description": "The body is neither JSON nor a form, or the archive is none."},
+    507: {"description": "The upload would fill the disk."},
 }
 CLASSIFY_BODY: dict[str, Any] = {
     "requestBody": {

@@ -75,6 +75,7 @@ def _write(database: Database, blobs: BlobStore, part: Path, progress: Progress)
 def _needed(rows: IO[bytes]) -> tuple[str, ...]:
     """The prefixes of the versions and datasets among the rows: these must come along whole."""
     prefixes = []
+    ready = set()
     rows.seek(0)
     for line in rows:
         entry = json.loads(line)
@@ -82,6 +83,9 @@ def _needed(rows: IO[bytes]) -> tuple[str, ...]:
         if entry["table"] == "versions":
             prefixes.append(row["artifact"])
         elif entry["table"] == "datasets" and row["state"] == "ready":
+            prefixes.append(row["prefix"])
+            ready.add(row["id"])
+        elif entry["table"] == "dataset_sources" and row["dataset"] in ready:
             prefixes.append(row["prefix"])
     return tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
 

@@ -6,10 +6,11 @@ dead; who makes room takes the exclusive one or leaves the copy alone. Knows no 
 
 import contextlib
 import fcntl
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,8 +63,13 @@ class FolderCache:
         self._blobs, self._folder, self._budget = blobs, folder, budget
         self._kept: list[HeldFolder] = []
 
-    def hold(self, prefix: str, checksums: Checksums, last: str = "manifest.json") -> HeldFolder:
+    def hold(
+        self, prefix: str, checksums: Checksums, last: str = "manifest.json", sources: Sequence[str] = ()
+    ) -> HeldFolder:
         """The complete, checked folder of an immutable prefix. What is damaged here is fetched again.
+
+        What `checksums` names and the prefix lacks lies below one of the prefixes `sources`. A copy has it all; of
+        a folder that lies on this machine itself, `folders_of` says where the rest is.
 
         Raises NotFound while `last` is not in the store, BlobsUnavailable, and what `checksums` raises.
         """
@@ -79,45 +85,54 @@ class FolderCache:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH)
                 Path(lock.name).touch()
-                self._complete(prefix, copy, checksums, last)
+                self._complete(prefix, copy, checksums, last, sources)
             except BaseException:
                 lock.close()
                 raise
         return HeldFolder(copy, lock)
 
-    def keep(self, prefix: str, checksums: Checksums, last: str = "manifest.json") -> Path:
+    def keep(
+        self, prefix: str, checksums: Checksums, last: str = "manifest.json", sources: Sequence[str] = ()
+    ) -> Path:
         """Like `hold`, until `close`."""
-        self._kept.append(self.hold(prefix, checksums, last))
+        self._kept.append(self.hold(prefix, checksums, last, sources))
         return self._kept[-1].path
+
+    def folders_of(self, prefixes: Sequence[str]) -> tuple[Path, ...]:
+        """Those that lie on this machine themselves. Raises BlobsUnavailable."""
+        folders = (self._blobs.folder_of(prefix) for prefix in prefixes)
+        return tuple(folder for folder in folders if folder is not None)
 
     def close(self) -> None:
         """Release what `keep` keeps."""
         while self._kept:
             self._kept.pop().release()
 
-    def _complete(self, prefix: str, copy: Path, checksums: Checksums, last: str) -> None:
+    def _complete(self, prefix: str, copy: Path, checksums: Checksums, last: str, sources: Sequence[str]) -> None:
         mark = self._mark(prefix, copy, checksums, last)
         if mark is None:
             return
-        sizes = {key[len(prefix) + 1 :]: size for key, size in self._blobs.sizes(prefix).items()}
-        sizes.pop(last, None)
+        files = self._files_below(prefix)
+        files.pop(last, None)
         if _content(copy / last) == mark:
             faults = _faults(copy, checksums)
             if not faults:
                 return
-            log.warning("cache.damaged", folder=prefix, files=sorted(faults & sizes.keys())[:10])
-            wanted = faults & sizes.keys() or sizes.keys()
+            log.warning("cache.damaged", folder=prefix, files=sorted(faults)[:10])
+            files |= self._shared(copy, mark, checksums, last, sources, files)
+            wanted = faults & files.keys() or files.keys()
         else:
             # What an interrupted fetch has brought is not brought again; the checksums decide afterwards.
-            wanted = {name for name, size in sizes.items() if _size(copy / name) != size}
-        self._make_room(sum(sizes[name] for name in wanted))
-        self._fetch(prefix, copy, wanted)
+            self._fetch(copy, {name: file for name, file in files.items() if _size(copy / name) != file[1]})
+            files |= self._shared(copy, mark, checksums, last, sources, files)
+            wanted = {name for name, (_, size) in files.items() if _size(copy / name) != size}
+        self._fetch(copy, {name: files[name] for name in wanted})
         write_whole(copy / last, mark)
         faults = _faults(copy, checksums)
         if faults:
             # Left without its mark and without what differs, whose size may be right: the next user begins anew.
             (copy / last).unlink()
-            for name in faults & sizes.keys() or sizes.keys():
+            for name in faults & files.keys() or files.keys():
                 (copy / name).unlink(missing_ok=True)
             raise BlobsUnavailable(
                 f"{prefix!r} in {self._blobs.url!r} does not have the checksums that its own list gives: "
@@ -125,6 +140,36 @@ class FolderCache:
                 "again, make it anew or restore a backup."
             )
         self._make_room(0)
+
+    def _files_below(self, prefix: str) -> dict[str, tuple[str, int]]:
+        """Key and size of each file by its name below the prefix."""
+        sizes = self._blobs.sizes(prefix)
+        return {key[len(prefix) + 1 :]: (key, size) for key, size in sizes.items()}
+
+    def _shared(
+        self,
+        copy: Path,
+        mark: bytes,
+        checksums: Checksums,
+        last: str,
+        sources: Sequence[str],
+        own: Mapping[str, tuple[str, int]],
+    ) -> dict[str, tuple[str, int]]:
+        """Those of the files that the copy's list names which lie below the sources."""
+        if not sources:
+            return {}
+        write_whole(copy / last, mark)
+        try:
+            named = checksums(copy).keys() - own.keys()
+        except Exception:  # noqa: BLE001  # its list is to be fetched again first, and is then found to be damaged
+            return {}
+        finally:
+            (copy / last).unlink()
+        shared: dict[str, tuple[str, int]] = {}
+        for source in sources:
+            found = self._files_below(source)
+            shared |= {name: found[name] for name in named & found.keys()}
+        return shared
 
     def _mark(self, prefix: str, copy: Path, checksums: Checksums, last: str) -> bytes | None:
         """The store's own `last`; None when the store is away and the copy is whole."""
@@ -138,19 +183,41 @@ class FolderCache:
             log.warning("cache.used_unasked", folder=prefix, reason=str(error))
             return None
 
-    def _fetch(self, prefix: str, copy: Path, names: Iterable[str]) -> None:
-        """Each file is put in its place when it is whole: a reader of the copy sees the old one or the new one."""
+    def _fetch(self, copy: Path, files: Mapping[str, tuple[str, int]]) -> None:
+        """Each file is put in its place when it is whole: a reader of the copy sees the old one or the new one.
+
+        What a copy of another prefix has already is linked, not fetched.
+        """
+        self._make_room(sum(size for _, size in files.values()))
         partial = self._folder / f".{uuid.uuid4().hex}.partial"
         try:
-            targets = {name: partial / str(number) for number, name in enumerate(names)}
+            targets = {name: partial / str(number) for number, name in enumerate(files)}
             partial.mkdir(parents=True)
-            self._blobs.get_files((f"{prefix}/{name}", target) for name, target in targets.items())
+            missing = [
+                name for name, (key, size) in files.items() if not self._linked(key, size, targets[name], copy)
+            ]
+            self._blobs.get_files((files[name][0], targets[name]) for name in missing)
             for name, target in targets.items():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 target.replace(copy / name)
             copy.mkdir(parents=True, exist_ok=True)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _linked(self, key: str, size: int, target: Path, copy: Path) -> bool:
+        for there in self._copies_with(key):
+            if there.is_relative_to(copy) or _size(there) != size:
+                continue
+            with contextlib.suppress(OSError):
+                os.link(there, target)
+                return True
+        return False
+
+    def _copies_with(self, key: str) -> Iterator[Path]:
+        """Where a file of that key lies, if its prefix is copied here."""
+        parts = key.split("/")
+        for end in range(1, len(parts)):
+            yield self._folder / quote("/".join(parts[:end]), safe="") / "/".join(parts[end:])
 
     def _make_room(self, wanted: int) -> None:
         """Remove copies, those that were longest not used first, until `wanted` more bytes fit."""

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from storage.errors import StorageQuota, TooManyJobs
 from storage.job import JobState
+from storage.kept_files import kept_bytes
 from storage.tables import DatasetRow, JobRow, KeyRow
 
 
@@ -32,12 +33,14 @@ def check_waiting(session: Session, owner: Owner) -> None:
 def check_bytes(session: Session, owner: Owner, added: int, *, lock: bool) -> None:
     """Whether the owner's datasets that are not refused have room for so many bytes more. Raises StorageQuota.
 
-    Of a dataset that is being checked its upload counts. `lock` where one is added in the same transaction.
+    Of a dataset that is being checked its upload counts, of a revision what it does not share, and what is kept of
+    deleted ones for datasets of the owner. `lock` where one is added in the same transaction.
     """
     if lock:
         _lock(session, owner)
     mine = (DatasetRow.owner == owner.key, DatasetRow.state != "refused")
     stored = int(session.scalar(select(func.coalesce(func.sum(DatasetRow.size_bytes), 0)).where(*mine)) or 0)
+    stored += int(session.scalar(kept_bytes(owner.key)) or 0)
     if stored + added > owner.most_bytes:
         raise StorageQuota(stored + added, owner.most_bytes)
 

@@ -27,7 +27,7 @@ from storage.job import JobState
 from storage.model import read_versions
 from storage.reference import check_alias, check_model_name
 from storage.rows import clear_rows, dump_rows, is_empty, load_rows
-from storage.tables import AliasRow, DatasetRow, JobRow, ModelRow, VersionRow
+from storage.tables import AliasRow, DatasetRow, DatasetSourceRow, JobRow, ModelRow, VersionRow
 
 _CHUNK = 2**20
 # Half a million files have a record of 80 MB.
@@ -164,6 +164,8 @@ def _check_contents(database: Database, record: BackupRecord) -> None:
             needed += [version.artifact for version in versions]
         ready = select(DatasetRow.prefix).where(DatasetRow.state == DatasetState.READY)
         needed += session.scalars(ready).all()
+        shared = select(DatasetSourceRow.prefix).join(DatasetRow, DatasetRow.id == DatasetSourceRow.dataset)
+        needed += session.scalars(shared.where(DatasetRow.state == DatasetState.READY)).all()
     for prefix in needed:
         if check_key(prefix) not in folders:
             raise BackupUnusable(f"a row needs files in {prefix[:200]!r}, and there are none")

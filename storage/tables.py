@@ -208,6 +208,11 @@ class DatasetRow(Base):
     created_at: Mapped[datetime]
     # As in `jobs`.
     owner: Mapped[str | None] = mapped_column(index=True)
+    # Of a revision: what it was made of, the first of its family, and its number in the line. Not foreign keys:
+    # a revision outlives both.
+    parent: Mapped[str | None] = mapped_column(NAME, index=True)
+    root: Mapped[str | None] = mapped_column(NAME, index=True)
+    revision: Mapped[int | None]
 
     # The same images are kept once; a refused upload may be tried again.
     __table_args__ = (
@@ -219,6 +224,26 @@ class DatasetRow(Base):
             postgresql_where=text("state = 'ready'"),
         ),
     )
+
+
+class DatasetSourceRow(Base):
+    """A prefix, not the dataset's own, under which files of its images lie."""
+
+    __tablename__ = "dataset_sources"
+
+    dataset: Mapped[str] = mapped_column(NAME, ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    prefix: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
+class KeptFilesRow(Base):
+    """The prefix of a dataset that was deleted while others had it as a source, until none has."""
+
+    __tablename__ = "kept_files"
+
+    prefix: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    # When one who had it as a source was deleted last; null when what nobody needs has been deleted since.
+    changed_at: Mapped[datetime | None]
 
 
 class KeyRow(Base):

@@ -69,6 +69,14 @@ QUICK = {
     "curl http://127.0.0.1:8000/v1/evaluations/job_.../card > card.html": "",
     # docs/teach.md
     "fovea datasets report ID": "15",
+    # docs/knowing.md
+    "fovea datasets revise ID --relabel red/0.jpg=blue --remove red/1.jpg": r"red to blue.*is ready",
+    "fovea datasets revise ID --changes changes.csv --add more/": r"added.*is ready",
+    "fovea datasets revisions ID": r"revision.*ds_",
+    # docs/api.md
+    'curl -F changes={"remove": ["red/1.jpg"]} -F archive=@more.zip '
+    "http://127.0.0.1:8000/v1/datasets/ds_.../revisions": r'"kind":"revise"',
+    # docs/teach.md
     "curl -H Content-Type: application/json http://127.0.0.1:8000/v1/finetunes -d { "
     '"model": "mine", "dataset": "ds_...", "architecture": "mobilenet_v2"}': r'"kind":"finetune","state":"queued"',
     "fovea jobs cancel JOB": "cancelled",
@@ -229,7 +237,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]
 
 
 def make_photographs(folder: Path) -> None:
-    """`photos/`, and other ones as `photos.zip` and `november.zip`; models of one's own."""
+    """`photos/`, other ones as `photos.zip` and `november.zip`, some more of both; models of one's own."""
     (folder / "model.onnx").write_bytes(onnx_file())
     (folder / "best.pth").write_bytes(b"PK\x03\x04" + bytes(100))
     (folder / "labels.txt").write_text("ant\nbee\ncrane\n")
@@ -242,6 +250,11 @@ def make_photographs(folder: Path) -> None:
                 photograph = folder / "photos" / label / f"{n}.jpg"
                 photograph.write_bytes(picture(label, noise=n + 1, form="JPEG"))
                 archive.writestr(f"{label}/{n}.jpg", picture(label, noise=n + 101, form="JPEG"))
+    (folder / "changes.csv").write_text("image,label,split,remove\ngreen/0.jpg,blue,,\ngreen/1.jpg,,,true\n")
+    (folder / "more" / "red").mkdir(parents=True)
+    (folder / "more" / "red" / "new.jpg").write_bytes(picture("red", noise=501, form="JPEG"))
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("red/newer.jpg", picture("red", noise=502, form="JPEG"))
 
 
 def newest(playground: Playground, kind: str, *until: str) -> str:

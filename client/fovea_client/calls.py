@@ -240,6 +240,21 @@ def list_images(
     return _pages(f"{_dataset(dataset)}/images", DatasetImage, label=label, split=split, limit=page_size)
 
 
+def revise_dataset(dataset: str, fields: Json) -> Call[Json]:
+    return _make(f"{_dataset(dataset)}/revisions", fields)
+
+
+def extend_dataset(dataset: str, form: Body, content_type: str) -> Call[Json]:
+    """Revise it, with an archive of images to add."""
+    headers = {"Content-Type": content_type, **_once()}
+    request = Request("POST", f"{_dataset(dataset)}/revisions", {}, headers, content=form, timeout_s=SETTLING_S)
+    return Call(request, as_json(as_it_is))
+
+
+def list_revisions(dataset: str, page_size: int | None = None) -> Call[Page[Dataset]]:
+    return _pages(f"{_dataset(dataset)}/revisions", Dataset, limit=page_size)
+
+
 def delete_dataset(dataset: str) -> Call[None]:
     return _delete(_dataset(dataset))
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -12,9 +12,10 @@ from fovea_client.answer import Json
 from fovea_client.call import as_json
 from fovea_client.errors import DatasetRefused, JobFailed
 from fovea_client.folder import pack
+from fovea_client.form import form_of
 from fovea_client.image import UNTYPED, shown
 from fovea_client.jobs import Job, job_by
-from fovea_client.models import id_of
+from fovea_client.models import given, id_of
 from fovea_client.operation import Mode, Resource, listing, operation
 from fovea_client.plan import Feed, Plan, compute
 from fovea_client.progress import JobProgress, ShownUpload, UploadProgress
@@ -73,6 +74,54 @@ class Datasets(Resource[Mode]):
             return sent
         return (yield from self._checked(sent, progress))
 
+    @operation
+    def revise(
+        self,
+        dataset: str,
+        *,
+        relabel: Mapping[str, str] | None = None,
+        remove: Sequence[str] = (),
+        move: Mapping[str, str] | None = None,
+        add: Source | None = None,
+        name: str | None = None,
+        base_content_hash: str | None = None,
+        on_fault: OnFault | None = None,
+        progress: Progress = False,
+        wait: bool = True,
+    ) -> Plan[Dataset]:
+        """Make another dataset of this one with changes: the revision, ready to be learned from.
+
+        An image is named by its sha256, its path or the end of that: `relabel` has the new label of each, `move`
+        its new split; `add` is a folder or an archive of further images, as in `create`. All changes are made or
+        none. What stays is not stored again, and what changes nothing gives the dataset itself.
+
+        Raises what `create` raises, with a report that names every change which cannot be made, NotFound, and
+        Conflict where `base_content_hash` is not the dataset's.
+        """
+        fields = given(
+            relabel=[{"image": image, "label": label} for image, label in (relabel or {}).items()] or None,
+            remove=[*remove] or None,
+            move=[{"image": image, "split": split} for image, split in (move or {}).items()] or None,
+            name=name,
+            base_content_hash=base_content_hash,
+            on_fault=on_fault,
+        )
+        with ExitStack() as to_clean, ShownUpload(title_of(add or b""), progress) as progress_shown:
+            call = calls.revise_dataset(dataset, fields)
+            if add is not None:
+                archive = yield from compute(lambda: _archive(add, to_clean, progress_shown))
+                form, content_type = form_of("changes", fields, "archive", "archive", archive)
+                call = calls.extend_dataset(dataset, form, content_type)
+            sent = yield from self._session.answer(call.parsed_by(as_json(_accepted)))
+        if not wait or not sent.job_id:
+            return sent
+        return (yield from self._checked(sent, progress))
+
+    @listing
+    def revisions(self, dataset: str) -> Feed[Dataset]:
+        """Its family, the newest first: what was uploaded and what was made of that. Raises NotFound."""
+        return (yield from self._session.items(calls.list_revisions(dataset)))
+
     @listing
     def list(self, *, search: str | None = None) -> Feed[Dataset]:
         """The newest first; `search` is a part of the name or the id."""
@@ -124,7 +173,7 @@ class Datasets(Resource[Mode]):
 
     @operation
     def delete(self, dataset: str) -> Plan[None]:
-        """With its images. Raises NotFound, and InUse while a job uses it."""
+        """With its images, but those that revisions hold. Raises NotFound, and InUse while a job uses it."""
         yield from self._session.answer(calls.delete_dataset(dataset))
 
     def _checked(self, sent: Dataset, progress: Progress) -> Plan[Dataset]:

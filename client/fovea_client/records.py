@@ -142,6 +142,7 @@ class Report(Record):
     """What the check of a dataset found. `refusals` say why it was refused, in sentences.
 
     `images` are those that can be used, of so many `files`; `width` and `height` have `min` and `max`, in pixels.
+    `revision` says of a revision what was changed: `relabelled`, `removed`, `moved`, `added`.
     """
 
     images: int = 0
@@ -154,6 +155,7 @@ class Report(Record):
     faults: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, metadata=TUPLE)
     faults_by_code: Mapping[str, int] = field(default_factory=dict)
     refusals: tuple[str, ...] = field(default=(), metadata=TUPLE)
+    revision: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ class Dataset(Record):
     """Labelled images. `state` is `checking`, `ready` or `refused`; `job_id` is the job that checks it.
 
     `counts` (images by label and split) is there where it was asked for by its id, `job_id` where it was just
-    sent.
+    sent. A revision has a `parent`, and `revision` is its number in the line; `size_bytes` are those that it does
+    not share.
     """
 
     id: str
@@ -173,6 +176,8 @@ class Dataset(Record):
     created_at: datetime = field(metadata=MOMENT)
     counts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     job_id: str | None = field(default=None, repr=False)
+    parent: str | None = None
+    revision: int = 1
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@
     report.json                what the pre-flight found
     dataset.json               written last: format, labels, counts, content_hash, bytes
 
+Of a revision (`models.dataset.revise`), whose format is `SHARING`, some of the pictures lie in other
+folders, under the same names, and `draw.json` says how its split is drawn.
+
 Knows nothing of archives, policies or how the pictures came here.
 """
 
@@ -18,24 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.dataset.draw import Draw
 from models.dataset.errors import DatasetCorrupt, DatasetError, DatasetExists, DatasetNotFound
 from models.dataset.foreign import class_labels
 from models.dataset.picture import look
-from models.dataset.sample import SAMPLES, SPLITS, Sample, SplitName, hash_content
+from models.dataset.places import DRAW, MANIFEST, REPORT, SAMPLES, file_name, thumbnail_name
+from models.dataset.sample import SPLITS, Sample, SplitName, hash_content
 from models.errors import without_folder
 from system.files import write_whole
 from system.scratch import scratch_folder
 
-FORMAT = 1
-MANIFEST = "dataset.json"
-REPORT = "report.json"
+# A release that knows the first alone would miss pictures of the second, and says that it cannot read it.
+FORMAT, SHARING = 1, 2
 
 
 @dataclass(frozen=True)
 class DatasetFolder:
     """A complete dataset. `labels` are in natural order: a label's place is its class index.
 
-    Samples may have another label: of images that show none of the classes.
+    Samples may have another label: of images that show none of the classes. `bytes` are those of all its pictures.
+    What does not lie in `path` lies in one of the folders `sources`.
     """
 
     path: Path
@@ -43,9 +48,11 @@ class DatasetFolder:
     samples: tuple[Sample, ...]
     content_hash: str
     bytes: int
+    sources: tuple[Path, ...] = ()
+    draw: Draw | None = None
 
     @classmethod
-    def open(cls, path: Path) -> "DatasetFolder":
+    def open(cls, path: Path, sources: Sequence[Path] = ()) -> "DatasetFolder":
         """Raises DatasetNotFound where none is complete, DatasetCorrupt where one contradicts itself.
 
         The pictures themselves are not read: `verify` does that.
@@ -58,7 +65,8 @@ class DatasetFolder:
                 f"{SAMPLES} has the content hash {found[:12]}..., but {MANIFEST} says "
                 f"{str(manifest['content_hash'])[:12]}...: one of them was changed after the upload"
             )
-        return cls(path, tuple(manifest["labels"]), samples, found, manifest["bytes"])
+        labels, draw = tuple(manifest["labels"]), _read_draw(path / DRAW)
+        return cls(path, labels, samples, found, manifest["bytes"], tuple(sources), draw)
 
     @property
     def splits(self) -> tuple[SplitName, ...]:
@@ -75,10 +83,10 @@ class DatasetFolder:
         return dict(json.loads((self.path / REPORT).read_text("utf-8")))
 
     def path_of(self, sample: Sample) -> Path:
-        return self.path / file_name(sample.sha256)
+        return self._found(file_name(sample.sha256))
 
     def thumbnail_of(self, sample: Sample) -> Path:
-        return self.path / thumbnail_name(sample.sha256)
+        return self._found(thumbnail_name(sample.sha256))
 
     def verify(self) -> None:
         """Read every picture and compare its hash. Raises DatasetCorrupt naming the first that differs."""
@@ -89,6 +97,12 @@ class DatasetFolder:
                 raise DatasetCorrupt(f"{sample.name}: its file {file_name(sample.sha256)} cannot be read") from exc
             if hashlib.sha256(content).hexdigest() != sample.sha256:
                 raise DatasetCorrupt(f"{sample.name}: its file {file_name(sample.sha256)} has another checksum")
+
+    def _found(self, name: str) -> Path:
+        own = self.path / name
+        if not self.sources or own.is_file():
+            return own
+        return next((folder / name for folder in self.sources if (folder / name).is_file()), own)
 
 
 def checksums(path: Path) -> dict[str, str]:
@@ -145,8 +159,18 @@ def staged(destination: Path) -> Iterator[Path]:
             raise DatasetExists(f"{destination.name} was made by another process meanwhile") from exc
 
 
-def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any]) -> str:
-    """Write the lists beside the pictures that lie in `folder` already, `dataset.json` last; the content hash."""
+def complete(
+    folder: Path,
+    samples: Sequence[Sample],
+    report: Mapping[str, Any],
+    *,
+    draw: Draw | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> str:
+    """Write the lists beside the pictures that lie in `folder` already, `dataset.json` last; the content hash.
+
+    A revision has a `draw`, and the `sizes` of its pictures, wherever they lie, by their sha256.
+    """
     # The order depends on the content only, so that equal content trains equally, whatever the files were called.
     ordered = sorted(samples, key=lambda s: (s.split or "", s.label, s.sha256))
     labels = class_labels(s.label for s in ordered)
@@ -154,14 +178,18 @@ def complete(folder: Path, samples: Sequence[Sample], report: Mapping[str, Any])
     lines = (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in ordered)
     write_whole(folder / SAMPLES, "".join(lines))
     write_json(folder / REPORT, report)
+    if draw is not None:
+        write_json(folder / DRAW, draw.to_dict())
+    if sizes is None:
+        sizes = {s.sha256: (folder / file_name(s.sha256)).stat().st_size for s in ordered}
     write_json(
         folder / MANIFEST,
         {
-            "format": FORMAT,
+            "format": FORMAT if draw is None else SHARING,
             "labels": labels,
             "counts": count_by_class_and_split(labels, ordered),
             "content_hash": content_hash,
-            "bytes": sum((folder / file_name(s.sha256)).stat().st_size for s in ordered),
+            "bytes": sum(sizes[s.sha256] for s in ordered),
         },
     )
     return content_hash
@@ -173,14 +201,6 @@ def count_by_class_and_split(labels: Iterable[str], samples: Iterable[Sample]) -
     for sample in samples:
         counts.setdefault(sample.label, Counter())[sample.split or "all"] += 1
     return {label: dict(sorted(by_split.items())) for label, by_split in counts.items()}
-
-
-def file_name(sha256: str) -> str:
-    return f"files/{sha256[:2]}/{sha256}"
-
-
-def thumbnail_name(sha256: str) -> str:
-    return f"thumbnails/{sha256}.webp"
 
 
 def write_thumbnail(folder: Path, sha256: str, webp: bytes) -> None:
@@ -211,9 +231,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise DatasetCorrupt(f"{MANIFEST} is not JSON: {exc}") from exc
     if not isinstance(manifest, dict) or not {"format", "labels", "content_hash", "bytes"} <= manifest.keys():
         raise DatasetCorrupt(f"{MANIFEST} lacks fields that every dataset has")
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in (FORMAT, SHARING):
         raise DatasetCorrupt(
-            f"the dataset has format {manifest['format']!r}; this release of Fovea reads {FORMAT}: upload it again"
+            f"the dataset has format {manifest['format']!r}; this release of Fovea reads {FORMAT} and {SHARING}: "
+            "upload it again"
         )
     return manifest
 
@@ -224,6 +245,15 @@ def _read_samples(path: Path) -> Iterator[Sample]:
             for line in lines:
                 yield Sample.from_dict(json.loads(line))
     except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise DatasetCorrupt(f"{path.name} cannot be read: {without_folder(exc, path)}") from exc
+
+
+def _read_draw(path: Path) -> Draw | None:
+    try:
+        return Draw.from_dict(json.loads(path.read_text("utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise DatasetCorrupt(f"{path.name} cannot be read: {without_folder(exc, path)}") from exc
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from models.dataset.archive import kind_of, read_members
 from models.dataset.errors import DatasetRefused, LayoutUnclear, MemberDamaged
-from models.dataset.folder import complete, count_by_class_and_split, file_name, staged, thumbnail_name
+from models.dataset.folder import complete, count_by_class_and_split, staged
 from models.dataset.foreign import class_labels
 from models.dataset.inspect import Findings, Stored, UnlabelledFindings, inspect, inspect_unlabelled
 from models.dataset.layout import find_layout
 from models.dataset.limits import Limits
 from models.dataset.member import Member
 from models.dataset.names import is_litter
+from models.dataset.places import file_name, thumbnail_name
 from models.dataset.progress import Progress, no_progress
 from models.dataset.report import OnFault, Range, Report, count_by_code, in_order, listed, refusals
 from models.dataset.sample import hash_content
@@ -47,7 +48,7 @@ def ingest(
     limits = limits or Limits()
     kind = kind_of(source)
     with staged(destination) as folder:
-        files = _read(source, folder, limits, progress)
+        files = read_source(source, folder, limits, progress)
         layout = find_layout(files.stored, files.folders, files.read)
         findings = inspect(folder, layout, files.stored, limits, progress, threads, apart=apart)
         labels = class_labels(layout.labels)
@@ -85,7 +86,7 @@ def ingest_unlabelled(
     limits = limits or Limits()
     kind = kind_of(source)
     with staged(destination) as folder:
-        files = _read(source, folder, limits, progress)
+        files = read_source(source, folder, limits, progress)
         findings = inspect_unlabelled(folder, files.stored, limits, progress, threads, apart=apart)
         used = [image.sha256 for image in findings.images if image.sha256]
         content_hash = hash_images(findings.images)
@@ -105,9 +106,9 @@ def ingest_unlabelled(
     return report
 
 
-def _read(source: Path, folder: Path, limits: Limits, progress: Progress) -> "_Files":
+def read_source(source: Path, folder: Path, limits: Limits, progress: Progress) -> "SourceFiles":
     """Every member of the source, its bytes in `folder`. Raises ArchiveError."""
-    files = _Files(folder)
+    files = SourceFiles(folder)
     with closing(read_members(source, limits)) as members:
         for member in members:
             files.take(member)
@@ -115,7 +116,7 @@ def _read(source: Path, folder: Path, limits: Limits, progress: Progress) -> "_F
     return files
 
 
-class _Files:
+class SourceFiles:
     """What came out of the source: its files lie in the dataset's folder, under their hashes."""
 
     def __init__(self, folder: Path) -> None:
@@ -190,7 +191,7 @@ class _Files:
 
 
 def _report(
-    files: _Files,
+    files: SourceFiles,
     used: Sequence[str],
     findings: Findings | UnlabelledFindings,
     *,

@@ -78,7 +78,7 @@ def inspect(
         *_flawed(layout.placed, stored, flaws),
         *_remarks(sound, stored, pictures),
         *repeats,
-        *_about_classes(layout.labels, samples),
+        *about_classes(layout.labels, samples),
         *_across_splits(samples, pictures),
     )
     return Findings(samples, {sample.sha256: pictures[sample.sha256] for sample in samples}, faults)
@@ -206,7 +206,8 @@ def _named(one: Placed, other: Placed) -> str:
     return one.name if one.name != other.name else "in another row of the manifest"
 
 
-def _about_classes(labels: frozenset[str], samples: Iterable[Sample]) -> Iterator[Fault]:
+def about_classes(labels: frozenset[str], samples: Iterable[Sample]) -> Iterator[Fault]:
+    """What is wrong with the dataset as a whole, whatever each of its pictures is."""
     samples = list(samples)
     labels = frozenset(class_labels(labels))
     counts = Counter((sample.label, sample.split) for sample in samples)

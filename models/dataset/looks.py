@@ -11,8 +11,9 @@ from pathlib import Path
 
 from models.cost import COSTLY_PIXELS, decoding_cost
 from models.dataset.errors import LimitExceeded
-from models.dataset.folder import file_name, write_thumbnail
+from models.dataset.folder import write_thumbnail
 from models.dataset.picture import PictureInfo, look
+from models.dataset.places import file_name
 from models.dataset.progress import Progress
 from models.dataset.report import FaultCode
 from models.decoder_process import DecoderDied, DecoderPool, DecoderProcess

@@ -103,12 +103,19 @@ def _row(line: int, record: Any) -> ManifestLine:
         label = str(label)
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"{shown(file)} has no label")
+    return ManifestLine(line, file.strip(), tidy_label(label), _split(file, split))
+
+
+def tidy_label(label: str) -> str:
+    """Without blanks around it, in Unicode's composed form. Raises ValueError for what is no label."""
     label = unicodedata.normalize("NFC", label.strip())
+    if not label:
+        raise ValueError("the label is empty")
     if len(label) > LONGEST_LABEL:
         raise ValueError(f"the label {shown(label)} is longer than {LONGEST_LABEL} characters")
     if hidden := hidden_character(label):
         raise ValueError(f"the label {shown(label)} holds a character that is not seen, {hidden}")
-    return ManifestLine(line, file.strip(), label, _split(file, split))
+    return label
 
 
 def _split(file: str, value: Any) -> SplitName | None:

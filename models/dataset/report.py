@@ -41,10 +41,23 @@ class FaultCode(StrEnum):
     EMPTY_CLASS = "empty_class"
     SINGLE_CLASS = "single_class"
     NO_IMAGES = "no_images"
+    # Of a revision's changes.
+    UNKNOWN_IMAGE = "unknown_image"
+    AMBIGUOUS_IMAGE = "ambiguous_image"
+    NAMED_TWICE = "named_twice"
+    NO_SUCH_SPLIT = "no_such_split"
+    UNCHANGED = "unchanged"
+    CLASS_GONE = "class_gone"
 
 
 # With any of these nothing can be learned, whatever the policy.
-FATAL = frozenset({FaultCode.EMPTY_CLASS, FaultCode.SINGLE_CLASS, FaultCode.NO_IMAGES})
+FATAL = frozenset({FaultCode.EMPTY_CLASS, FaultCode.SINGLE_CLASS, FaultCode.NO_IMAGES}) | {
+    # A change that cannot be made: the others are not made without it.
+    FaultCode.UNKNOWN_IMAGE,
+    FaultCode.AMBIGUOUS_IMAGE,
+    FaultCode.NAMED_TWICE,
+    FaultCode.NO_SUCH_SPLIT,
+}
 # A file with one of these is left out, or the dataset refused, as `on_fault` says.
 ERRORS = FATAL | {
     FaultCode.UNREADABLE,
@@ -94,7 +107,8 @@ class Report:
 
     `width` and `height` are in pixels, `bytes` is a file's size. `formats` and `modes` are as Pillow names them.
     `faults` lists at most `LISTED_PER_CODE` of each code, `fault_counts` counts them all. The dataset is accepted
-    where `refusals` is empty; `content_hash` is None where it is not.
+    where `refusals` is empty; `content_hash` is None where it is not. `revision` says of a revision what it was
+    made of and what was changed; its `files`, `formats` and archive are those of what was added.
     """
 
     source: str
@@ -114,6 +128,7 @@ class Report:
     fault_counts: Mapping[str, int]
     refusals: tuple[str, ...] = ()
     content_hash: str | None = None
+    revision: Mapping[str, Any] | None = None
 
     @property
     def accepted(self) -> bool:
@@ -125,6 +140,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         plain = dataclasses.asdict(dataclasses.replace(self, faults=()))
         del plain["fault_counts"]
+        if self.revision is None:
+            del plain["revision"]
         faults = [fault.to_dict() for fault in self.faults]
         return {"accepted": self.accepted, **plain, "faults_by_code": self.faults_by_code(), "faults": faults}
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from models.dataset.errors import DatasetCorrupt
-from models.dataset.folder import FORMAT, MANIFEST, REPORT, file_name, write_json
+from models.dataset.folder import FORMAT, write_json
+from models.dataset.places import MANIFEST, REPORT, file_name
 from system.files import write_whole
 
 IMAGES = "images.jsonl"

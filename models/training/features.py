@@ -5,6 +5,7 @@ training the whole network on those images, at a thousandth of the cost.
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 from models.training.augment import Transform
 from models.training.backbone import Backbone
 from models.training.disk import writing
+from models.training.kept_rows import KeptRows
 from models.training.pixels import Pixels
 from models.training.progress import OnProgress
 from models.training.recipe import Augmentation
@@ -56,6 +58,15 @@ class FeatureCache:
         except FileNotFoundError:
             return None
 
+    def load_rows(self, rows: KeptRows, sha256: Sequence[str]) -> dict[int, Tensor]:
+        """By the place of each of these images what is kept of it in the features of other lists."""
+        found: dict[int, Tensor] = {}
+        for shared in rows.shared(sha256):
+            features = self.load(shared.key)
+            if features is not None and max(shared.theirs) < len(features):
+                found |= dict(zip(shared.ours, features[shared.theirs], strict=True))
+        return found
+
     def store(self, key: str, features: Tensor) -> None:
         """Raises OSError on a full disk."""
         with written_whole(self.folder / f"{key}.safetensors") as part, writing(part):
@@ -72,7 +83,7 @@ class FeatureExtractor:
     def extract(
         self, images: ImageList, pixels: Pixels, views: Sequence[View], on_progress: OnProgress | None = None
     ) -> Tensor:
-        """float32 [views, n, features...] on the CPU; computes only the views that are not kept already.
+        """float32 [views, n, features...] on the CPU; computes only what is not kept already of an image and view.
 
         Raises OutOfMemory when not even one image fits.
         """
@@ -80,11 +91,16 @@ class FeatureExtractor:
         for i, view in enumerate(views):
             key = hashlib.sha256(
                 f"features/2/{self.backbone.identity}/{images.content_hash}/{view.describe()}".encode()
-            )
-            features = self.cache.load(key.hexdigest())
+            ).hexdigest()
+            rows = KeptRows(self.cache.folder, f"features/2/{self.backbone.identity}/{view.describe()}")
+            features = self.cache.load(key)
             if features is None:
-                features = self._compute(images, pixels, view, on_progress, i, len(views))
-                self.cache.store(key.hexdigest(), features)
+                kept = self.cache.load_rows(rows, images.sha256)
+                features = self._compute(images, pixels, view, kept, on_progress, i, len(views))
+                self.cache.store(key, features)
+                rows.write(key, images.sha256)
+            else:
+                rows.touch(key)
             found.append(features)
             if on_progress is not None:
                 on_progress((i + 1) * len(images), len(views) * len(images))
@@ -95,19 +111,21 @@ class FeatureExtractor:
         images: ImageList,
         pixels: Pixels,
         view: View,
+        kept: dict[int, Tensor],
         on_progress: OnProgress | None,
         number: int,
         count: int,
     ) -> Tensor:
-        found: list[Tensor] = []
-        done = 0
-        shown = (_show(view, sha256, pixels, i) for i, sha256 in enumerate(images.sha256))
+        """Of each image whose place is not among the `kept`, and those."""
+        missing = [i for i in range(len(images)) if i not in kept]
+        found = dict(kept)
+        shown = (_show(view, images.sha256[i], pixels, i) for i in missing)
+        places = iter(missing)
         for features in self.backbone.features(shown):
-            found.append(features)
-            done += len(features)
+            found |= dict(zip(itertools.islice(places, len(features)), features, strict=True))
             if on_progress is not None:
-                on_progress(number * len(images) + done, count * len(images))
-        return torch.cat(found)
+                on_progress(number * len(images) + len(found), count * len(images))
+        return torch.stack([found[i] for i in range(len(images))])
 
 
 def _show(view: View, sha256: str, pixels: Pixels, index: int) -> Tensor:

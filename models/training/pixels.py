@@ -4,6 +4,7 @@ They come from `models.preprocess.prepare`, the code that serving uses. Training
 larger than the network's input, as canvases, so that crops can vary.
 """
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from models.errors import ImageError
 from models.preprocess import MAX_PIXELS, prepare
 from models.spec import Preprocessing
+from models.training.kept_rows import KeptRows
 from models.training.progress import OnProgress
 from models.training.split import ImageList
 from system.files import written_whole
@@ -69,30 +71,42 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     on_progress: OnProgress | None = None,
 ) -> Pixels:
-    """Every image of the list, prepared; from `cache` where the same images were prepared in the same way before.
+    """Every image of the list, prepared; from `cache` where it was prepared in the same way before.
 
     Raises ImageUnreadable and ImageTooManyPixels with the file's name, and OSError when the disk is full.
     """
-    file = cache / f"{pixels_key(images, preprocessing)}.npy"
+    key, rows = pixels_key(images, preprocessing), KeptRows(cache, f"pixels/1/{_described(preprocessing)}")
+    file = cache / f"{key}.npy"
     shape = (len(images), preprocessing.height, preprocessing.width, 3)
     if not len(images):
         return Pixels(np.zeros(shape, np.uint8))
     try:
         # The files that were used last stay longest.
         os.utime(file)
+        rows.touch(key)
     except FileNotFoundError:
         _decode_into(
-            file, images, preprocessing, shape, threads=threads, max_pixels=max_pixels, on_progress=on_progress
+            file,
+            images,
+            preprocessing,
+            shape,
+            rows,
+            threads=threads,
+            max_pixels=max_pixels,
+            on_progress=on_progress,
         )
+        rows.write(key, images.sha256)
     return _mapped(file)
 
 
 def pixels_key(images: ImageList, preprocessing: Preprocessing) -> str:
     """What the pixels depend on: the images' content, in order, and how they are prepared."""
+    return hashlib.sha256(f"pixels/1/{images.content_hash}/{_described(preprocessing)}".encode()).hexdigest()
+
+
+def _described(preprocessing: Preprocessing) -> str:
     spec = {name: value for name, value in preprocessing.to_dict().items() if name not in ("mean", "std")}
-    return hashlib.sha256(
-        f"pixels/1/{images.content_hash}/{json.dumps(spec, sort_keys=True)}".encode()
-    ).hexdigest()
+    return json.dumps(spec, sort_keys=True)
 
 
 def _decode_into(
@@ -100,6 +114,7 @@ def _decode_into(
     images: ImageList,
     preprocessing: Preprocessing,
     shape: tuple[int, int, int, int],
+    rows: KeptRows,
     *,
     threads: int,
     max_pixels: int,
@@ -120,11 +135,25 @@ def _decode_into(
 
     with written_whole(file) as part, ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        missing = _copy_shared(out, images, rows)
         step = 16 * threads
-        for start in range(0, len(images), step):
-            chunk = slice(start, start + step)
-            for i, prepared in enumerate(pool.map(one, images.paths[chunk], images.names[chunk]), start):
+        for start in range(0, len(missing), step):
+            chunk = missing[start : start + step]
+            paths, names = ([listed[i] for i in chunk] for listed in (images.paths, images.names))
+            for i, prepared in zip(chunk, pool.map(one, paths, names), strict=True):
                 out[i] = prepared
             if on_progress is not None:
-                on_progress(min(start + step, len(images)), len(images))
+                on_progress(len(images) - max(0, len(missing) - start - step), len(images))
         out.flush()
+
+
+def _copy_shared(out: NDArray[np.uint8], images: ImageList, rows: KeptRows) -> list[int]:
+    """Into `out`, from arrays that were decoded before; the places that are left."""
+    left = dict.fromkeys(range(len(images)))
+    for shared in rows.shared(images.sha256):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            kept = np.load(rows.folder / f"{shared.key}.npy", mmap_mode="r")
+            for ours, theirs in zip(shared.ours, shared.theirs, strict=True):
+                out[ours] = kept[theirs]
+                left.pop(ours)
+    return list(left)

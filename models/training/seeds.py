@@ -5,6 +5,8 @@ Knows no torch: `models.training.seeding` seeds it.
 
 import hashlib
 
+HIGHEST_SEED = 2**63 - 1
+
 
 def derive_seed(*parts: int | str) -> int:
     """A 63-bit seed that depends on every part and on their order."""

@@ -3,17 +3,18 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.dataset.draw import Draw
 from models.dataset.folder import DatasetFolder
 from models.dataset.sample import SPLITS, Sample, SplitName
 from models.training.errors import UntrainableDataset
-from models.training.seeds import derive_seed
+from models.training.seeds import HIGHEST_SEED, derive_seed
 
 GIVEN = "given"
 _DRAWN = re.compile(r"stratified, (\S+) of each class, seed (\d+)")
@@ -86,8 +87,9 @@ class Split:
 def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Split:
     """The dataset's own split where it has one, else a stratified one: `fraction` of each class validates.
 
-    An image that occurs twice under one label stays on one side, for the draw goes by content. Raises
-    UntrainableDataset, naming the class, when there is nothing to learn from or nothing to validate on.
+    An image that occurs twice under one label stays on one side, for the draw goes by content. In a revision an
+    image stays on the side that it had before. Raises UntrainableDataset, naming the class, when there is nothing
+    to learn from or nothing to validate on.
     """
     if len(dataset.labels) < 2:
         raise UntrainableDataset(f"the dataset has {len(dataset.labels)} class(es), expected at least 2")
@@ -99,7 +101,11 @@ def split_dataset(dataset: DatasetFolder, *, fraction: float, seed: int) -> Spli
             sides[sample.split or "train"].append(sample)
     else:
         origin = f"stratified, {float(fraction)!r} of each class, seed {seed}"
-        held_out = _held_out([s for s in dataset.samples if s.split != "test"], fraction, seed, dataset.labels)
+        drawn = [s for s in dataset.samples if s.split != "test"]
+        if dataset.draw is None:
+            held_out = _held_out(drawn, fraction, seed, dataset.labels)
+        else:
+            held_out = _still_held_out(drawn, dataset.draw, fraction, seed, dataset.labels)
         for sample in dataset.samples:
             side: SplitName = "val" if (sample.label, sample.sha256) in held_out else "train"
             sides["test" if sample.split == "test" else side].append(sample)
@@ -137,15 +143,57 @@ def _held_out(
     held: set[tuple[str, str]] = set()
     for label, contents in by_label.items():
         if len(contents) < 2:
-            if label not in classes:
-                continue
-            raise UntrainableDataset(
-                f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
-            )
-        drawn = sorted(contents, key=lambda sha256: derive_seed("validation", seed, sha256))
-        count = min(max(1, round(len(contents) * fraction)), len(contents) - 1)
-        held.update((label, sha256) for sha256 in drawn[:count])
+            if label in classes:
+                raise _too_few(label)
+            continue
+        held.update((label, sha256) for sha256 in _first_drawn(contents, fraction, seed))
     return held
+
+
+def _first_drawn(contents: Collection[str], fraction: float, seed: int) -> list[str]:
+    count = min(max(1, round(len(contents) * fraction)), len(contents) - 1)
+    return sorted(contents, key=lambda sha256: _rank(sha256, seed))[:count]
+
+
+def _rank(sha256: str, seed: int) -> int:
+    return derive_seed("validation", seed, sha256)
+
+
+def _still_held_out(
+    samples: Sequence[Sample], draw: Draw, fraction: float, seed: int, classes: Sequence[str]
+) -> set[tuple[str, str]]:
+    """Of a revision: what its family's first held out, by the labels of then, and of what came later each image
+    whose own hash says so. A class that would have none on one side is given its next."""
+    by_first_label: dict[str, set[str]] = {}
+    for sha256, label in draw.first_images(samples).items():
+        by_first_label.setdefault(label, set()).add(sha256)
+    held = {
+        sha256
+        for contents in by_first_label.values()
+        if len(contents) > 1
+        for sha256 in _first_drawn(contents, fraction, seed)
+    }
+    held |= {sha256 for sha256 in draw.later if _rank(sha256, seed) < fraction * HIGHEST_SEED}
+    by_label: dict[str, list[str]] = {}
+    for sample in samples:
+        by_label.setdefault(sample.label, []).append(sample.sha256)
+    for label, contents in by_label.items():
+        if len(contents) < 2:
+            if label in classes:
+                raise _too_few(label)
+            continue
+        ranked = sorted(contents, key=lambda sha256: _rank(sha256, seed))
+        if held.isdisjoint(ranked):
+            held.add(ranked[0])
+        elif held.issuperset(ranked):
+            held.remove(ranked[-1])
+    return {(sample.label, sample.sha256) for sample in samples if sample.sha256 in held}
+
+
+def _too_few(label: str) -> UntrainableDataset:
+    return UntrainableDataset(
+        f"class {label!r} has one image; at least 2 are needed, one to learn from and one to validate on"
+    )
 
 
 def _listed(dataset: DatasetFolder, samples: Sequence[Sample]) -> ImageList:

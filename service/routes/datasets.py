@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from models.dataset.places import thumbnail_name
 from models.formats import archive_kind, no_archive
 from models.validation import shortened
 from service.auth import key_of, requires
-from service.errors import Problem, request_id_of
+from service.errors import Problem
 from service.idempotency import idempotency_of
-from service.parts import Parts, parts_of, traceparent_of
+from service.new_datasets import NewDataset, make
+from service.parts import Parts, parts_of
 from service.routes.jobs import job_out
 from service.schemas import (
     ARCHIVE_BODY,
@@ -24,9 +26,9 @@ from service.schemas import (
     content,
 )
 from service.uploads import Upload, received
+from storage.dataset_files import files_of
 from storage.datasets import Dataset
-from storage.errors import DatabaseUnavailable, NotFound
-from storage.ids import new_id
+from storage.errors import NotFound
 from storage.job import Job
 from workers.contract.jobs import IngestRequest
 from workers.contract.queues import JobKind
@@ -62,16 +64,13 @@ async def create(
     manifest (`file,label[,split]`), or of anything without labels, whatever its content type says. A job decodes
     every image once; then the report lists every fault."""
     parts = parts_of(request)
-    await _check_quota(parts, request)
+    await check_quota(parts, request)
     with parts.uploads.one(key_of(request)):
         async with received(
-            request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=_check_is_archive
+            request, parts.settings.uploads, parts.settings.max_upload_bytes, check_begin=check_is_archive
         ) as upload:
             dataset, job = await _keep(parts, request, upload, name, on_fault, labels)
-    body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
-    return JSONResponse(
-        body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}
-    )
+    return accepted_dataset(dataset, job)
 
 
 @router.get("", summary="Datasets, newest first")
@@ -116,7 +115,7 @@ async def thumbnail(request: Request, dataset_id: str, sha256: str) -> Response:
         # Never a part of a blob's key: it may hold what no key can.
         raise NotFound("file", shortened(sha256))
     dataset = await asyncio.to_thread(parts.datasets.get, dataset_id)
-    data = await asyncio.to_thread(parts.blobs.get_bytes, f"{dataset.prefix}/thumbnails/{sha256}.webp")
+    data = await asyncio.to_thread(files_of(parts.blobs, dataset).get_bytes, thumbnail_name(sha256))
     return Response(
         data, media_type="image/webp", headers={"Cache-Control": "private, immutable, max-age=31536000"}
     )
@@ -124,78 +123,35 @@ async def thumbnail(request: Request, dataset_id: str, sha256: str) -> Response:
 
 @router.delete("/{dataset_id}", summary="Delete a dataset", status_code=204)
 async def delete(request: Request, dataset_id: str) -> Response:
-    """Refused (409) while a job that has not ended uses it. An id that leads to another dataset goes alone."""
+    """Refused (409) while a job that has not ended uses it. An id that leads to another dataset goes alone.
+
+    Images that revisions share stay for them: an image is gone once no dataset holds it."""
     parts = parts_of(request)
     dataset = await asyncio.to_thread(parts.datasets.delete, dataset_id)
-    await asyncio.to_thread(parts.blobs.delete_prefix, f"datasets/{dataset.id}")
+    await asyncio.to_thread(parts.cleanup.shared_files.release, dataset)
     return Response(status_code=204)
-
-
-class _RepeatedRequest(Exception):
-    """The `Idempotency-Key` made a job before; what was about to be written is not."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job.id)
-        self.job = job
 
 
 async def _keep(
     parts: Parts, request: Request, upload: Upload, name: str, on_fault: OnFault, labels: Labels
 ) -> tuple[Dataset, Job]:
     """Keep the archive as a blob, then write the dataset and its job in one transaction, and send the job."""
-    job_id, dataset_id = new_id("job"), new_id("ds")
-    owner = parts.limiter.owner(key_of(request))
-    key = f"jobs/{job_id}/upload"
-    asked = IngestRequest(dataset=dataset_id, upload=key, name=name, on_fault=on_fault, labels=labels)
-    idempotency = idempotency_of(request, upload.sha256)
-
-    def write() -> tuple[Dataset, Job]:
-        """Raises _RepeatedRequest where another request with the key was the first; then nothing is written."""
-        with parts.database.session() as transaction:
-            dataset = parts.datasets.add(
-                name,
-                dataset_id=dataset_id,
-                prefix=f"datasets/{dataset_id}",
-                size_bytes=upload.size,
-                job_id=job_id,
-                owner=owner,
-                within=transaction,
-            )
-            job = parts.ledger.create(
-                JobKind.INGEST.value,
-                asked.model_dump(),
-                idempotency=idempotency,
-                request_id=request_id_of(request),
-                traceparent=traceparent_of(request),
-                job_id=job_id,
-                owner=owner,
-                within=transaction,
-            )
-            if job.id != job_id:
-                raise _RepeatedRequest(job)
-            if owner:
-                parts.datasets.check_quota(owner, within=transaction)
-        return dataset, job
-
+    new = NewDataset(name, JobKind.INGEST, size_bytes=upload.size)
+    key = f"jobs/{new.job_id}/upload"
+    asked = IngestRequest(dataset=new.id, upload=key, name=name, on_fault=on_fault, labels=labels)
     await asyncio.to_thread(parts.blobs.put_file, key, upload.path)
-    try:
-        dataset, job = await asyncio.to_thread(write)
-    except _RepeatedRequest as repeated:
-        await asyncio.to_thread(parts.blobs.delete, key)
-        dataset = await asyncio.to_thread(parts.datasets.get, repeated.job.request["dataset"])
-        return dataset, repeated.job
-    except DatabaseUnavailable:
-        # The commit may have arrived although its answer did not: then the job needs the archive, and if it did
-        # not, the clean-up deletes it.
-        raise
-    except Exception:
-        await asyncio.to_thread(parts.blobs.delete, key)
-        raise
-    await parts.dispatcher.dispatch(job)
-    return dataset, job
+    return await make(request, new, asked, idempotency_of(request, upload.sha256), [key])
 
 
-async def _check_quota(parts: Parts, request: Request) -> None:
+def accepted_dataset(dataset: Dataset, job: Job) -> JSONResponse:
+    """202 with the dataset, where to look for it, and the job that checks it."""
+    body = DatasetAccepted(**DatasetOut.model_validate(dataset).model_dump(), job=job_out(job))
+    return JSONResponse(
+        body.model_dump(mode="json"), 202, headers={"Location": f"/v1/datasets/{dataset.id}", "Retry-After": "1"}
+    )
+
+
+async def check_quota(parts: Parts, request: Request) -> None:
     """Before gigabytes are received for nothing, unless it may be a repeated request. Raises StorageQuota."""
     owner = parts.limiter.owner(key_of(request))
     if owner and owner.most_bytes and "idempotency-key" not in request.headers:
@@ -203,7 +159,7 @@ async def _check_quota(parts: Parts, request: Request) -> None:
         await asyncio.to_thread(parts.datasets.check_quota, owner, added=declared)
 
 
-def _check_is_archive(begin: bytes) -> None:
+def check_is_archive(begin: bytes) -> None:
     """By its first bytes: curl and browsers send archives under many content types. Raises Problem 415."""
     if archive_kind(begin) is None:
         form = " A form, perhaps? Send the file itself: curl -T dataset.zip." if begin.startswith(b"--") else ""

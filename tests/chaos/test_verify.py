@@ -10,7 +10,7 @@ from chaos.report import as_json, make_run, merged, table
 from chaos.snapshot import DatasetState, Snapshot, VersionState
 from chaos.verify import DISAGREEMENT, DOUBLE, LEFT_OVER, LOSS, SLOW, WRONG_ANSWER, WRONG_ERROR, Finding, verify
 
-from models.dataset.folder import MANIFEST
+from models.dataset.places import MANIFEST
 
 GIVEN = [("colours", 1)]
 RED = [{"label": "red", "probability": 0.9}, {"label": "blue", "probability": 0.1}]

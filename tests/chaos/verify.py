@@ -8,7 +8,7 @@ from typing import Any
 from chaos.ledger import CALM, Entry, Ledger, Window
 from chaos.snapshot import OVER, Snapshot
 
-from models.dataset.folder import MANIFEST
+from models.dataset.places import MANIFEST
 
 LOSS, DOUBLE, WRONG_ANSWER = "loss", "double", "wrong answer"
 # Not one of the three, and no less a fault.

@@ -68,6 +68,55 @@ def test_splits_are_columns_of_their_own(fovea: Command, tmp_path: Path) -> None
     assert "(two splits) is ready" in said.out
 
 
+def created(fovea: Command, folder: Path) -> str:
+    found = re.search(r"(ds_\w+) \(", fovea("datasets", "create", folder).out)
+    assert found
+    return found[1]
+
+
+def test_a_dataset_is_corrected(fovea: Command, tmp_path: Path) -> None:
+    first = created(fovea, colours(tmp_path / "first", 61))
+    (tmp_path / "more" / "red").mkdir(parents=True)
+    (tmp_path / "more" / "red" / "new.png").write_bytes(picture("red", noise=61_999))
+    (tmp_path / "changes.csv").write_text("image,label,remove\ngreen/0.png,blue,\ngreen/1.png,,true\n")
+    said = fovea(
+        *("datasets", "revise", first, "--relabel", "red/0.png=blue", "--remove", "red/1.png"),
+        *("--add", tmp_path / "more", "--changes", tmp_path / "changes.csv", "--name", "mended"),
+    )
+    assert said.code == 0, said.err
+    assert ["relabelled", "green", "to", "blue", "1"] in columns(said.out)
+    assert ["added", "red", "1"] in columns(said.out)
+    assert ["together", "8"] in columns(said.out)
+    found = re.search(r"(ds_\w+) \(mended\) is ready", said.out)
+    assert found
+    assert "sending more" in said.err or "sending dataset" in said.err
+    assert ["revision", "2", "of", first] in columns(fovea("datasets", "show", found[1]).out)
+    listed = fovea("datasets", "revisions", first).out
+    assert [row[:3] for row in columns(listed)[1:]] == [[found[1], "2", first], [first, "1", "first"]]
+    again = fovea("datasets", "revise", found[1], "--relabel", "blue/0.png=blue", "--json")
+    assert json.loads(again.out)["id"] == found[1]
+    assert f"there is a dataset of these images and labels already, {found[1]}" in again.err
+
+
+def test_changes_that_cannot_be_made_are_told(fovea: Command, tmp_path: Path) -> None:
+    first = created(fovea, colours(tmp_path / "first", 62))
+    refused = fovea("datasets", "revise", first, "--remove", "red/9.png", "--remove", "0.png")
+    assert refused.code == 1
+    assert re.search(r"^unknown_image +red/9\.png", refused.out, re.MULTILINE)
+    assert re.search(r"^ambiguous_image +0\.png +it means 3 images", refused.out, re.MULTILINE)
+    (tmp_path / "bad.jsonl").write_text('{"image": "red/1.png"}\n')
+    for wrong, words in (
+        ([], "nothing is to be changed"),
+        (["--relabel", "red"], "expected IMAGE=LABEL"),
+        (["--move", "red/1.png=best"], "expected train, val or test"),
+        (["--relabel", "a=b", "--relabel", "a=c"], "keep one"),
+        (["--changes", tmp_path / "bad.jsonl"], "nothing to do with it"),
+    ):
+        said = fovea("datasets", "revise", first, *wrong)
+        assert said.code == 2
+        assert words in " ".join(said.err.replace("│", " ").split())
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
 def test_an_archive_is_sent_as_it_is(fovea: Command, tmp_path: Path, suffix: str) -> None:
     folder = colours(tmp_path / "loose", 21 if suffix == ".zip" else 22)

@@ -21,6 +21,7 @@ from workers.contract.jobs import (
     UploadOptions,
     VariantsOptions,
 )
+from workers.contract.revisions import RevisionOptions
 
 SAMPLES = {
     str: "x", int: 1, bytes: b"x", "params": {}, "fields": {}, "images": [], "archive": b"x",
@@ -75,7 +76,7 @@ def test_query_parameters_are_those_that_the_call_takes(routes: dict[str, Any]) 
         "list_audit": calls.list_audit("a", "b", "c", "d", 5),
         **{
             name: getattr(calls, name)("x", 5)
-            for name in ("list_models", "list_datasets", "list_architectures", "list_versions")
+            for name in ("list_models", "list_datasets", "list_architectures", "list_versions", "list_revisions")
         },
         "list_models": calls.list_models("x", 5, "a"),
         "list_images": calls.list_images("d", "ant", "val", 5),
@@ -109,6 +110,7 @@ def test_what_makes_something_has_an_idempotency_key_and_only_that_may_be_repeat
         (Fovea(url="http://x").models.upload, UploadOptions, {"model", "file", "progress"}),
         (Fovea(url="http://x").models.try_variants, VariantsOptions, {"model", "version"}),
         (Fovea(url="http://x").models.describe, ModelPatch, {"model"}),
+        (Fovea(url="http://x").datasets.revise, RevisionOptions, {"dataset", "add", "progress", "wait"}),
         (Fovea(url="http://x").webhooks.create, WebhookRequest, set()),
         (Fovea(url="http://x").webhooks.change, WebhookPatch, {"webhook"}),
     ],

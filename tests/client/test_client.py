@@ -20,6 +20,7 @@ from support.stack import Stack, running_stack
 from support.waited import Connect
 
 from fovea_client import (
+    Conflict,
     DatasetRefused,
     InUse,
     InvalidImage,
@@ -402,6 +403,38 @@ def test_a_refused_dataset_says_why_with_its_report(fovea: Any, photographs: Pat
     assert failure.value.dataset.state == "refused"
     assert failure.value.report.refusals
     assert failure.value.report.refusals[0] in str(failure.value)
+
+
+def test_a_dataset_is_corrected_and_its_family_listed(fovea: Any, photographs: Path, tmp_path: Path) -> None:
+    first = fovea.datasets.create(photographs)
+    more = tmp_path / "more" / "red"
+    more.mkdir(parents=True)
+    (more / "new.png").write_bytes(picture("red", noise=int.from_bytes(os.urandom(3))))
+    seen: list[Any] = []
+    second = fovea.datasets.revise(
+        first.id,
+        relabel={"red/0.png": "blue"},
+        remove=["red/1.png"],
+        add=more.parent,
+        name="mended",
+        base_content_hash=first.content_hash,
+        progress=seen.append,
+    )
+    assert (second.state, second.name, second.parent, second.revision) == ("ready", "mended", first.id, 2)
+    assert {"packing", "sending"} <= {step.phase for step in seen}
+    report = fovea.datasets.report(second.id)
+    assert report.revision
+    assert (report.images, report.revision["added"], report.revision["removed"]) == (15, {"red": 1}, {"red": 1})
+    assert [found.id for found in fovea.datasets.revisions(first.id)] == [second.id, first.id]
+    again = fovea.datasets.revise(second.id, relabel={"red/2.png": "red"}, wait=False)
+    assert (again.state, again.revision) == ("checking", 3)
+    assert fovea.jobs.get(again.job_id).wait().result["dataset"] == second.id
+    with pytest.raises(DatasetRefused, match=r"no image of that sha256 or path"):
+        fovea.datasets.revise(second.id, remove=["red/77.png"])
+    with pytest.raises(Conflict):
+        fovea.datasets.revise(second.id, remove=["red/2.png"], base_content_hash=first.content_hash)
+    fovea.datasets.delete(first.id)
+    assert {found.id for found in fovea.datasets.revisions(second.id) if found.state == "ready"} == {second.id}
 
 
 def test_what_is_no_archive_is_refused_before_or_after_it_is_sent(fovea: Any, tmp_path: Path) -> None:

@@ -80,6 +80,10 @@ CHANGES: dict[tuple[str, str], tuple[Call, list[tuple[str, str]]]] = {
         lambda _: ("/v1/datasets?name=colours", {"content": zipped()}),
         [("dataset.create", "dataset"), ("job.create", "job")],
     ),
+    ("POST", "/v1/datasets/{dataset_id}/revisions"): (
+        lambda house: (f"/v1/datasets/{house.dataset}/revisions", {"json": {"remove": ["red/1.png"]}}),
+        [("dataset.create", "dataset"), ("job.create", "job")],
+    ),
     ("DELETE", "/v1/datasets/{dataset_id}"): (
         lambda house: (f"/v1/datasets/{house.unused}", {}),
         [("dataset.delete", "dataset")],

@@ -313,3 +313,50 @@ def test_files_of_what_was_deleted_while_the_store_was_away_go_at_the_second_loo
     cleanup.delete_orphans()
     assert cleanup.blobs.folders("datasets") == [kept_dataset]
     assert cleanup.blobs.folders("models/m") == sorted(["by-hand", jobs[1], running])
+
+
+def test_what_revisions_share_of_a_deleted_dataset_stays_until_none_does(
+    database: Database, tmp_path: Path
+) -> None:
+    """As a gateway leaves it that was killed when the row was gone."""
+    cleanup = cleanup_of(database, tmp_path)
+    blobs, datasets = cleanup.blobs, cleanup.datasets
+    first = datasets.add(
+        "first", dataset_id="ds_1", prefix="datasets/ds_1/a", content_hash="1", state=DatasetState.READY
+    )
+    for name in ("aa", "bb"):
+        blobs.put_bytes(f"datasets/ds_1/a/files/{name}/{name}", b"picture")
+        blobs.put_bytes(f"datasets/ds_1/a/thumbnails/{name}.webp", b"small")
+    blobs.put_bytes("datasets/ds_1/a/samples.jsonl", b"")
+    datasets.add("second", dataset_id="ds_2", prefix="datasets/ds_2/b", parent=first)
+    blobs.put_bytes("datasets/ds_2/b/samples.jsonl", b'{"sha256": "aa"}\n')
+    second = datasets.record_check("ds_2", DatasetState.READY, content_hash="2", sources=(first.prefix,))
+    datasets.delete("ds_1")
+    for _ in range(2):
+        cleanup.delete_orphans()
+    assert len(blobs.list("datasets/ds_1")) == 5
+    cleanup.shared_files.settle()
+    shared = ["datasets/ds_1/a/files/aa/aa", "datasets/ds_1/a/thumbnails/aa.webp"]
+    assert blobs.list("datasets/ds_1") == shared
+    for _ in range(2):
+        cleanup.shared_files.settle()
+        cleanup.delete_orphans()
+    assert blobs.list("datasets") == [*shared, "datasets/ds_2/b/samples.jsonl"]
+    datasets.delete(second.id)
+    cleanup.shared_files.settle()
+    for _ in range(2):
+        cleanup.delete_orphans()
+    assert blobs.list() == []
+    assert datasets.kept.list() == ()
+
+
+def test_the_files_of_a_revision_that_was_cancelled_go(database: Database, tmp_path: Path) -> None:
+    cleanup = cleanup_of(database, tmp_path)
+    dataset = cleanup.datasets.add("x", prefix="datasets/x", job_id="job_1")
+    asked = {"dataset": dataset.id, "parent": "ds_0", "changes": "jobs/job_1/changes"}
+    job = cleanup.ledger.create("revise", asked, job_id="job_01J9Z3NDEKTSV4RRFFQ69G5FAV")
+    cleanup.blobs.put_bytes(f"jobs/{job.id}/changes", b"{}")
+    cleanup.blobs.put_bytes(f"datasets/{dataset.id}/a/samples.jsonl", b"")
+    cleanup.ledger.request_cancel(job.id)
+    cleanup.delete_job_files()
+    assert cleanup.blobs.list() == []

@@ -30,8 +30,11 @@ from storage.tables import Base
 from storage.webhooks import WebhookRegistry
 
 PLACES = [("sqlite", "file"), ("postgresql", "s3")]
-SINCE = ("alias_history", "audit", "model_tags", "webhooks", "webhook_deliveries")
-COLUMNS_SINCE = ("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description", "waits_for")
+SINCE = ("alias_history", "audit", "dataset_sources", "kept_files", "model_tags", "webhooks", "webhook_deliveries")
+COLUMNS_SINCE = (
+    *("traceparent", "duplicate_of", "owner", "limits", "last_used_at", "description", "waits_for"),
+    *("parent", "root", "revision"),
+)
 _number = count(1)
 
 

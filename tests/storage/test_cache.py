@@ -283,3 +283,45 @@ def test_eviction_under_load_never_takes_a_folder_from_its_user(blobs: BlobStore
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(use, number) for number in range(4)]:
             done.result()
+
+
+def test_what_a_folder_shares_comes_from_where_it_lies_or_from_a_copy_of_that(
+    blobs: BlobStore, make_cache: MakeCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = publish(blobs, "sets/1")
+    own = {"own.txt": b"mine"}
+    for name, data in own.items():
+        blobs.put_bytes(f"sets/2/{name}", data)
+    shared = {"model.onnx": files["model.onnx"], **own}
+    listed = {name: hashlib.sha256(data).hexdigest() for name, data in shared.items()}
+    blobs.put_bytes("sets/2/manifest.json", json.dumps({"files": listed}).encode())
+    with make_cache().hold("sets/2", checksums, sources=("sets/1",)) as folder:
+        assert content(folder) == shared
+    fetched = spy(blobs, monkeypatch)
+    with make_cache().hold("sets/2", checksums, sources=("sets/1",)):
+        assert fetched == []
+    (folder / "model.onnx").write_bytes(b"damaged")
+    with make_cache().hold("sets/2", checksums, sources=("sets/1",)) as folder:
+        assert (content(folder), fetched) == (shared, ["sets/1/model.onnx"])
+
+    blobs.put_bytes("sets/3/manifest.json", json.dumps({"files": listed}).encode())
+    blobs.put_bytes("sets/3/own.txt", b"mine")
+    with make_cache().hold("sets/1", checksums):
+        fetched.clear()
+        with make_cache().hold("sets/3", checksums, sources=("sets/1",)) as folder:
+            assert (content(folder), fetched) == (shared, ["sets/3/own.txt"])
+
+
+def test_a_shared_file_that_is_gone_is_told(blobs: BlobStore, make_cache: MakeCache) -> None:
+    listed = {"files": {"gone.txt": hashlib.sha256(b"").hexdigest()}}
+    blobs.put_bytes("sets/2/manifest.json", json.dumps(listed).encode())
+    publish(blobs, "sets/1")
+    for _ in range(2):
+        with pytest.raises(BlobsUnavailable, match=r"gone\.txt"):
+            make_cache().hold("sets/2", checksums, sources=("sets/1",))
+
+
+def test_the_folders_of_a_store_on_this_machine_are_named(tmp_path: Path) -> None:
+    blobs = BlobStore(str(tmp_path / "blobs"))
+    cache = FolderCache(blobs, tmp_path / "cache", 10**9)
+    assert cache.folders_of(["sets/1"]) == (tmp_path / "blobs" / "sets" / "1",)

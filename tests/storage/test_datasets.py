@@ -151,3 +151,71 @@ def test_a_dataset_without_a_name_is_refused(datasets: DatasetRegistry) -> None:
     for name in ("", " ", "a\x00b", "a\ud800", "a" * 201):
         with pytest.raises(InvalidName):
             datasets.add(name, prefix="datasets/x/")
+
+
+def revised(datasets: DatasetRegistry, parent: Dataset, content_hash: str, *sources: str) -> Dataset:
+    dataset_id = new_id("ds")
+    datasets.add("ants", prefix=f"datasets/{dataset_id}", dataset_id=dataset_id, parent=parent, job_id="job_1")
+    prefix = f"datasets/{dataset_id}/a"
+    return datasets.record_check(
+        dataset_id, DatasetState.READY, content_hash=content_hash, prefix=prefix, sources=sources, size_bytes=10
+    )
+
+
+def test_a_revision_knows_its_line_and_what_it_shares(datasets: DatasetRegistry) -> None:
+    first = ready(datasets, "sha256:1")
+    second = revised(datasets, first, "sha256:2", first.prefix)
+    third = revised(datasets, second, "sha256:3", second.prefix, first.prefix)
+    ready(datasets, "sha256:4")
+
+    assert (first.parent, first.root, first.revision, first.sources) == (None, first.id, 1, ())
+    assert (second.parent, second.root, second.revision) == (first.id, first.id, 2)
+    assert (third.parent, third.root, third.revision) == (second.id, first.id, 3)
+    assert datasets.get(third.id).sources == tuple(sorted((first.prefix, second.prefix)))
+    assert datasets.list(10, family_of=first.id).items == (third, second, first)
+
+
+def test_a_revision_that_is_made_holds_all_that_its_parent_has_and_keeps_it(datasets: DatasetRegistry) -> None:
+    first = ready(datasets, "sha256:1")
+    second = revised(datasets, first, "sha256:2", first.prefix)
+    making = datasets.add("ants", prefix="datasets/y/", parent=second, job_id="job_2")
+    assert making.sources == tuple(sorted((second.prefix, first.prefix)))
+    with pytest.raises(InUse, match="job_2"):
+        datasets.delete(second.id)
+    datasets.record_check(making.id, DatasetState.REFUSED)
+    datasets.delete(second.id)
+    with pytest.raises(NotFound):
+        datasets.add("ants", prefix="datasets/z/", parent=second)
+
+
+def test_what_others_share_is_kept_until_the_last_of_them_is_deleted(datasets: DatasetRegistry) -> None:
+    first = ready(datasets, "sha256:1")
+    second = revised(datasets, first, "sha256:2", first.prefix)
+    third = revised(datasets, second, "sha256:3", first.prefix)
+
+    datasets.delete(first.id)
+    (kept,) = datasets.kept.list()
+    assert (kept.prefix, kept.changed_at is None) == (first.prefix, False)
+    assert datasets.kept.users(first.prefix) == {second.prefix: "ready", third.prefix: "ready"}
+    datasets.kept.settled(kept, 5)
+    assert datasets.kept.list()[0].changed_at is None
+
+    datasets.delete(second.id)
+    (changed,) = datasets.kept.list()
+    assert changed.changed_at is not None
+    datasets.delete(third.id)
+    # Who looked before that has not seen it.
+    datasets.kept.settled(changed, 5)
+    (again,) = datasets.kept.list()
+    assert again.changed_at is not None
+    assert datasets.kept.users(first.prefix) == {}
+    datasets.kept.forget(again)
+    assert datasets.kept.list() == ()
+
+
+def test_a_duplicate_of_another_shares_nothing(datasets: DatasetRegistry) -> None:
+    first = ready(datasets, "sha256:1")
+    same = datasets.add("ants", prefix="datasets/y/", parent=first)
+    assert datasets.record_duplicate(same.id, first.id).sources == ()
+    datasets.delete(first.id)
+    assert datasets.kept.list() == ()

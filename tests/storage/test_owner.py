@@ -74,3 +74,24 @@ def test_bytes_are_those_of_the_keys_datasets_that_were_not_refused(database: Da
     datasets.delete(first)
     add(100)
     assert len(datasets.list(10).items) == 3
+
+
+def test_shared_bytes_count_once_for_their_owner_also_when_their_dataset_is_gone(
+    database: Database, key: str
+) -> None:
+    datasets, owner = DatasetRegistry(database), Owner(key, most_bytes=1000)
+    first = datasets.add(
+        "first", prefix="datasets/x/a", state=DatasetState.READY, content_hash="1", size_bytes=900, owner=owner
+    )
+    second = datasets.add("second", prefix="datasets/y", parent=first, owner=owner)
+    ready = {"content_hash": "2", "size_bytes": 50, "prefix": "datasets/y/a"}
+    datasets.record_check(second.id, DatasetState.READY, sources=(first.prefix,), **ready)  # type: ignore[arg-type]
+
+    datasets.check_quota(owner, added=50)
+    datasets.delete(first.id)
+    datasets.check_quota(owner, added=50)
+    with pytest.raises(StorageQuota, match="1001 bytes"):
+        datasets.check_quota(owner, added=51)
+    datasets.check_quota(Owner("another", most_bytes=1), added=1)
+    datasets.kept.settled(datasets.kept.list()[0], 100)
+    datasets.check_quota(owner, added=850)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.dataset.folder import MANIFEST, DatasetFolder
+from models.dataset.folder import DatasetFolder
+from models.dataset.places import MANIFEST
 from storage.blobs import BlobStore
 from storage.database import Database, migrate, open_database
 from storage.datasets import DatasetRegistry, DatasetState

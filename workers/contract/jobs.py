@@ -60,6 +60,17 @@ class IngestRequest(JobRequest):
     labels: Literal["folders", "none"] = "folders"
 
 
+class ReviseRequest(JobRequest):
+    """Make a dataset of another one with changes, and with the images of an archive added."""
+
+    dataset: str = Field(description="The id that the revision has already.")
+    parent: str = Field(description="The dataset that is revised.")
+    changes: str = Field(description="The key of the blob that has the `RevisionOptions`.")
+    upload: str = Field("", description="The key of the archive's blob; empty where nothing is added.")
+    name: str = ""
+    on_fault: Literal["skip", "refuse"] = "skip"
+
+
 class ClassifyRequest(JobRequest):
     """Classify images that lie among the blobs; `names` are the files' names where the client gave any."""
 
@@ -479,6 +490,16 @@ class PredictionSet(JobResult):
     classes: tuple[ClassScore, ...]
 
 
+class ReviseResult(IngestResult):
+    """Of the revision, and how many images were changed in which way."""
+
+    parent: str
+    relabelled: int = 0
+    removed: int = 0
+    moved: int = 0
+    added: int = 0
+
+
 class ClassifiedImage(JobResult):
     """One image's answer; `classes` is null where `error` is not, `set` where no coverage was asked for."""
 
@@ -638,6 +659,7 @@ REQUEST_OF_JOB: Mapping[JobKind, type[JobRequest]] = {
     JobKind.CLASSIFY: ClassifyRequest,
     JobKind.CLASSIFY_MANY: ClassifyManyRequest,
     JobKind.INGEST: IngestRequest,
+    JobKind.REVISE: ReviseRequest,
     JobKind.FINETUNE: FinetuneRequest,
     JobKind.PUBLISH: PublishRequest,
     JobKind.VARIANTS: VariantsRequest,
@@ -648,6 +670,7 @@ RESULT_OF_JOB: Mapping[JobKind, type[JobResult]] = {
     JobKind.CLASSIFY: ClassifyResult,
     JobKind.CLASSIFY_MANY: ClassifyManyResult,
     JobKind.INGEST: IngestResult,
+    JobKind.REVISE: ReviseResult,
     JobKind.FINETUNE: FinetuneResult,
     JobKind.PUBLISH: PublishResult,
     JobKind.VARIANTS: VariantsResult,

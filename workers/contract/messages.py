@@ -148,8 +148,8 @@ class ImageOutcome:
     """One image's answer: its best classes, or why there is none (`error` is a stable code).
 
     `outputs` has the batch's: float32, little-endian, in base64. `unknown` is None where the version has no
-    detector. `prediction_set` has the classes of the batch's `coverage`, best first, `similar` the nearest
-    training images, the nearest first, and `explanation` where a class was seen; None where they were not asked for.
+    detector. What was not asked for is None: `prediction_set` has the classes of the batch's `coverage`, best
+    first, `similar` the nearest training images, the nearest first, and `explanation` where a class was seen.
     """
 
     classes: tuple[ClassScore, ...] = ()

@@ -46,6 +46,7 @@ class JobKind(StrEnum):
     CLASSIFY = "classify"
     CLASSIFY_MANY = "classify_many"
     INGEST = "ingest"
+    REVISE = "revise"
     FINETUNE = "finetune"
     PUBLISH = "publish"
     VARIANTS = "variants"
@@ -57,6 +58,7 @@ TASK_OF_JOB: Mapping[JobKind, TaskName] = {
     JobKind.CLASSIFY: TaskName.RUN_BULK_JOB,
     JobKind.CLASSIFY_MANY: TaskName.RUN_BULK_JOB,
     JobKind.INGEST: TaskName.RUN_BULK_JOB,
+    JobKind.REVISE: TaskName.RUN_BULK_JOB,
     JobKind.FINETUNE: TaskName.RUN_TRAINING_JOB,
     JobKind.PUBLISH: TaskName.RUN_TRAINING_JOB,
     JobKind.VARIANTS: TaskName.RUN_TRAINING_JOB,

@@ -1,7 +1,7 @@
 """The bulk process of an inference worker: `python -m workers.inference.bulk WORKER`. Imports no torch.
 
-Ingests, asynchronous and bulk classifications and evaluations, at low priority. The worker that started it speaks
-for it in its heartbeat.
+Ingests, revisions of datasets, asynchronous and bulk classifications and evaluations, at low priority. The worker
+that started it speaks for it in its heartbeat.
 """
 
 import workers.lean  # noqa: F401 - first: what follows imports the libraries that it trims
@@ -26,6 +26,7 @@ from workers.inference.evaluate import EvaluateJob
 from workers.inference.ingest import IngestJob
 from workers.inference.job_runner import InferenceJobs
 from workers.inference.quarantine import Quarantine
+from workers.inference.revise import ReviseJob
 from workers.inference.serving import bulk_memory, open_engine
 from workers.inference.tasks import register_jobs
 from workers.jobs.attempt import JobFunction
@@ -60,6 +61,7 @@ def main(worker: str) -> int:
         JobKind.CLASSIFY_MANY: ClassifyManyJob(registry, datasets, blobs, engine),
         JobKind.EVALUATE: EvaluateJob(registry, datasets, blobs, engine, settings.cache),
         JobKind.INGEST: IngestJob(datasets, blobs, scratch),
+        JobKind.REVISE: ReviseJob(datasets, blobs, scratch),
     }
     app = make_celery(settings.broker_url, role="inference", events=settings.task_events)
     register_jobs(app, InferenceJobs(JobLedger(database), functions, worker, settings.lease_s, tracer))

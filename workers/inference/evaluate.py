@@ -95,7 +95,7 @@ class EvaluateJob:
         progress.skip(sum(images_in(number, len(images), request.chunk) for number in written))
         work = Classifying(
             self.engine,
-            dataset.blobs,
+            dataset.files.blobs,
             version.artifact,
             head.precision,
             Asked(1, (PROBABILITIES,)),

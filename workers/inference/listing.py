@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from models.dataset.folder import file_name
 from models.dataset.names import is_litter
+from models.dataset.places import FILES, SAMPLES, file_name
 from models.dataset.report import FaultCode
-from models.dataset.sample import SAMPLES
 from models.dataset.unlabelled import IMAGES, UnlabelledImage, read_images
 from storage.blobs import IMAGE_FOLDER, BlobStore
+from storage.dataset_files import files_of
 from storage.datasets import DatasetRegistry, DatasetState
 from workers.contract.jobs import ClassifyManyRequest
 from workers.jobs.attempt import RunningAttempt
@@ -94,11 +94,14 @@ class Lister:
             for image in read_images(self.blobs.get_bytes(f"{dataset.prefix}/{IMAGES}")):
                 yield _listed(image, dataset.prefix)
             return
-        sizes = self.blobs.sizes(f"{dataset.prefix}/files")
+        files = files_of(self.blobs, dataset).located(FILES)
         for line in self.blobs.get_bytes(f"{dataset.prefix}/{SAMPLES}").splitlines():
             sample = json.loads(line)
-            key = f"{dataset.prefix}/{file_name(sample['sha256'])}"
-            yield ListedImage(sample["name"], key, sizes.get(key, 0))
+            name = file_name(sample["sha256"])
+            if found := files.get(name):
+                yield ListedImage(sample["name"], found.key, found.bytes)
+            else:
+                yield ListedImage(sample["name"], f"{dataset.prefix}/{name}")
 
     def _of_folder(self, prefix: str) -> Iterator[ListedImage]:
         folder = f"{IMAGE_FOLDER}/{prefix}".rstrip("/")

@@ -1,9 +1,11 @@
 """The dataset that a fine-tune names: an uploaded one, or one that every installation has."""
 
 from pathlib import Path
+from typing import Any
 
 from models.dataset.builtin import BUILTIN, DIGITS
-from models.dataset.folder import MANIFEST, DatasetFolder, checksums
+from models.dataset.folder import DatasetFolder, checksums
+from models.dataset.places import MANIFEST
 from models.training.digits import open_digits
 from storage.cache import FolderCache
 from storage.datasets import DatasetRegistry, DatasetState
@@ -22,7 +24,16 @@ def open_dataset(dataset_id: str, datasets: DatasetRegistry, folders: FolderCach
         raise InvalidRequest(f"dataset: {dataset_id} is {dataset.state}; only one that is ready can be trained on")
     if not dataset.labels:
         raise InvalidRequest(f"dataset: {dataset_id} has no labels; only one with labels can be trained on")
-    return DatasetFolder.open(folders.keep(dataset.prefix, checksums, last=MANIFEST))
+    folder = folders.keep(dataset.prefix, checksums, last=MANIFEST, sources=dataset.sources)
+    return DatasetFolder.open(folder, folders.folders_of(dataset.sources))
+
+
+def line_of(dataset_id: str, datasets: DatasetRegistry) -> dict[str, Any]:
+    """Of a revision what it was made of, the first of its family, and its number; of another dataset nothing."""
+    found = None if dataset_id == DIGITS else datasets.get(dataset_id)
+    if found is None or found.parent is None:
+        return {}
+    return {"parent": found.parent, "root": found.root, "revision": found.revision}
 
 
 def dataset_name(dataset_id: str, datasets: DatasetRegistry) -> str:

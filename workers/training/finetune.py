@@ -44,7 +44,7 @@ from workers.jobs.failure import unless_again
 from workers.settings import WorkerSettings
 from workers.training.artifact import describe_finetune, earlier_versions, write_weights
 from workers.training.cleanup import BACKBONES, FEATURES, PIXELS
-from workers.training.dataset import dataset_name, open_dataset
+from workers.training.dataset import dataset_name, line_of, open_dataset
 from workers.training.evaluation import evaluate_model
 from workers.training.export import Exporter, export_network
 from workers.training.findings import find_all, get_ready_to_find
@@ -197,6 +197,7 @@ class FinetuneJob:
             recipe,
             dataset=dataset,
             dataset_name=dataset_name(request.dataset, self.datasets),
+            line=line_of(request.dataset, self.datasets),
             split=split,
             provenance={**initial.provenance, "trained_sha256": trained_sha256},
             strategy=strategy,

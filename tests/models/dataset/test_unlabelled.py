@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from models.dataset.errors import DatasetCorrupt, DatasetRefused, LimitExceeded, UnsafeArchive
-from models.dataset.folder import DatasetFolder, file_name, thumbnail_name
+from models.dataset.folder import DatasetFolder
 from models.dataset.ingest import ingest, ingest_unlabelled
 from models.dataset.limits import Limits
+from models.dataset.places import file_name, thumbnail_name
 from models.dataset.unlabelled import UnlabelledImage, read_images
 
 

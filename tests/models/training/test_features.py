@@ -1,5 +1,6 @@
 """Cached features: what the network would compute, computed once, and never another network's."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -157,3 +158,25 @@ def test_rows_are_kept_for_known_labels_only() -> None:
     assert (kept[0][1] == 0).all()
     assert kept[1][1] == 0
     assert rows_to_keep(head, ("ant", "bee", "wasp"), ()) is None
+
+
+def test_a_list_that_shares_images_computes_the_others_alone(
+    network: nn.Module, images: ImageList, canvases: Pixels, tmp_path: Path
+) -> None:
+    def part(places: list[int]) -> tuple[ImageList, Pixels]:
+        some = dataclasses.replace(
+            images,
+            paths=tuple(images.paths[i] for i in places),
+            targets=images.targets[places],
+            names=tuple(images.names[i] for i in places),
+            sha256=tuple(images.sha256[i] for i in places),
+        )
+        return some, Pixels(canvases.array[places])
+
+    places = list(range(len(images)))
+    expected = extractor(network, tmp_path / "all")[0].extract(images, canvases, views(2))
+    extractor(network, tmp_path / "kept")[0].extract(*part(places[3:]), views(1))
+    shared, counting = extractor(network, tmp_path / "kept")
+    found = shared.extract(*part(places[::-1]), views(2))
+    assert counting.seen == 2 * 3 + len(images)
+    assert torch.allclose(found, expected.flip(1), atol=1e-6)

@@ -12,7 +12,7 @@ from models.errors import ImageUnreadable
 from models.preprocess import prepare
 from models.spec import Preprocessing
 from models.training.pixels import Pixels, canvas_of, decode
-from models.training.split import split_dataset
+from models.training.split import ImageList, split_dataset
 
 SMALL = Preprocessing(height=20, width=20, resize=24)
 
@@ -42,7 +42,7 @@ def test_images_are_decoded_once_for_each_preprocessing(colours: DatasetFolder, 
     assert ticks[-1] == len(split.train)
     assert ticks.count(len(split.train)) == 1
     decode(split.train, canvas_of(SMALL), tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
 def test_a_damaged_image_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -62,3 +62,29 @@ def test_another_process_gets_the_files_name_and_not_its_content(colours: Datase
     assert np.array_equal(pickle.loads(sent).array, pixels.array)
     some = Pixels(pixels.array[2:4])
     assert np.array_equal(pickle.loads(pickle.dumps(some)).array, pixels.array[2:4])
+
+
+def test_a_list_that_shares_images_decodes_the_others_alone(colours: DatasetFolder, tmp_path: Path) -> None:
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    decode(split.train, SMALL, tmp_path / "kept")
+    expected = decode(split.validation, SMALL, tmp_path / "other").array
+    gone = tuple(tmp_path / name for name in split.train.sha256[::-2])
+    half = ImageList(
+        (*gone, *split.validation.paths),
+        np.zeros(0, np.int64),
+        (*split.train.names[::-2], *split.validation.names),
+        (*split.train.sha256[::-2], *split.validation.sha256),
+    )
+    pixels = decode(half, SMALL, tmp_path / "kept")
+    for i, path in enumerate(split.train.paths[::-2]):
+        assert np.array_equal(pixels[i], prepare(path, SMALL))
+    assert np.array_equal(pixels.array[-len(expected) :], expected)
+
+
+def test_a_list_whose_array_is_gone_shares_nothing(colours: DatasetFolder, tmp_path: Path) -> None:
+    split = split_dataset(colours, fraction=0.25, seed=0)
+    decode(split.train, SMALL, tmp_path)
+    for array in tmp_path.glob("*.npy"):
+        array.unlink()
+    pixels = decode(split.train, SMALL, tmp_path)
+    assert np.array_equal(pixels[0], prepare(split.train.paths[0], SMALL))

@@ -1,5 +1,6 @@
 """Who trains, who validates and who tests."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 from support.colours import LABELS, picture
 from support.teaching import colour_dataset
 
+from models.dataset.changes import Changes, apply
+from models.dataset.draw import next_draw
 from models.dataset.folder import DatasetFolder, LabelledImage, write_dataset
+from models.dataset.sample import Sample, natural_order
 from models.training.errors import UntrainableDataset
 from models.training.split import split_again, split_dataset
 
@@ -90,3 +94,47 @@ def test_images_of_none_are_no_class_and_are_split_apart(tmp_path: Path) -> None
     assert split.describe()["none"] == {"train": 6, "validation": 2, "test": 0}
     assert set(split.foreign.train.targets.tolist()) == {-1}
     assert split_again(dataset, split.origin).foreign.validation.sha256 == split.foreign.validation.sha256
+
+
+def sides(dataset: DatasetFolder, seed: int) -> dict[str, str]:
+    split = split_dataset(dataset, fraction=0.25, seed=seed)
+    parts = (("train", split.train), ("validation", split.validation))
+    return {sha256: name for name, images in parts for sha256 in images.sha256}
+
+
+def revised(dataset: DatasetFolder, changes: Changes, added: tuple[Sample, ...] = ()) -> DatasetFolder:
+    samples = (*apply(changes, dataset.samples).samples, *added)
+    draw = next_draw(dataset.samples, dataset.draw, samples)
+    labels = natural_order(sample.label for sample in samples)
+    return dataclasses.replace(dataset, samples=samples, labels=labels, draw=draw)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_revision_every_image_stays_on_its_side(colours: DatasetFolder, seed: int) -> None:
+    before = sides(colours, seed)
+    first, second_red, *_ = [sample for sample in colours.samples if sample.label == "red"]
+    green = next(sample for sample in colours.samples if sample.label == "green")
+    second = revised(colours, Changes(relabel=((first.sha256, "blue"),), remove=(second_red.sha256,)))
+    added = tuple(dataclasses.replace(first, sha256=f"{n:064x}", name=f"new/{n}.png") for n in range(20))
+    third = revised(second, Changes(remove=(green.sha256,)), added)
+    fourth = revised(third, Changes(relabel=((first.sha256, "red"), (added[0].sha256, "green"))))
+    for revision in (second, third, fourth):
+        now = sides(revision, seed)
+        assert {sha256: side for sha256, side in now.items() if sha256 in before}.items() <= before.items()
+    then, later = sides(third, seed), sides(fourth, seed)
+    assert then == later
+    assert {then[sample.sha256] for sample in added} == {"train", "validation"}
+
+
+def test_a_revision_without_changes_of_content_is_drawn_as_the_first(colours: DatasetFolder) -> None:
+    assert sides(revised(colours, Changes()), 3) == sides(colours, 3)
+
+
+def test_a_class_that_came_later_has_images_on_both_sides(colours: DatasetFolder) -> None:
+    for n in range(20):
+        added = tuple(
+            dataclasses.replace(colours.samples[0], sha256=f"{2 * n + i:064x}", label="new", name=f"{i}.png")
+            for i in range(2)
+        )
+        now = sides(revised(colours, Changes(), added), 0)
+        assert {now[sample.sha256] for sample in added} == {"train", "validation"}

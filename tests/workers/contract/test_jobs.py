@@ -35,6 +35,8 @@ from workers.contract.jobs import (
     PromotionResult,
     PublishRequest,
     PublishResult,
+    ReviseRequest,
+    ReviseResult,
     StrategyResult,
     UploadOptions,
     ValidationOptions,
@@ -57,6 +59,19 @@ REQUESTS: dict[JobKind, tuple[JobRequest, dict[str, Any]]] = {
             "name": "ants",
             "on_fault": "refuse",
             "labels": "none",
+        },
+    ),
+    JobKind.REVISE: (
+        ReviseRequest(
+            dataset="ds_2", parent="ds_1", changes="jobs/job_1/changes", upload="", name="ants", on_fault="skip"
+        ),
+        {
+            "dataset": "ds_2",
+            "parent": "ds_1",
+            "changes": "jobs/job_1/changes",
+            "upload": "",
+            "name": "ants",
+            "on_fault": "skip",
         },
     ),
     JobKind.CLASSIFY: (
@@ -170,6 +185,20 @@ UPLOAD: dict[str, Any] = {
     "trained_on": None,
 }
 RESULTS: dict[JobKind, tuple[JobResult, dict[str, Any]]] = {
+    JobKind.REVISE: (
+        ReviseResult(dataset="ds_2", images=9, parent="ds_1", relabelled=1, removed=2, moved=3, added=4),
+        {
+            "dataset": "ds_2",
+            "images": 9,
+            "faults": {},
+            "duplicate_of": None,
+            "parent": "ds_1",
+            "relabelled": 1,
+            "removed": 2,
+            "moved": 3,
+            "added": 4,
+        },
+    ),
     JobKind.INGEST: (
         IngestResult(dataset="ds_0", images=9, faults={"unreadable": 1}, duplicate_of="ds_0"),
         {"dataset": "ds_0", "images": 9, "faults": {"unreadable": 1}, "duplicate_of": "ds_0"},
