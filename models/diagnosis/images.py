@@ -59,5 +59,5 @@ class NamedImage:
         """`thumbnail` is where the REST API has it, of an uploaded `dataset`."""
         found = asdict(self)
         del found["place"], found["more"]
-        address = f"/v1/datasets/{dataset}/images/{self.sha256}/thumbnail" if dataset else None
+        address = f"/v1/datasets/{dataset}/thumbnails/{self.sha256}" if dataset else None
         return {**found, **self.more, "thumbnail": address}

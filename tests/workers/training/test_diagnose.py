@@ -86,7 +86,7 @@ def test_turned_labels_of_every_split_are_named_with_what_they_should_be(trainer
         "shade 1", "shade 0", "train", True,
     )  # fmt: skip
     assert red["score"] < 0.5 < red["suggested_probability"]
-    assert red["thumbnail"] == f"/v1/datasets/{dataset}/images/{red['sha256']}/thumbnail"
+    assert red["thumbnail"] == f"/v1/datasets/{dataset}/thumbnails/{red['sha256']}"
     assert report["wrong_labels"]["checked"] == 60
     # Both are also like none of the class that they are called.
     assert {entry["path"] for entry in report["outliers"]["entries"]} >= set(TURNED)
