@@ -115,6 +115,7 @@ SLOW = {
     "fovea models publish imagenet --architecture mobilenet_v2 --weights imagenet": "imagenet version 1",
     "fovea classify photo.jpg --model imagenet": r"\d %",
     "fovea finetune photos/ --model mine --architecture mobilenet_v2": r"mine version 1\b.*100\.0 %",
+    "fovea classify photo.jpg --model mine --explain out.png": r"photo\.jpg",
     # docs/knowing.md
     "fovea similar photo.jpg --model mine": r"photo\.jpg +(red|green|blue) +0\.\d+ +(red|green|blue)/\d\.jpg",
     "fovea embed photo.jpg --model mine --output photo.npy": r"photo\.jpg +256",
@@ -158,6 +159,7 @@ NOT_RUN = {
     "fovea datasets diagnose ID --model mine --output page.html": (
         "needs a training worker; tests/cli/test_diagnose.py has one"
     ),
+    "fovea datasets diagnose ID --model mine": "as above",
     "fovea demo": "tests/cli/up/test_run.py runs it",
     "fovea classify photo.jpg --explain out.png": "tests/cli/test_classify.py runs it",
     "pip install ./client": "tests/client/test_package.py does, with uv",
