@@ -11,7 +11,7 @@ PNG, WEBP = "image/png", "image/webp"
 
 
 def filter_blocks(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> list[Block]:
-    """`facts` as `models.filters.find` has them; the first of the deeper layers is folded as all of them are."""
+    """`facts` as `models.findings.filters` has them; deeper layers are folded, the first of them as well."""
     kernels = facts["kernels"]
     blocks: list[Block] = []
     if kernels["picture"]:

@@ -3,15 +3,15 @@
 import threading
 
 from models.diagnosis.labels import import_confident_learning
-from models.filters.find import find_filters
 from models.findings.conformal import find_prediction_sets
 from models.findings.diagnosis import examine_images
 from models.findings.drift import find_drift_reference
+from models.findings.filters import find_filters
 from models.findings.finding import Finding
 from models.findings.learning_curve import find_learning_curve
 from models.findings.neighbours import find_neighbours
 from models.findings.subject import Finder, Subject
-from models.unknown.find import find_detector
+from models.findings.unknown import find_detector
 from workers.training.progress import ProgressReporter
 
 FINDERS: tuple[Finder, ...] = (
