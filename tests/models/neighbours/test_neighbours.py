@@ -131,13 +131,16 @@ def others():
             ticks += int(fields[11]) + int(fields[12])
     return ticks
 before = others()
-for _ in range(20):
+for _ in range(60):
     neighbours.nearest(queries, 5)
 started = len(os.listdir("/proc/self/task")) - threads
 print(started, others() - before, "usearch" in sys.modules, "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "0", "False", "False"]
+    started, busy, *imported = done.stdout.split()
+    # A thread of BLAS's that still waits for work after its start has a tick; one that computes has dozens.
+    assert (started, imported) == ("0", ["False", "False"])
+    assert int(busy) <= 2
 
 
 def test_many_threads_may_search_at_once(tmp_path: Path) -> None:
