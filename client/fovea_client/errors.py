@@ -235,7 +235,7 @@ OF_ONE_IMAGE = frozenset(
     {
         "not_an_image", "image_unreadable", "image_too_large", "image_quarantined", "image_lost", "too_large",
         "unknown_image", "artifact_unusable", "model_unusable", "model_quarantined", "precision_unavailable",
-        "coverage_unavailable", "device_unavailable",
+        "coverage_unavailable", "explanation_unavailable", "device_unavailable",
         "out_of_memory", "database_unavailable", "blobs_unavailable", "broker_unavailable", "disk_full",
         "disk_failed", "inference_failed", "storage_failed", "internal",
     }

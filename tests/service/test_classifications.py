@@ -186,7 +186,10 @@ def test_an_asynchronous_classify_has_lines_too(client: httpx.Client, stack: Sta
     lines = lines_of(client.get(f"/v1/jobs/{job}/results"))
     assert [(line["path"], line["classes"][0]["label"]) for line in lines] == [("=a.png", "red"), ("b.png", "red")]
     table = client.get(f"/v1/jobs/{job}/results", headers={"accept": "text/csv"}).text
-    assert table.splitlines()[0] == "path,label,probability,label_2,probability_2,error,detail,is_unknown,unknown_score"
+    assert (
+        table.splitlines()[0]
+        == "path,label,probability,label_2,probability_2,error,detail,is_unknown,unknown_score"
+    )
     assert table.splitlines()[1].startswith("'=a.png,red,")
 
 

@@ -28,7 +28,11 @@ def test_a_row_has_the_best_class_the_next_ones_and_what_was_wrong() -> None:
     chunk = result_line("a.png", [ClassScore(0, "red", 0.75), ClassScore(1, "green", 0.25)], None)
     other = result_line('b,"b.png', None, {"code": "image_unreadable", "detail": "it is\ncut off"})
     assert rows_of(
-        [chunk + other, result_line(None, [ClassScore(0, "red", 1.2e-7)], None, UnknownScore(7.5, 2, True))], 3
+        [
+            chunk + other,
+            result_line(None, [ClassScore(0, "red", 1.2e-7)], None, unknown=UnknownScore(7.5, 2, True)),
+        ],
+        3,
     ) == [
         [
             "path",

@@ -316,7 +316,7 @@ def test_a_version_its_alias_and_the_jobs_end_are_one_step(
     assert ended.state == JobState.SUCCEEDED
     version = trainer.registry.resolve("colours@production")
     assert (version.number, version.job_id) == (1, job.id)
-    assert [key.split("/")[3] for key in trainer.blobs.list("models")] == [version.artifact.rpartition("/")[2]] * 5
+    assert {key.split("/")[3] for key in trainer.blobs.list("models")} == {version.artifact.rpartition("/")[2]}
 
 
 @pytest.mark.slow
