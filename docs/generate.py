@@ -19,7 +19,8 @@ from models.dataset.report import ERRORS, FATAL, FaultCode
 from models.training.recipe import PRESETS, Recipe
 from models.uploaded.view import PreprocessingFields
 from service.settings import GatewaySettings
-from workers.contract.jobs import FinetuneRequest, UploadOptions
+from workers.contract.jobs.finetune import FinetuneRequest
+from workers.contract.jobs.model_file import UploadOptions
 from workers.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent

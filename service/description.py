@@ -13,7 +13,9 @@ from fastapi import FastAPI
 from models.filters.files import PICTURE
 from service.errors import PROBLEM_JSON
 from service.protocol.schemas import SCHEMAS
-from service.schemas import MODEL_FILE_SCHEMAS, REVISION_SCHEMAS, ProblemBody
+from service.schemas.model_files import MODEL_FILE_SCHEMAS
+from service.schemas.problem import ProblemBody
+from service.schemas.revisions import REVISION_SCHEMAS
 from storage.page import HIGHEST
 from storage.reference import ALIAS, MODEL_NAME
 

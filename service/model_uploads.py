@@ -20,7 +20,7 @@ from service.forms import FormReader, Part
 from service.uploads import check_space, gathered, too_large
 from system.hidden import hidden_character
 from system.scratch import scratch_folder
-from workers.contract.jobs import UploadOptions
+from workers.contract.jobs.model_file import UploadOptions
 
 FILE, OPTIONS, LABELS = "file", "options", "labels"
 # A hundred thousand labels are two of them.

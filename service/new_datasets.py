@@ -13,7 +13,7 @@ from storage.datasets import Dataset
 from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
 from storage.job import Idempotency, Job
-from workers.contract.jobs import JobRequest
+from workers.contract.jobs.base import JobRequest
 from workers.contract.queues import JobKind
 
 

@@ -14,14 +14,10 @@ from storage.blobs import BlobStore
 from storage.errors import NotFound
 from storage.job import Job, JobState
 from workers.contract.evaluations import answers_key, merged, read_chunk
-from workers.contract.jobs import (
-    ClassifyManyRequest,
-    ClassifyManyResult,
-    ClassifyRequest,
-    EvaluateRequest,
-    EvaluateResult,
-    read_request,
-)
+from workers.contract.jobs.classify import ClassifyRequest
+from workers.contract.jobs.classify_many import ClassifyManyRequest, ClassifyManyResult
+from workers.contract.jobs.evaluate import EvaluateRequest, EvaluateResult
+from workers.contract.jobs.kinds import read_request
 from workers.contract.messages import ClassScore
 from workers.contract.queues import JobKind
 from workers.contract.results import (

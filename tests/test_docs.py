@@ -19,7 +19,7 @@ from service.auth import SCOPES, declared_scopes
 from service.main import build_parts
 from service.metrics import GatewayMetrics
 from service.settings import GatewaySettings
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.settings import WorkerSettings
 
 API, OPERATIONS, TEACH = Page("docs/api.md"), Page("docs/operations.md"), Page("docs/teach.md")

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from service.auth import requires
 from service.parts import parts_of
-from service.schemas import Listing
+from service.schemas.listing import Listing
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[Depends(requires("admin"))])
 

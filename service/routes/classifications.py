@@ -16,9 +16,10 @@ from service.negotiation import wanted
 from service.parts import parts_of
 from service.results import CSV, KINDS, MEDIA_TYPES, csv_of, stored_results
 from service.routes.jobs import accepted, existing_job, start_job
-from service.schemas import RESULTS_RESPONSES, JobAccepted
+from service.schemas.jobs import JobAccepted
+from service.schemas.results import RESULTS_RESPONSES
 from storage.job import Job, JobState
-from workers.contract.jobs import ClassifyManyOptions, ClassifyManyRequest
+from workers.contract.jobs.classify_many import ClassifyManyOptions, ClassifyManyRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])

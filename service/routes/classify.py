@@ -27,10 +27,10 @@ from service.lane import Answer
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import NO_PREFERENCES, Preferences, preferences
 from service.routes.jobs import accepted, create_job
-from service.schemas import CLASSIFY_BODY, CLASSIFY_RESPONSES, Classification
+from service.schemas.classification import CLASSIFY_BODY, CLASSIFY_RESPONSES, Classification
 from storage.errors import DatabaseUnavailable
 from storage.ids import new_id
-from workers.contract.jobs import ClassifyRequest
+from workers.contract.jobs.classify import ClassifyRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.queues import JobKind
 from workers.contract.results import prediction_set

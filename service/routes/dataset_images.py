@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from models.dataset.sample import Sample, SplitName
 from service.auth import requires
 from service.errors import Problem
-from service.image_schemas import DatasetImageOut
 from service.parts import Parts, parts_of
-from service.schemas import Listing
+from service.schemas.images import DatasetImageOut
+from service.schemas.listing import Listing
 from storage.datasets import DatasetState
 from storage.page import Page
 

@@ -16,21 +16,15 @@ from service.idempotency import idempotency_of
 from service.new_datasets import NewDataset, make
 from service.parts import Parts, parts_of
 from service.routes.jobs import job_out
-from service.schemas import (
-    ARCHIVE_BODY,
-    UPLOAD_RESPONSES,
-    DatasetAccepted,
-    DatasetDetail,
-    DatasetOut,
-    Listing,
-    content,
-)
+from service.schemas.content import content
+from service.schemas.datasets import ARCHIVE_BODY, UPLOAD_RESPONSES, DatasetAccepted, DatasetDetail, DatasetOut
+from service.schemas.listing import Listing
 from service.uploads import Upload, received
 from storage.dataset_files import files_of
 from storage.datasets import Dataset
 from storage.errors import NotFound
 from storage.job import Job
-from workers.contract.jobs import IngestRequest
+from workers.contract.jobs.datasets import IngestRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])

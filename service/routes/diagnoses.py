@@ -14,10 +14,11 @@ from service.errors import Problem
 from service.idempotency import idempotency
 from service.parts import parts_of
 from service.routes.jobs import accepted, start_job
-from service.schemas import DiagnosisOut, JobAccepted
+from service.schemas.diagnoses import DiagnosisOut
+from service.schemas.jobs import JobAccepted
 from storage.errors import NotFound
 from workers.contract.diagnoses import PAGE, REPORT, diagnosis_key
-from workers.contract.jobs import DiagnoseOptions, DiagnoseRequest
+from workers.contract.jobs.diagnose import DiagnoseOptions, DiagnoseRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(

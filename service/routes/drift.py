@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from service.auth import requires
 from service.drift import Window
 from service.parts import parts_of
-from service.schemas import DriftOut
+from service.schemas.drift import DriftOut
 
 router = APIRouter(
     prefix="/v1/models/{name}/versions/{number}/drift",

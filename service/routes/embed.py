@@ -14,11 +14,11 @@ from service.classification import asked_precision
 from service.errors import Problem
 from service.idempotency import idempotency_key_of
 from service.image_answers import ask
-from service.image_schemas import IMAGE_RESPONSES, Embeddings
 from service.parts import parts_of
 from service.preferences import Preferences, preferences
 from service.routes.classify import PRECISION
-from service.schemas import CLASSIFY_BODY
+from service.schemas.classification import CLASSIFY_BODY
+from service.schemas.images import IMAGE_RESPONSES, Embeddings
 from storage.registry import Version
 from workers.contract.messages import ImageOutcome
 

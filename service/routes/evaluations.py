@@ -20,13 +20,15 @@ from service.errors import Problem
 from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, existing_job, start_job
-from service.schemas import EvaluationOut, JobAccepted, content
+from service.schemas.content import content
+from service.schemas.evaluations import EvaluationOut
+from service.schemas.jobs import JobAccepted
 from storage.datasets import Dataset, DatasetState
 from storage.errors import NotFound
 from storage.job import Job, JobState
 from storage.registry import Version
 from workers.contract.evaluations import CARD_HTML, CARD_MARKDOWN, REPORT, report_key
-from workers.contract.jobs import EvaluatedVersion, EvaluateOptions, EvaluateRequest
+from workers.contract.jobs.evaluate import EvaluatedVersion, EvaluateOptions, EvaluateRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/evaluations", tags=["evaluations"], dependencies=[Depends(requires("classify"))])

@@ -24,7 +24,8 @@ from service.lane import Answer
 from service.negotiation import wanted
 from service.parts import Parts, parts_of, traceparent_of
 from service.preferences import Preferences, preferences
-from service.schemas import CLASSIFY_BODY, EXPLAIN_RESPONSES, ExplanationOut
+from service.schemas.classification import CLASSIFY_BODY
+from service.schemas.explanation import EXPLAIN_RESPONSES, ExplanationOut
 from storage.registry import Version
 from workers.contract.messages import Explain, Explanation
 

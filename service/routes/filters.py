@@ -11,7 +11,8 @@ from models.validation import shortened
 from service.auth import requires
 from service.errors import Problem
 from service.parts import Parts, parts_of
-from service.schemas import FiltersOut, content
+from service.schemas.content import content
+from service.schemas.models import FiltersOut
 from storage.errors import NotFound
 from storage.registry import Version
 

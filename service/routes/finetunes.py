@@ -8,8 +8,8 @@ from service.checks import check_architecture, check_dataset, check_weights
 from service.idempotency import idempotency
 from service.parts import parts_of
 from service.routes.jobs import accepted, start_job
-from service.schemas import JobAccepted
-from workers.contract.jobs import FinetuneRequest
+from service.schemas.jobs import JobAccepted
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(tags=["fine-tunes"], dependencies=[Depends(requires("train"))])

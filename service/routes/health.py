@@ -15,7 +15,7 @@ from service.auth import may_read_metrics
 from service.errors import WORDS, problem_of
 from service.exchange import BrokerUnavailable
 from service.parts import Parts, parts_of
-from service.schemas import Readiness
+from service.schemas.health import Readiness
 from storage.errors import StorageError
 from workers.contract.queues import Queue
 

@@ -12,7 +12,8 @@ from service.auth import key_of, requires
 from service.errors import request_id_of
 from service.event_stream import PING, PING_S, RESPONSES, encoded, event_stream
 from service.parts import Parts, parts_of, traceparent_of
-from service.schemas import CancelRequest, JobAccepted, JobOut, Listing
+from service.schemas.jobs import CancelRequest, JobAccepted, JobOut
+from service.schemas.listing import Listing
 from storage.ids import new_id
 from storage.job import Idempotency, Job, JobState
 from workers.contract.queues import JobKind

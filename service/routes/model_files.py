@@ -30,7 +30,8 @@ from storage.ids import new_id
 from storage.job import Job
 from storage.reference import check_model_name
 from system.hidden import hidden_character
-from workers.contract.jobs import PublishRequest, UploadedFile, UploadOptions
+from workers.contract.jobs.model_file import UploadedFile, UploadOptions
+from workers.contract.jobs.publish import PublishRequest
 from workers.contract.queues import JobKind
 
 

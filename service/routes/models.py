@@ -17,25 +17,16 @@ from service.errors import PASSING, Problem
 from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
-from service.schemas import (
-    MODEL_FILE_BODY,
-    MODEL_FILE_RESPONSES,
-    AliasMoveOut,
-    AliasOut,
-    AliasRequest,
-    JobOut,
-    Listing,
-    ModelOut,
-    ModelPatch,
-    RollbackRequest,
-    VersionDetail,
-    VersionOut,
-    content,
-    merge_patch,
-)
+from service.schemas.aliases import AliasMoveOut, AliasOut, AliasRequest, RollbackRequest
+from service.schemas.content import content
+from service.schemas.jobs import JobOut
+from service.schemas.listing import Listing
+from service.schemas.model_files import MODEL_FILE_BODY, MODEL_FILE_RESPONSES
+from service.schemas.models import ModelOut, ModelPatch, VersionDetail, VersionOut
+from service.schemas.patch import merge_patch
 from storage.errors import Conflict, NoEarlierVersion, NotFound
 from storage.reference import MOST_TAGS, check_model_name
-from workers.contract.jobs import PublishOptions, PublishRequest
+from workers.contract.jobs.publish import PublishOptions, PublishRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/models", tags=["models"], dependencies=[Depends(requires("classify"))])

@@ -15,10 +15,12 @@ from service.new_datasets import NewDataset, make
 from service.parts import Parts, parts_of
 from service.revision_uploads import RevisionUpload, received_revision
 from service.routes.datasets import accepted_dataset, check_quota
-from service.schemas import REVISION_BODY, REVISION_RESPONSES, DatasetAccepted, DatasetOut, Listing
+from service.schemas.datasets import DatasetAccepted, DatasetOut
+from service.schemas.listing import Listing
+from service.schemas.revisions import REVISION_BODY, REVISION_RESPONSES
 from storage.datasets import Dataset, DatasetState
 from storage.job import Job
-from workers.contract.jobs import ReviseRequest
+from workers.contract.jobs.datasets import ReviseRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(requires("train"))])

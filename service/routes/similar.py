@@ -12,12 +12,12 @@ from service.classification import asked_precision
 from service.errors import Problem
 from service.idempotency import idempotency_key_of
 from service.image_answers import AnsweredImages, ask
-from service.image_schemas import IMAGE_RESPONSES, SimilarImages
 from service.parts import Parts, parts_of
 from service.preferences import Preferences, preferences
 from service.routes.classify import PRECISION
 from service.routes.embed import not_sent
-from service.schemas import CLASSIFY_BODY
+from service.schemas.classification import CLASSIFY_BODY
+from service.schemas.images import IMAGE_RESPONSES, SimilarImages
 from storage.datasets import DatasetState
 from storage.errors import NotFound
 from storage.registry import Version

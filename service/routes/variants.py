@@ -13,10 +13,11 @@ from service.checks import check_dataset, wrong_field
 from service.idempotency import idempotency
 from service.parts import Parts, parts_of
 from service.routes.jobs import accepted, start_job
-from service.schemas import JobOut, VariantsOut
+from service.schemas.jobs import JobOut
+from service.schemas.models import VariantsOut
 from storage.datasets import DatasetState
 from storage.registry import Version
-from workers.contract.jobs import VariantsOptions, VariantsRequest
+from workers.contract.jobs.variants import VariantsOptions, VariantsRequest
 from workers.contract.queues import JobKind
 
 router = APIRouter(

@@ -12,15 +12,15 @@ from fastapi.responses import JSONResponse
 from service.auth import requires
 from service.checks import wrong_field
 from service.parts import parts_of
-from service.schemas import (
+from service.schemas.listing import Listing
+from service.schemas.patch import merge_patch
+from service.schemas.webhooks import (
     DeliveryOut,
-    Listing,
     WebhookMade,
     WebhookOut,
     WebhookPatch,
     WebhookRequest,
     WebhookTested,
-    merge_patch,
 )
 from service.webhooks.address import ReceiverRefused
 from service.webhooks.sender import signed

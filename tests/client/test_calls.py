@@ -11,16 +11,15 @@ from fovea_client import AsyncFovea, Fovea, calls
 from fovea_client.call import Call
 from service.app import create_app
 from service.main import build_parts
-from service.schemas import ModelPatch, WebhookPatch, WebhookRequest
+from service.schemas.models import ModelPatch
+from service.schemas.webhooks import WebhookPatch, WebhookRequest
 from service.settings import GatewaySettings
-from workers.contract.jobs import (
-    DiagnoseOptions,
-    EvaluateOptions,
-    FinetuneRequest,
-    PublishOptions,
-    UploadOptions,
-    VariantsOptions,
-)
+from workers.contract.jobs.diagnose import DiagnoseOptions
+from workers.contract.jobs.evaluate import EvaluateOptions
+from workers.contract.jobs.finetune import FinetuneRequest
+from workers.contract.jobs.model_file import UploadOptions
+from workers.contract.jobs.publish import PublishOptions
+from workers.contract.jobs.variants import VariantsOptions
 from workers.contract.revisions import RevisionOptions
 
 SAMPLES = {

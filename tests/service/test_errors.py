@@ -15,7 +15,7 @@ from service.errors import PASSING, STATUS_AND_CODE, STATUS_OF_WORKER_CODE, inst
 from service.exchange import BrokerUnavailable
 from service.query import refuse_unknown_parameters
 from storage.errors import BlobsUnavailable, DatabaseUnavailable, SchemaMismatch
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.jobs.failure import TABLE
 
 GOOD: dict[str, Any] = {"model": "m", "dataset": "builtin:digits", "architecture": "lenet5"}

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime
 
-from service.schemas import DatasetDetail, JobOut, ModelOut, VersionDetail, VersionOut
+from service.schemas.datasets import DatasetDetail
+from service.schemas.jobs import JobOut
+from service.schemas.models import ModelOut, VersionDetail, VersionOut
 from storage.database import migrate, open_database
 from storage.datasets import DatasetRegistry
 from storage.job_ledger import JobLedger

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from models.artifact import FLOAT32
 from storage.blobs import BlobStore
 from storage.registry import ModelRegistry
-from workers.contract.jobs import ClassifiedImage, ClassifyRequest, ClassifyResult, PredictionSet
+from workers.contract.jobs.classify import ClassifiedImage, ClassifyRequest, ClassifyResult, PredictionSet
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import prediction_set
 from workers.contract.unknown import judged

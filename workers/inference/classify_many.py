@@ -17,7 +17,7 @@ from models.artifact import FLOAT32
 from storage.blobs import BlobStore
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry
-from workers.contract.jobs import ClassifyManyRequest, ClassifyManyResult
+from workers.contract.jobs.classify_many import ClassifyManyRequest, ClassifyManyResult
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import (
     chunk_key,

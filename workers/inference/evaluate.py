@@ -35,7 +35,7 @@ from workers.contract.evaluations import (
     report_key,
     write_chunk,
 )
-from workers.contract.jobs import EvaluateRequest
+from workers.contract.jobs.evaluate import EvaluateRequest
 from workers.contract.messages import ImageOutcome
 from workers.contract.results import count_chunks
 from workers.inference.answers import Asked

@@ -26,7 +26,7 @@ from storage.blobs import BlobStore
 from storage.errors import Conflict
 from storage.registry import Version
 from workers.contract.evaluations import ChunkHead, answers_key, read_chunk
-from workers.contract.jobs import ComparedPair, EvaluatedScore, EvaluateRequest, EvaluateResult
+from workers.contract.jobs.evaluate import ComparedPair, EvaluatedScore, EvaluateRequest, EvaluateResult
 from workers.contract.results import count_chunks
 from workers.inference.labelled import LabelledDataset
 from workers.inference.selection import Selection, class_indices

@@ -14,7 +14,7 @@ from models.dataset.ingest import ingest, ingest_unlabelled
 from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from system.scratch import scratch_folder
-from workers.contract.jobs import IngestRequest
+from workers.contract.jobs.datasets import IngestRequest
 from workers.inference.verdict import Verdict, end_as_before, result_of
 from workers.jobs.attempt import RunningAttempt
 

@@ -15,7 +15,7 @@ from models.dataset.unlabelled import IMAGES, UnlabelledImage, read_images
 from storage.blobs import IMAGE_FOLDER, BlobStore
 from storage.dataset_files import files_of
 from storage.datasets import DatasetRegistry, DatasetState
-from workers.contract.jobs import ClassifyManyRequest
+from workers.contract.jobs.classify_many import ClassifyManyRequest
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.failure import InvalidRequest
 

@@ -14,7 +14,7 @@ from models.dataset.revise import Parent, revise
 from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from system.scratch import scratch_folder
-from workers.contract.jobs import ReviseRequest, ReviseResult
+from workers.contract.jobs.datasets import ReviseRequest, ReviseResult
 from workers.contract.revisions import RevisionOptions
 from workers.inference.ingest import progress_of
 from workers.inference.labelled import LabelledDatasets

@@ -13,7 +13,7 @@ from models.evaluation.report import SPLIT_WORDS
 from models.validation import shortened
 from storage.blobs import BlobStore
 from storage.registry import ModelRegistry, Version
-from workers.contract.jobs import EvaluateRequest
+from workers.contract.jobs.evaluate import EvaluateRequest
 from workers.inference.labelled import LabelledDataset, LabelledDatasets
 from workers.inference.lineage import Learnt, Lineage
 from workers.inference.listing import ListedImage

@@ -15,7 +15,7 @@ from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
 from storage.datasets import Dataset, DatasetRegistry, DatasetState
 from storage.errors import Conflict, LeaseLost
-from workers.contract.jobs import IngestResult
+from workers.contract.jobs.datasets import IngestResult
 from workers.jobs.attempt import RunningAttempt
 
 

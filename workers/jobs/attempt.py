@@ -17,7 +17,8 @@ from storage.database import Transaction
 from storage.errors import DatabaseUnavailable, LeaseLost, NotFound, StorageError
 from storage.job import Attempt, Job
 from storage.job_ledger import JobLedger
-from workers.contract.jobs import JobRequest, JobResult, Request, read_request
+from workers.contract.jobs.base import JobRequest, JobResult
+from workers.contract.jobs.kinds import Request, read_request
 from workers.contract.queues import JobKind
 from workers.jobs.failure import INTERNAL, failure_of
 from workers.jobs.lease import CANCELLED, Lease

@@ -19,7 +19,7 @@ from models.training.strategy import StrategyChoice
 from models.training.train import TrainedModel
 from storage.errors import NotFound
 from storage.registry import ModelRegistry
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.training.evaluation import FinetuneMetrics
 from workers.training.export import ExportedGraph
 

@@ -30,7 +30,7 @@ from storage.datasets import Dataset, DatasetRegistry
 from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
 from workers.contract.diagnoses import PAGE, REPORT, diagnosis_key
-from workers.contract.jobs import DiagnoseRequest, DiagnoseResult
+from workers.contract.jobs.diagnose import DiagnoseRequest, DiagnoseResult
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.failure import InvalidRequest
 from workers.settings import WorkerSettings

@@ -31,13 +31,8 @@ from storage.database import Transaction
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry, Version
 from system.cores import usable_cores
-from workers.contract.jobs import (
-    FinetuneRequest,
-    FinetuneResult,
-    PromotionResult,
-    StrategyResult,
-    VariantsRequest,
-)
+from workers.contract.jobs.finetune import FinetuneRequest, FinetuneResult, PromotionResult, StrategyResult
+from workers.contract.jobs.variants import VariantsRequest
 from workers.contract.queues import JobKind
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.failure import unless_again

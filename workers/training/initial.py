@@ -17,7 +17,7 @@ from models.weights.store import WeightsStore
 from storage.cache import FolderCache
 from storage.errors import InvalidReference, NotFound
 from storage.registry import ModelRegistry, Version
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.jobs.failure import InvalidRequest
 from workers.training.artifact import WEIGHTS
 

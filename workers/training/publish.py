@@ -20,7 +20,7 @@ from models.zoo.registry import built
 from storage.blobs import BlobStore
 from storage.database import Transaction
 from storage.registry import ModelRegistry, Version
-from workers.contract.jobs import PublishRequest, PublishResult
+from workers.contract.jobs.publish import PublishRequest, PublishResult
 from workers.jobs.attempt import RunningAttempt
 from workers.jobs.failure import InvalidRequest
 from workers.training.export import Exporter, export_network

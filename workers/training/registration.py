@@ -12,7 +12,7 @@ from storage.database import Transaction
 from storage.errors import LeaseLost
 from storage.reference import PRODUCTION
 from storage.registry import ModelRegistry, Version
-from workers.contract.jobs import JobResult
+from workers.contract.jobs.base import JobResult
 from workers.jobs.attempt import RunningAttempt
 
 log = structlog.get_logger()

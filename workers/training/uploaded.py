@@ -21,7 +21,8 @@ from models.uploaded.kind import ONNX, ONNX_ARCHITECTURE
 from models.zoo.registry import built
 from storage.blobs import BlobStore
 from system.files import sha256_of
-from workers.contract.jobs import PublishRequest, UploadedFile
+from workers.contract.jobs.model_file import UploadedFile
+from workers.contract.jobs.publish import PublishRequest
 from workers.training.artifact import write_weights
 from workers.training.export import Exporter, export_network
 from workers.training.progress import ProgressReporter

@@ -20,7 +20,7 @@ from storage.cache import FolderCache
 from storage.datasets import DatasetRegistry
 from storage.registry import ModelRegistry
 from system.cores import usable_cores
-from workers.contract.jobs import Variant, VariantsRequest, VariantsResult
+from workers.contract.jobs.variants import Variant, VariantsRequest, VariantsResult
 from workers.jobs.attempt import RunningAttempt
 from workers.settings import WorkerSettings
 from workers.training.cleanup import PIXELS

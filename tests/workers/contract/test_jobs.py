@@ -8,42 +8,30 @@ from pydantic import ValidationError
 
 from models.training.recipe import ALEXNET_2012, DEFAULT, PRESETS
 from models.validation import invalid_fields
-from workers.contract.jobs import (
-    REQUEST_OF_JOB,
-    RESULT_OF_JOB,
-    ClassifiedImage,
-    ClassifyManyOptions,
-    ClassifyManyRequest,
-    ClassifyManyResult,
-    ClassifyRequest,
-    ClassifyResult,
+from workers.contract.jobs.base import JobRequest, JobResult
+from workers.contract.jobs.classify import ClassifiedImage, ClassifyRequest, ClassifyResult, PredictionSet
+from workers.contract.jobs.classify_many import ClassifyManyOptions, ClassifyManyRequest, ClassifyManyResult
+from workers.contract.jobs.datasets import IngestRequest, IngestResult, ReviseRequest, ReviseResult
+from workers.contract.jobs.diagnose import DiagnoseRequest, DiagnoseResult
+from workers.contract.jobs.evaluate import (
     ComparedPair,
-    DiagnoseRequest,
-    DiagnoseResult,
     EvaluatedScore,
     EvaluatedVersion,
     EvaluateOptions,
     EvaluateRequest,
     EvaluateResult,
+)
+from workers.contract.jobs.finetune import (
     FinetuneRequest,
     FinetuneResult,
-    IngestRequest,
-    IngestResult,
-    JobRequest,
-    JobResult,
-    PredictionSet,
     PromotionResult,
-    PublishRequest,
-    PublishResult,
-    ReviseRequest,
-    ReviseResult,
     StrategyResult,
-    UploadOptions,
     ValidationOptions,
-    VariantsRequest,
-    VariantsResult,
-    read_request,
 )
+from workers.contract.jobs.kinds import REQUEST_OF_JOB, RESULT_OF_JOB, read_request
+from workers.contract.jobs.model_file import UploadOptions
+from workers.contract.jobs.publish import PublishRequest, PublishResult
+from workers.contract.jobs.variants import VariantsRequest, VariantsResult
 from workers.contract.messages import (
     ClassScore,
     UnknownScore,

@@ -18,7 +18,7 @@ from storage.datasets import DatasetRegistry, DatasetState
 from storage.errors import DatabaseUnavailable, LeaseLost
 from storage.job_ledger import Attempt, Job, JobLedger, JobState
 from storage.tables import JobRow
-from workers.contract.jobs import IngestRequest, IngestResult
+from workers.contract.jobs.datasets import IngestRequest, IngestResult
 from workers.jobs.attempt import RunningAttempt, run_attempt, take
 
 RESULT = IngestResult(dataset="ds_1", images=3)

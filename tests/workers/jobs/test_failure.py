@@ -16,7 +16,7 @@ from storage import errors as storage_errors
 from storage.blobs import BlobStore
 from storage.errors import BlobsUnavailable, Conflict, DatabaseUnavailable, NotFound, StorageError
 from storage.job_rows import ATTEMPTS_EXHAUSTED
-from workers.contract.jobs import FinetuneRequest
+from workers.contract.jobs.finetune import FinetuneRequest
 from workers.jobs.failure import INTERNAL, TABLE, DiskFull, InvalidRequest, failure_of
 
 API = Path(__file__).parents[3] / "docs" / "api.md"

@@ -19,7 +19,7 @@ from storage.clock import from_now
 from storage.job_ledger import Job, JobLedger, JobState
 from storage.tables import JobRow
 from workers.contract.diagnoses import PAGE, REPORT, diagnosis_key
-from workers.contract.jobs import DiagnoseResult
+from workers.contract.jobs.diagnose import DiagnoseResult
 from workers.training import diagnose
 
 PER_CLASS = 20

@@ -11,7 +11,7 @@ import pytest
     [
         "models.training.recipe",
         "models.training.interruption",
-        "workers.contract.jobs",
+        "workers.contract.jobs.kinds",
         "workers.jobs.attempt",
         "workers.training.main",
         "workers.training.runner",

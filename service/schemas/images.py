@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.schemas import CLASSIFY_RESPONSES, ErrorOut, Timings
+from service.schemas.classification import CLASSIFY_RESPONSES, ErrorOut, Timings
 
 IMAGE_RESPONSES: dict[int | str, dict[str, Any]] = {
     **{status: told for status, told in CLASSIFY_RESPONSES.items() if status != 202},
