@@ -30,7 +30,7 @@ test-slow: $(READY) ## The tests that take minutes
 	@$(BIN)/pytest -m slow
 
 test-registry: $(READY) ## The whole zoo, every architecture exported and proven; half an hour on two cores
-	@$(BIN)/pytest -m 'slow or registry' tests/models/zoo
+	@$(BIN)/pytest -m 'slow or registry' tests/models/zoo tests/models/explanation
 
 lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes nothing
 	@$(BIN)/ruff format --check .

@@ -41,6 +41,8 @@ METHODS = {
     "inception_v3": CAM,
 }
 QUICK = {"lenet5", "nin", "maxout"}
+# One of each family; `make test-registry` has all.
+SLOW = {"zfnet", "vgg11_lrn", "googlenet", "inception_v2"}
 ENOUGH = 0.9
 # VGG's convolutions take a minute on two cores that are free, and five on two that are not.
 NO_HURRY = pytest.mark.timeout(900)
@@ -48,10 +50,13 @@ NO_HURRY = pytest.mark.timeout(900)
 Pixels = NDArray[np.uint8]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=[pytest.mark.slow, NO_HURRY]) for name in METHODS],
-)
+def marked(name: str) -> object:
+    if name in QUICK:
+        return name
+    return pytest.param(name, marks=[pytest.mark.slow if name in SLOW else pytest.mark.registry, NO_HURRY])
+
+
+@pytest.mark.parametrize("name", map(marked, METHODS))
 def test_the_map_of_a_texture_lies_on_its_half(tmp_path: Path, name: str) -> None:
     outputs = write_taught(name, tmp_path / MODEL)
     head = Head(tmp_path / MODEL, outputs[FEATURE_MAP])
