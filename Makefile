@@ -29,7 +29,7 @@ test: $(READY) lint ## Every check that CI runs; PROCESSES=4 where there are mor
 test-slow: $(READY) ## The tests that take minutes
 	@$(BIN)/pytest -m slow
 
-test-registry: $(READY) ## The whole zoo, every architecture exported and proven; half an hour on two cores
+test-registry: $(READY) ## The whole zoo, every architecture exported and proven, its first fifteen explained; most of an hour on two cores
 	@$(BIN)/pytest -m 'slow or registry' tests/models/zoo tests/models/explanation
 
 lint: $(READY) ## Formatting, style, types, arrows between the rooms; changes nothing

@@ -56,7 +56,7 @@ def marked(name: str) -> object:
     return pytest.param(name, marks=[pytest.mark.slow if name in SLOW else pytest.mark.registry, NO_HURRY])
 
 
-@pytest.mark.parametrize("name", map(marked, METHODS))
+@pytest.mark.parametrize("name", [marked(name) for name in METHODS])
 def test_the_map_of_a_texture_lies_on_its_half(tmp_path: Path, name: str) -> None:
     outputs = write_taught(name, tmp_path / MODEL)
     head = Head(tmp_path / MODEL, outputs[FEATURE_MAP])
