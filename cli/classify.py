@@ -262,30 +262,24 @@ def _print_classes(outcomes: Sequence[ClassifiedFile]) -> None:
 
 
 def _rows(outcome: ClassifiedFile) -> list[tuple[str, str, str, str]]:
+    """Of one that shows none of the classes what it is least unlike stands below that, for whoever wonders."""
+    found = _rows_of_set(outcome.set) if outcome.set else _rows_of(outcome.classes)
+    lines = [(NONE_OF_THESE, "", ""), *found] if outcome.is_unknown else found
+    return [(outcome.file if place == 0 else "", *line) for place, line in enumerate(lines)]
+
+
+def _rows_of(classes: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
     from cli.output import bar, percent
 
-    if outcome.set:
-        return _rows_of_set(outcome.file, outcome.set)
-    names = [outcome.file, *[""] * (len(outcome.classes) - 1)]
-    if outcome.is_unknown:
-        # What it is least unlike stands below, for whoever wonders.
-        names = [""] * len(outcome.classes)
-    foreign = [(outcome.file, NONE_OF_THESE, "", "")] if outcome.is_unknown else []
-    return foreign + [
-        (name, found["label"], bar(found["probability"]), percent(found["probability"]))
-        for name, found in zip(names, outcome.classes, strict=True)
-    ]
+    return [(found["label"], bar(found["probability"]), percent(found["probability"])) for found in classes]
 
 
-def _rows_of_set(file: str, found_set: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+def _rows_of_set(found_set: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Its classes, of a large set the best, and a line of how many they are."""
-    from cli.output import bar, percent
-
     classes = found_set["classes"]
-    rows = [(found["label"], bar(found["probability"]), percent(found["probability"])) for found in classes]
+    rows = _rows_of(classes)
     count = "one class" if len(classes) == 1 else f"{len(classes)} classes"
     told = f"{count} for a coverage of {found_set['coverage']:g}"
     if len(rows) > _MOST_OF_SET:
         rows, told = rows[:_MOST_OF_SET], f"... {told}"
-    lines = [*rows, (told, "", "")]
-    return [(file if place == 0 else "", *line) for place, line in enumerate(lines)]
+    return [*rows, (told, "", "")]

@@ -40,6 +40,20 @@ def test_the_set_is_shown_with_its_coverage(fovea: Command, sky: Path) -> None:
     assert many.out.splitlines()[-1].strip() == "3 classes for a coverage of 0.97"
 
 
+def test_of_an_image_of_none_of_the_classes_that_is_said_before_its_set(
+    fovea: Command, sky: Path, stack: Stack
+) -> None:
+    facts = ConformalScores.of([place * 0.25 for place in range(1, 40)]).to_facts()
+    nothing_is_known = {"method": "gen", "file": None, "threshold": -1.0}
+    stack.publish("models/strange/1/", "strange", findings={CONFORMAL: facts, "unknown": nothing_is_known})
+    lines = fovea("classify", sky, "-m", "strange", "--coverage", "0.5").out.splitlines()
+    assert "none of these" in lines[1]
+    assert "blue" in lines[2]
+    assert lines[3].strip() == "one class for a coverage of 0.5"
+    plain = fovea("classify", sky, "-m", "strange", "-k", "1").out.splitlines()
+    assert ("none of these" in plain[1], "blue" in plain[2]) == (True, True)
+
+
 def test_json_has_it_beside_the_classes(fovea: Command, sky: Path) -> None:
     (found,) = json.loads(fovea("classify", sky, "-m", "sure", "--coverage", "0.97", "--json").out)["results"]
     assert found["set"]["coverage"] == 0.97
