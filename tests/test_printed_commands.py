@@ -121,7 +121,7 @@ SLOW = {
     "fovea embed photo.jpg --model mine --output photo.npy": r"photo\.jpg +256",
     "fovea jobs watch JOB": "succeeded",
     "fovea models card NAME VERSION --output card.html": "",
-    "fovea models filters NAME:VERSION --out FOLDER": r"kernels\.png",
+    "fovea models filters mine --out filters": r"kernels\.png",
     "fovea models publish mine --file model.onnx --labels labels.txt --preprocessing imagenet": r"mine version \d",
     "fovea weights import FILE -a ARCHITECTURE -n NAME": "my-own",
     "fovea doctor": "Redis",
