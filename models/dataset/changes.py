@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from models.dataset.foreign import class_labels
 from models.dataset.names import shown
 from models.dataset.report import Fault, FaultCode
-from models.dataset.sample import Sample, SplitName, natural_order
+from models.dataset.sample import Sample, SplitName
 
 SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN = 3
@@ -88,7 +89,7 @@ def apply(changes: Changes, samples: Sequence[Sample]) -> Changed:
 
 def gone_classes(before: Iterable[Sample], after: Iterable[Sample]) -> Iterator[Fault]:
     """The classes that have no image any more, so that a version which learns this has one class less."""
-    for label in natural_order({s.label for s in before} - {s.label for s in after}):
+    for label in class_labels({s.label for s in before} - {s.label for s in after}):
         reason = f"no image is {label!r} any more, so that it is no class of the revision"
         yield Fault(FaultCode.CLASS_GONE, reason, label=label)
 

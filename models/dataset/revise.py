@@ -14,6 +14,7 @@ from models.dataset.changes import Changes, apply, gone_classes
 from models.dataset.draw import next_draw
 from models.dataset.errors import DatasetCorrupt, DatasetRefused, LayoutUnclear
 from models.dataset.folder import DatasetFolder, complete, count_by_class_and_split, staged
+from models.dataset.foreign import class_labels
 from models.dataset.ingest import read_source
 from models.dataset.inspect import about_classes, inspect
 from models.dataset.layout import find_layout
@@ -32,7 +33,7 @@ from models.dataset.report import (
     listed,
     refusals,
 )
-from models.dataset.sample import Sample, hash_content, natural_order
+from models.dataset.sample import Sample, hash_content
 
 # What is said of the whole, which an added part is not.
 OF_THE_WHOLE = frozenset(
@@ -91,7 +92,7 @@ def revise(
             )
         )
         reasons = refusals(faults, on_fault)
-        labels = natural_order(s.label for s in samples)
+        labels = class_labels(s.label for s in samples)
         sizes = {**addition.sizes, **parent.sizes}
         content_hash = hash_content(samples)
         report = Report(

@@ -113,6 +113,25 @@ def test_a_revision_is_another_dataset_that_has_no_copy_of_what_it_shares(
     assert (changed["removed"], changed["parent"], changed["number"]) == ({"red": 1}, parent.id, 2)
 
 
+def test_images_of_none_are_no_class_of_a_revision_and_an_image_can_be_made_one(
+    world: World, revise: ReviseJob
+) -> None:
+    strange = archive_of(
+        {
+            f"{label}/{n}.png": picture(colour, noise=n + 10 * place)
+            for place, (label, colour) in enumerate(zip(("red", "green", "none"), LABELS, strict=True))
+            for n in range(3)
+        }
+    )
+    parent = ingested(world, strange)
+    revision = revised(world, revise, parent, relabel=[{"image": "red/0.png", "label": "none"}])
+    assert (parent.labels, revision.labels) == (("green", "red"), ("green", "red"))
+    assert opened(world, revision).labels == revision.labels
+    assert (revision.counts["none"], revision.counts["red"]) == ({"all": 4}, {"all": 2})
+    everything = revised(world, revise, parent, remove=[f"none/{n}.png" for n in range(3)])
+    assert "class_gone" not in {fault["code"] for fault in everything.report["faults"]}
+
+
 def test_a_revision_of_a_revision_leads_to_the_files_of_the_first(
     world: World, revise: ReviseJob, parent: Dataset
 ) -> None:
