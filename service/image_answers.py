@@ -1,7 +1,7 @@
 """Images of a request, each answered by a worker: what calls beside `/classify` have in common."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,9 +33,14 @@ class AnsweredImages:
     total_ms: float
 
     def response(
-        self, version: VersionKey, field: str, read: Callable[[ImageOutcome], Any], **more: Any
+        self,
+        version: VersionKey,
+        fields: Sequence[str],
+        read: Callable[[ImageOutcome], Mapping[str, Any]],
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
     ) -> Response:
-        """The JSON: of each image its `field` as `read` makes it of the outcome, or null there and its `error`.
+        """The JSON: of each image the `fields` as `read` makes them of the outcome, or null there and its `error`.
 
         Raises Problem where a single image failed, and what `read` raises.
         """
@@ -46,8 +51,8 @@ class AnsweredImages:
             if error and len(self.images) == 1:
                 raise error
             failed = {"code": error.code, "detail": error.detail} if error else None
-            found = read(answer.outcome) if isinstance(answer, Answer) and not error else None
-            predictions.append({"name": image.name, field: found, "error": failed})
+            found = read(answer.outcome) if isinstance(answer, Answer) and not error else dict.fromkeys(fields)
+            predictions.append({"name": image.name, **found, "error": failed})
         body = {
             "model": version.model,
             "version": version.version,
@@ -55,20 +60,34 @@ class AnsweredImages:
             "precision": next((answer.precision for answer in told if answer.provider), None),
             **more,
             "predictions": predictions,
-            "timings": {**(_timings(told[0]) if told else {}), "total_ms": round(self.total_ms, 2)},
+            "timings": {**(told[0].told_timings() if told else {}), "total_ms": round(self.total_ms, 2)},
         }
-        return Response(dumps(body), media_type="application/json")
+        return Response(dumps(body), media_type="application/json", headers=headers)
+
+    def only_outcome(self) -> ImageOutcome:
+        """Of the one image that was sent. Raises Problem where that failed."""
+        (answer,) = self.answers
+        if isinstance(answer, Problem):
+            raise answer
+        if error := _error_of(answer):
+            raise error
+        return answer.outcome
 
 
-async def ask(request: Request, version: VersionKey, preferred: Preferences) -> AnsweredImages:
+async def ask(
+    request: Request, version: VersionKey, preferred: Preferences, check: Callable[[int], None] | None = None
+) -> AnsweredImages:
     """Read the images of the request and have a worker answer them, the best class alone beside what is asked.
 
-    Raises Problem: what `read_images` and `classify` raise, and a single image's own; BrokerUnavailable.
+    `check` is told how many there are before anything is asked. Raises Problem: what `read_images`, `check` and
+    `classify` raise, and a single image's own; BrokerUnavailable.
     """
     started = time.perf_counter()
     parts = parts_of(request)
     async with parts.intake.reception(key_of(request)) as reception:
         images = await read_images(request, reception)
+        if check:
+            check(len(images))
         if len(images) == 1 and images[0].problem:
             raise images[0].problem
         sendable = [image.content for image in images if image.problem is None]
@@ -91,12 +110,7 @@ def _error_of(answer: Answer | Problem) -> Problem | None:
     return worker_problem(outcome.error, outcome.detail) if outcome.error else None
 
 
-def _timings(answer: Answer) -> dict[str, float]:
-    timings = answer.timings
-    return {
-        "wait_ms": round(answer.waited_ms, 2),
-        "queue_ms": round(timings.queue_ms, 2),
-        "decode_ms": round(timings.decode_ms, 2),
-        "inference_ms": round(timings.inference_ms, 2),
-        "batch_size": answer.batch_size,
-    }
+def not_sent(what: str) -> Problem:
+    """What a worker of an earlier release left out, which knows nothing of it."""
+    detail = f"The worker is of an earlier release, which does not send {what}; update it."
+    return Problem(503, "output_unavailable", detail, {"Retry-After": "5"})

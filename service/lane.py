@@ -36,6 +36,17 @@ class Answer:
     waited_ms: float
     batch_size: int
 
+    def told_timings(self) -> dict[str, float]:
+        """As answers have them: of the image in the gateway, of its batch in the queue and the worker."""
+        timings = self.timings
+        return {
+            "wait_ms": round(self.waited_ms, 2),
+            "queue_ms": round(timings.queue_ms, 2),
+            "decode_ms": round(timings.decode_ms, 2),
+            "inference_ms": round(timings.inference_ms, 2),
+            "batch_size": self.batch_size,
+        }
+
 
 @dataclass(eq=False)
 class PendingImage:

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from models.uploaded.kind import BEGIN_BYTES, EXPECTED, FileKind, kind_of, no_model
 from models.validation import InvalidField, InvalidFields, invalid_fields, shortened
 from service.errors import Problem, invalid_request
-from service.forms import FormReader, Part
-from service.uploads import check_space, gathered, too_large
+from service.form_file import receive_form
+from service.forms import Part
+from service.uploads import check_space, too_large
 from system.hidden import hidden_character
 from system.scratch import scratch_folder
 from workers.contract.jobs.model_file import UploadOptions
@@ -124,7 +125,7 @@ async def received_model(request: Request, folder: Path, max_bytes: int) -> Asyn
     async with contextmanager_in_threadpool(scratch_folder(folder)) as scratch:
         with (scratch / "model").open("wb") as file:
             form = _Form(file, max_bytes)
-            await _receive(request, content_type, folder, form)
+            await receive_form(request, form, MOST_PARTS, folder)
         yield ModelUpload(
             Path(file.name),
             *await asyncio.to_thread(_judged, form),
@@ -132,22 +133,6 @@ async def received_model(request: Request, folder: Path, max_bytes: int) -> Asyn
             form.digest.hexdigest(),
             await asyncio.to_thread(_options_of, form),
         )
-
-
-async def _receive(request: Request, content_type: str, folder: Path, form: _Form) -> None:
-    reader = FormReader(content_type, MOST_PARTS, with_fields=True)
-    async for piece in gathered(request.stream()):
-        # The parser hands on many small parts of one piece, and a thread for each would take longer than the disk.
-        found = bytearray()
-        for event in reader.feed(bytes(piece)):
-            if isinstance(event, Part):
-                form.begins(event)
-            elif event is not None:
-                found += form.brings(event)
-        check_space(folder, len(found))
-        await asyncio.to_thread(form.file.write, found)
-        await asyncio.to_thread(form.digest.update, found)
-    reader.close()
 
 
 def _judged(form: _Form) -> tuple[str, FileKind]:

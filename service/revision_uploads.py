@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from models.formats import BEGIN_BYTES, archive_kind, no_archive
 from models.validation import InvalidField, InvalidFields, invalid_fields, shortened
 from service.errors import Problem, invalid_request
-from service.forms import FormReader, Part
+from service.form_file import receive_form
+from service.forms import Part
 from service.uploads import Upload, check_space, gathered, too_large
 from system.scratch import scratch_folder
 from workers.contract.revisions import RevisionOptions
@@ -108,7 +109,7 @@ async def received_revision(request: Request, folder: Path, max_bytes: int) -> A
         async with contextmanager_in_threadpool(scratch_folder(folder)) as scratch:
             with (scratch / "archive").open("wb") as file:
                 form = _Form(file, max_bytes)
-                await _receive(request, content_type, folder, form)
+                await receive_form(request, form, MOST_PARTS, folder)
             yield await asyncio.to_thread(_upload_of, form)
     elif kind in ("", "application/json") or kind.endswith("+json"):
         body = bytearray()
@@ -119,22 +120,6 @@ async def received_revision(request: Request, folder: Path, max_bytes: int) -> A
     else:
         detail = f"The body is {shortened(content_type)}; expected JSON, or a form ({HOW})."
         raise Problem(415, "unsupported_media_type", detail)
-
-
-async def _receive(request: Request, content_type: str, folder: Path, form: _Form) -> None:
-    reader = FormReader(content_type, MOST_PARTS, with_fields=True)
-    async for piece in gathered(request.stream()):
-        # The parser hands on many small parts of one piece, and a thread for each would take longer than the disk.
-        found = bytearray()
-        for event in reader.feed(bytes(piece)):
-            if isinstance(event, Part):
-                form.begins(event)
-            elif event is not None:
-                found += form.brings(event)
-        check_space(folder, len(found))
-        await asyncio.to_thread(form.file.write, found)
-        await asyncio.to_thread(form.digest.update, found)
-    reader.close()
 
 
 def _upload_of(form: _Form) -> RevisionUpload:

@@ -104,11 +104,16 @@ def _few(diagnosis: Diagnosis) -> list[Block]:
     ]
 
 
-def _wrong_labels(found: NamedImages, pixels: PixelsOf, most: int, *, listed: bool) -> list[Block]:
+def _absent(found: NamedImages | DuplicateGroups | OverlappingClasses, none: str) -> list[Block]:
+    """Why nothing is shown; empty where something was found."""
     if found.reason:
         return [Paragraph(f"They were not looked for: {found.reason}.")]
-    if not found.entries:
-        return [Paragraph(f"None: of {found.checked} images each is taken for what its label says.")]
+    return [] if found.entries else [Paragraph(none)]
+
+
+def _wrong_labels(found: NamedImages, pixels: PixelsOf, most: int, *, listed: bool) -> list[Block]:
+    if absent := _absent(found, f"None: of {found.checked} images each is taken for what its label says."):
+        return absent
     text = (
         f"By confident learning {found.total} of {found.checked} labels are wrong. Here are those first that are "
         "least probable to a head that did not learn from the image; whether they are wrong, only who knows the "
@@ -137,10 +142,8 @@ def _suggested_share(image: NamedImage) -> str:
 
 
 def _outliers(found: NamedImages, pixels: PixelsOf, most: int) -> list[Block]:
-    if found.reason:
-        return [Paragraph(f"They were not looked for: {found.reason}.")]
-    if not found.entries:
-        return [Paragraph(f"None of {found.checked} images.")]
+    if absent := _absent(found, f"None of {found.checked} images."):
+        return absent
     text = (
         f"{found.total} of {found.checked} images are much farther from the ten that are nearest in their class "
         "than is usual there: a broken picture, another motif, or a rare view of which there should be more. The "
@@ -155,10 +158,8 @@ def _outliers(found: NamedImages, pixels: PixelsOf, most: int) -> list[Block]:
 
 def _duplicates(diagnosis: Diagnosis, pixels: PixelsOf) -> list[Block]:
     found = diagnosis.near_duplicates
-    if found.reason:
-        return [Paragraph(f"They were not looked for: {found.reason}.")]
-    if not found.entries:
-        return [Paragraph(f"None of {found.checked} images shows what another one of its class shows.")]
+    if absent := _absent(found, f"None of {found.checked} images shows what another one of its class shows."):
+        return absent
     text = (
         f"{found.total} of {found.checked} images show what another one of their class shows. In training they "
         "count twice, and where one copy trains and one validates, the accuracy flatters."
@@ -182,10 +183,8 @@ def _duplicates(diagnosis: Diagnosis, pixels: PixelsOf) -> list[Block]:
 
 
 def _overlaps(found: OverlappingClasses) -> list[Block]:
-    if found.reason:
-        return [Paragraph(f"They were not looked for: {found.reason}.")]
-    if not found.entries:
-        return [Paragraph(f"None, by {found.checked} images.")]
+    if absent := _absent(found, f"None, by {found.checked} images."):
+        return absent
     rows: list[list[Cell]] = [
         [*pair.labels, str(pair.images), str(pair.confused), f"{pair.separation:.2f}"] for pair in found.entries
     ]
@@ -198,10 +197,8 @@ def _overlaps(found: OverlappingClasses) -> list[Block]:
 
 
 def _without_influence(found: NamedImages, pixels: PixelsOf, most: int) -> list[Block]:
-    if found.reason:
-        return [Paragraph(f"They were not looked for: {found.reason}.")]
-    if not found.entries:
-        return [Paragraph(f"None of {found.checked} images: each adds something.")]
+    if absent := _absent(found, f"None of {found.checked} images: each adds something."):
+        return absent
     text = (
         f"{found.total} of {found.checked} images are known so well without them that they change nothing: a head "
         "learns the same from the others. They are no fault; more of their kind are not needed. Some of them:"

@@ -170,7 +170,6 @@ def _from_answer(answer: Answer, top_k: int, coverage: float | None, on_unknown:
     outcome = judged(answer.outcome, on_unknown)
     if coverage is not None and not outcome.error and outcome.prediction_set is None:
         outcome = NO_SET
-    timings = answer.timings
     error = {"code": outcome.error, "detail": outcome.detail} if outcome.error else None
     return {
         "classes": None if error else outcome.classes[:top_k],
@@ -179,13 +178,7 @@ def _from_answer(answer: Answer, top_k: int, coverage: float | None, on_unknown:
         "unknown": outcome.unknown,
         "provider": answer.provider,
         "precision": answer.precision,
-        "timings": {
-            "wait_ms": round(answer.waited_ms, 2),
-            "queue_ms": round(timings.queue_ms, 2),
-            "decode_ms": round(timings.decode_ms, 2),
-            "inference_ms": round(timings.inference_ms, 2),
-            "batch_size": answer.batch_size,
-        },
+        "timings": answer.told_timings(),
     }
 
 

@@ -13,7 +13,7 @@ from service.batcher import VersionKey
 from service.classification import asked_precision
 from service.errors import Problem
 from service.idempotency import idempotency_key_of
-from service.image_answers import ask
+from service.image_answers import ask, not_sent
 from service.parts import parts_of
 from service.preferences import Preferences, preferences
 from service.routes.classify import PRECISION
@@ -56,13 +56,15 @@ async def embed(
     dimensions = dimensions_of(version)
     answered = await ask(request, key, preferred)
 
-    def read(outcome: ImageOutcome) -> Any:
+    def read(outcome: ImageOutcome) -> dict[str, Any]:
         encoded = (outcome.outputs or {}).get(EMBEDDING)
         if encoded is None:
             raise not_sent(EMBEDDING)
-        return encoded if encoding == "base64" else memoryview(binascii.a2b_base64(encoded)).cast("f").tolist()
+        if encoding == "base64":
+            return {EMBEDDING: encoded}
+        return {EMBEDDING: memoryview(binascii.a2b_base64(encoded)).cast("f").tolist()}
 
-    return answered.response(key, EMBEDDING, read, dimensions=dimensions)
+    return answered.response(key, [EMBEDDING], read, dimensions=dimensions)
 
 
 def dimensions_of(version: Version) -> int:
@@ -76,8 +78,3 @@ def dimensions_of(version: Version) -> int:
             "graph has no layer that reads one row of numbers and gives the classes, or is older than that look.",
         )
     return math.prod(shape)
-
-
-def not_sent(what: str) -> Problem:
-    detail = f"The worker is of an earlier release, which does not send {what}; update it."
-    return Problem(503, "output_unavailable", detail, {"Retry-After": "5"})

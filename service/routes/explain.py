@@ -2,32 +2,28 @@
 
 import base64
 import difflib
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from models.artifact import FLOAT32, PrecisionChoice
 from models.explanation.method import AUTO, OCCLUSION, MethodChoice
 from models.spec import FEATURE_MAP
 from models.validation import InvalidField, InvalidFields, shortened
-from service.auth import key_of, requires
+from service.auth import requires
 from service.batcher import VersionKey
-from service.classification import Caller, asked_precision, classify
-from service.disconnection import unless_disconnected
-from service.errors import Problem, invalid_request, request_id_of, worker_problem
-from service.images import read_images
-from service.intake import SentImage
-from service.lane import Answer
+from service.classification import asked_precision
+from service.errors import Problem, invalid_request
+from service.idempotency import idempotency_key_of
+from service.image_answers import ask, not_sent
 from service.negotiation import wanted
-from service.parts import Parts, parts_of, traceparent_of
+from service.parts import parts_of
 from service.preferences import Preferences, preferences
 from service.schemas.classification import CLASSIFY_BODY
 from service.schemas.explanation import EXPLAIN_RESPONSES, ExplanationOut
 from storage.registry import Version
-from workers.contract.messages import Explain, Explanation
+from workers.contract.messages import Explain, ImageOutcome
 
 # Each costs more than to be classified, the 64 passes of occlusion most.
 MOST_IMAGES = 16
@@ -37,6 +33,8 @@ METHOD = "`auto`: the first of `cam`, `recipro-cam` and `occlusion` that the ver
 PRECISION = "What the network is computed in; `auto` is `float32`."
 OVERLAY = "With JSON: the picture that `Accept: image/png` gives, too, in base64."
 SIDES = ("left", "top", "right", "bottom")
+EXPLAINED = ("class", "method", "map", "image", "region", "box", "overlay")
+VARY = {"Vary": "Accept"}
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(requires("classify"))])
 
@@ -60,40 +58,19 @@ async def explain(
     """A map over what the network saw of each image, high where it speaks for the class. With `Accept: image/png`
     the map of one image drawn over it, dark where nothing was seen of it. At most 16 images; errors as in
     classify."""
-    started = time.perf_counter()
-    parts = parts_of(request)
+    idempotency_key_of(request)
     form = wanted(request.headers.get("accept", ""), (JSON, PNG))
     if form is None:
         raise Problem(406, "not_acceptable", f"Explanations come as {JSON} or {PNG}, by Accept.")
-    version = await parts.versions.resolve(reference)
+    version = await parts_of(request).versions.resolve(reference)
     why = Explain(index_of(label, version.labels), _method(version, method), overlay=overlay or form == PNG)
     asked = FLOAT32 if precision == AUTO else asked_precision(version, precision)
-    async with parts.intake.reception(key_of(request)) as reception:
-        images = await read_images(request, reception)
-        _check_count(len(images), form)
-        if len(images) == 1 and images[0].problem:
-            raise images[0].problem
-        key = VersionKey(version.model, version.number, version.artifact, asked, explain=why)
-        answers = await _answers(parts, request, key, images, preferred)
-        reception.answered(images)
-    told = [_told(image, answer) for image, answer in zip(images, answers, strict=True)]
-    if len(told) == 1 and (error := told[0]["error"]):
-        raise worker_problem(error["code"], error["detail"])
-    for one in told:
-        if one["error"]:
-            parts.metrics.failures.labels(one["error"]["code"]).inc()
+    key = VersionKey(version.model, version.number, version.artifact, asked, explain=why)
+    answered = await ask(request, key, preferred, lambda images: _check_count(images, form))
     if form == PNG:
-        return Response(base64.b64decode(told[0]["overlay"]), media_type=PNG, headers={"Vary": "Accept"})
-    first = next((answer for answer in answers if answer and answer.provider), None)
-    body = {
-        "model": version.model,
-        "version": version.number,
-        "provider": first.provider if first else None,
-        "precision": first.precision if first else None,
-        "predictions": told,
-        "timings": {**_timings(first), "total_ms": round((time.perf_counter() - started) * 1e3, 2)},
-    }
-    return Response(orjson.dumps(body), media_type=JSON, headers={"Vary": "Accept"})
+        drawn = base64.b64decode(_explained(answered.only_outcome())["overlay"])
+        return Response(drawn, media_type=PNG, headers=VARY)
+    return answered.response(key, EXPLAINED, _explained, VARY)
 
 
 def index_of(label: str | None, labels: Sequence[str]) -> int | None:
@@ -148,37 +125,10 @@ def _check_count(images: int, form: str) -> None:
         )
 
 
-async def _answers(
-    parts: Parts, request: Request, key: VersionKey, images: Sequence[SentImage], preferred: Preferences
-) -> list[Answer | None]:
-    """In the order sent; None for what is no image."""
-    sendable = [image.content for image in images if image.problem is None]
-    caller = Caller(key_of(request), request_id_of(request), traceparent_of(request))
-    classifying = classify(parts, caller, key, sendable, top_k=1, timeout_s=preferred.wait_s or None)
-    answered = iter(await unless_disconnected(request, classifying))
-    return [None if image.problem else next(answered) for image in images]
-
-
-def _told(image: SentImage, answer: Answer | None) -> dict[str, Any]:
-    error = None
-    found: Explanation | None = None
-    if image.problem:
-        error = {"code": image.problem.code, "detail": image.problem.detail}
-    elif answer is not None:
-        outcome = answer.outcome
-        found = outcome.explanation
-        if outcome.error:
-            error = {"code": outcome.error, "detail": outcome.detail or ""}
-        elif found is None:
-            # A worker of an earlier release has classified it and does not know what was asked.
-            detail = "The worker is of an earlier release, which explains nothing: update all workers."
-            error = {"code": "explanation_unavailable", "detail": detail}
-    return {"name": image.name, **_explained(found), "error": error}
-
-
-def _explained(found: Explanation | None) -> dict[str, Any]:
+def _explained(outcome: ImageOutcome) -> dict[str, Any]:
+    found = outcome.explanation
     if found is None:
-        return dict.fromkeys(("class", "method", "map", "image", "region", "box", "overlay"))
+        raise not_sent("explanations")
     return {
         "class": found.explained,
         "method": found.method,
@@ -187,17 +137,4 @@ def _explained(found: Explanation | None) -> dict[str, Any]:
         "region": dict(zip(SIDES, found.region, strict=True)),
         "box": dict(zip(SIDES, found.box, strict=True)),
         "overlay": found.overlay,
-    }
-
-
-def _timings(answer: Answer | None) -> dict[str, Any]:
-    if answer is None:
-        return {}
-    timings = answer.timings
-    return {
-        "wait_ms": round(answer.waited_ms, 2),
-        "queue_ms": round(timings.queue_ms, 2),
-        "decode_ms": round(timings.decode_ms, 2),
-        "inference_ms": round(timings.inference_ms, 2),
-        "batch_size": answer.batch_size,
     }

@@ -11,11 +11,10 @@ from service.batcher import VersionKey
 from service.classification import asked_precision
 from service.errors import Problem
 from service.idempotency import idempotency_key_of
-from service.image_answers import AnsweredImages, ask
+from service.image_answers import AnsweredImages, ask, not_sent
 from service.parts import Parts, parts_of
 from service.preferences import Preferences, preferences
 from service.routes.classify import PRECISION
-from service.routes.embed import not_sent
 from service.schemas.classification import CLASSIFY_BODY
 from service.schemas.images import IMAGE_RESPONSES, SimilarImages
 from storage.datasets import DatasetState
@@ -55,10 +54,10 @@ async def similar(
     answered = await ask(request, key, preferred)
     dataset, names = await asyncio.to_thread(_names, parts, version, answered)
 
-    def read(outcome: ImageOutcome) -> list[dict[str, Any]]:
+    def read(outcome: ImageOutcome) -> dict[str, Any]:
         if outcome.similar is None:
             raise not_sent("similar images")
-        return [
+        found = [
             {
                 "label": near.label,
                 "distance": near.distance,
@@ -68,8 +67,9 @@ async def similar(
             }
             for near in outcome.similar
         ]
+        return {"similar": found}
 
-    return answered.response(key, "similar", read, dataset=dataset)
+    return answered.response(key, ["similar"], read, dataset=dataset)
 
 
 def require_neighbours(version: Version) -> None:
