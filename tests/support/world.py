@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import update
 from support.colours import LABELS, picture
 
+from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
 from storage.clock import from_now
 from storage.database import Database
@@ -18,7 +20,8 @@ from storage.ids import new_id
 from storage.job_ledger import Attempt, Job, JobLedger
 from storage.registry import ModelRegistry
 from storage.tables import JobRow
-from workers.jobs.attempt import JobFunction, run_attempt, take
+from workers.jobs.attempt import JobFunction, RunningAttempt, run_attempt, take
+from workers.jobs.lease import CANCELLED
 
 
 def archive_of(files: Mapping[str, bytes]) -> bytes:
@@ -84,3 +87,17 @@ class World:
     def run(self, job: Job, work: JobFunction, attempt: Attempt | None = None) -> Job:
         run_attempt(self.ledger, attempt or self.take(job), work, lease_s=30)
         return self.ledger.get(job.id)
+
+
+def cancel_at_check(number: int, world: World, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is cancelled, and hears of it at that one of its checks."""
+    checks = 0
+
+    def hear(self: RunningAttempt) -> None:
+        nonlocal checks
+        checks += 1
+        if checks == number:
+            world.ledger.request_cancel(job.id)
+            raise Interrupted(CANCELLED)
+
+    monkeypatch.setattr(RunningAttempt, "check", hear)

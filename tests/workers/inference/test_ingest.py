@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from support.colours import LABELS, picture
-from support.world import World, archive_of, colours_archive
+from support.world import World, archive_of, cancel_at_check, colours_archive
 
 from models.dataset.folder import DatasetFolder
 from models.training.interruption import Interrupted
@@ -211,16 +211,7 @@ def test_a_cancellation_is_heard_between_two_files(
     world: World, ingest: IngestJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, dataset = world.upload(colours_archive())
-    checks = 0
-
-    def hear(self: RunningAttempt) -> None:
-        nonlocal checks
-        checks += 1
-        if checks == 4:
-            world.ledger.request_cancel(job.id)
-            raise Interrupted(CANCELLED)
-
-    monkeypatch.setattr(RunningAttempt, "check", hear)
+    cancel_at_check(4, world, job, monkeypatch)
     assert world.run(job, ingest).state == JobState.CANCELLED
     assert world.datasets.get(dataset.id).state == DatasetState.REFUSED
     assert not files_of(world, dataset.id)

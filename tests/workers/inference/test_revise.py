@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from support.colours import LABELS, picture
-from support.world import World, archive_of, colours_archive
+from support.world import World, archive_of, cancel_at_check, colours_archive
 
 from models.dataset.folder import DatasetFolder
-from models.training.interruption import Interrupted
 from storage.blobs import BlobStore
 from storage.dataset_files import files_of
 from storage.datasets import Dataset, DatasetState
@@ -21,8 +20,6 @@ from storage.job_ledger import Job, JobLedger, JobState
 from workers.inference.ingest import IngestJob
 from workers.inference.labelled import LabelledDatasets
 from workers.inference.revise import ReviseJob
-from workers.jobs.attempt import RunningAttempt
-from workers.jobs.lease import CANCELLED
 
 
 class Killed(BaseException):
@@ -326,16 +323,7 @@ def test_a_cancelled_revision_is_refused_and_holds_nothing(
     world: World, revise: ReviseJob, parent: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = asked(world, parent, {"remove": ["red/0.png"]}, archive_of({"red/new.png": picture("red", noise=77)}))
-    checks = 0
-
-    def hear(self: RunningAttempt) -> None:
-        nonlocal checks
-        checks += 1
-        if checks == 2:
-            world.ledger.request_cancel(job.id)
-            raise Interrupted(CANCELLED)
-
-    monkeypatch.setattr(RunningAttempt, "check", hear)
+    cancel_at_check(2, world, job, monkeypatch)
     assert world.run(job, revise).state == JobState.CANCELLED
     assert world.datasets.get(job.request["dataset"]).state == DatasetState.REFUSED
     assert not files_below(world, job.request["dataset"])
